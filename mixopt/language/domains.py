@@ -1,0 +1,119 @@
+"""Domains: the ordered, named index that every vector of the language is over."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from mixopt.errors import InputError, listed, unknown
+
+
+@dataclass(frozen=True, init=False)
+class Domains:
+    """An ordered, named index of k domains, with their sizes in tokens where they are known.
+
+    >>> domains = Domains(["web", "code", "books"], tokens=[8e11, 1.5e11, 5e10])
+    >>> domains.natural
+    array([0.8 , 0.15, 0.05])
+    >>> domains.index("code")
+    1
+
+    Raises:
+        InputError: no name, an empty or a repeated name, a size that is negative, not finite or of another length.
+    """
+
+    names: tuple[str, ...]
+    tokens: tuple[float, ...] | None = field(default=None, compare=False)
+
+    def __init__(self, names: Iterable[str], tokens: Sequence[float] | Mapping[str, float] | None = None):
+        if isinstance(names, str):
+            raise InputError(f"domains are a list of names, not the single text {names!r}; write [{names!r}]")
+        checked = tuple(names)
+        if not checked:
+            raise InputError("there are no domains; give at least one name")
+        for name in checked:
+            if not isinstance(name, str) or not name.strip():
+                raise InputError(f"a domain has the name {name!r}; every name is a text that is not empty")
+        twice = sorted({n for n in checked if checked.count(n) > 1}) if len(set(checked)) < len(checked) else []
+        if twice:
+            raise InputError(f"domain names must differ, but {listed(twice)} occurs more than once")
+        object.__setattr__(self, "names", checked)
+        object.__setattr__(self, "tokens", None if tokens is None else self._sizes(checked, tokens))
+
+    @staticmethod
+    def _sizes(names: tuple[str, ...], tokens: Sequence[float] | Mapping[str, float]) -> tuple[float, ...]:
+        if isinstance(tokens, Mapping):
+            for name in tokens:
+                if name not in names:
+                    raise unknown("domain", name, names)
+            missing = [n for n in names if n not in tokens]
+            if missing:
+                raise InputError(f"tokens are missing for {listed(missing)}")
+            tokens = [tokens[n] for n in names]
+        sizes = tuple(float(t) for t in tokens)
+        if len(sizes) != len(names):
+            raise InputError(f"there are {len(names)} domains {listed(names)} but {len(sizes)} token counts")
+        for name, size in zip(names, sizes, strict=True):
+            if not math.isfinite(size) or size < 0:
+                raise InputError(f"domain {name!r} has {size} tokens; a size is a finite number >= 0")
+        if sum(sizes) <= 0:
+            raise InputError("every domain has 0 tokens; at least one needs some")
+        return sizes
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.names
+
+    def index(self, name: str) -> int:
+        """Position of a name; raises with the nearest one suggested."""
+        try:
+            return self.names.index(name)
+        except ValueError:
+            raise unknown("domain", name, self.names) from None
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """Tokens of each domain [k]; raises where they were not given."""
+        if self.tokens is None:
+            raise InputError(f"the sizes of {listed(self.names)} are not known; give Domains(names, tokens=[...])")
+        return np.array(self.tokens)
+
+    @property
+    def natural(self) -> np.ndarray:
+        """Token shares [k], the proportions in which the data occur."""
+        sizes = self.sizes
+        return sizes / sizes.sum()
+
+    def weights(self, given: Mapping[str, float] | Sequence[float], tolerance: float = 1e-6) -> np.ndarray:
+        """Given weights as a float64 vector [k] on the simplex; they are checked, then renormalised exactly.
+
+        Raises:
+            InputError: an unknown or missing domain, a negative or NaN entry, or a sum off 1 by more than ``tolerance``.
+        """
+        if isinstance(given, Mapping):
+            for name in given:
+                self.index(name)
+            missing = [n for n in self.names if n not in given]
+            if missing:
+                raise InputError(f"weights are missing for {listed(missing)}; give every domain one, 0 included")
+            given = [given[n] for n in self.names]
+        values = np.asarray(given, dtype=float)
+        if values.shape != (len(self),):
+            raise InputError(f"weights have shape {values.shape}, but there are {len(self)} domains {listed(self.names)}")
+        for name, value in zip(self.names, values, strict=True):
+            if not math.isfinite(value) or value < 0:
+                raise InputError(f"the weight of {name!r} is {value}; weights are finite and >= 0")
+        if abs(values.sum() - 1) > tolerance:
+            raise InputError(f"the weights sum to {values.sum():.6g}, not 1; divide them by their sum if that is meant")
+        return values / values.sum()
+
+    def __str__(self) -> str:
+        return listed(self.names)
