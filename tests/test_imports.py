@@ -1,0 +1,83 @@
+"""What `import mixopt` loads and offers, and that the folders of the tree are reached only through it."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import mixopt
+
+ROOT = Path(__file__).resolve().parent.parent
+HEAVY = ("torch", "cvxpy", "sympy", "networkx", "sklearn", "matplotlib", "transformers")
+FOLDERS = ("problems", "solvers")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _folders_stay_folders():
+    """Once the last test of the session has run: no test and no code imported a folder of the tree by its own name."""
+    yield
+    assert not [name for name in FOLDERS if name in sys.modules], "import mixopt.problems and mixopt.solvers, not the bare folders"
+
+
+def loaded_by(statements: str) -> set[str]:
+    """The heavy packages that a fresh interpreter has loaded after these statements."""
+    code = f"import sys\n{statements}\nprint('loaded:', *(name for name in {HEAVY!r} if name in sys.modules))"
+    run = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    return set(run.stdout.strip().splitlines()[-1].removeprefix("loaded:").split())
+
+
+def test_importing_mixopt_loads_no_heavy_package():
+    assert loaded_by("import mixopt") == set()
+
+
+def test_the_question_itself_sees_a_package_that_is_loaded():
+    assert "matplotlib" in loaded_by("import matplotlib")
+
+
+def test_every_public_name_is_there():
+    assert len(mixopt.__all__) == len(set(mixopt.__all__))
+    missing = [name for name in mixopt.__all__ if getattr(mixopt, name, None) is None]
+    assert not missing
+    assert set(mixopt.__all__) <= set(dir(mixopt))
+
+
+def test_an_unknown_public_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="minimise"):
+        mixopt.minimise  # noqa: B018
+
+
+def python_files() -> list[Path]:
+    """The Python files of the project, each once."""
+    tops = ("mixopt", *FOLDERS, "tests", "benchmarks", "docs")
+    links = tuple(ROOT / "mixopt" / name for name in FOLDERS)
+    return [path for top in tops for path in sorted((ROOT / top).rglob("*.py")) if not any(link in path.parents for link in links)]
+
+
+def imported_names(path: Path) -> set[str]:
+    """The top-level names that a file imports absolutely, inside functions too."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            found.add((node.module or "").split(".")[0])
+    return found
+
+
+def test_no_file_imports_a_folder_by_its_own_name():
+    files = python_files()
+    assert ROOT / "mixopt" / "errors.py" in files
+    wrong = [path.relative_to(ROOT).as_posix() for path in files if imported_names(path) & set(FOLDERS)]
+    assert not wrong, f"these import problems or solvers by their bare names; write mixopt.problems, mixopt.solvers: {wrong}"
+
+
+def test_the_files_of_a_folder_name_each_other_relatively():
+    for path in (path for name in FOLDERS for path in (ROOT / name).glob("*.py")):
+        nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        modules = [node.module or "" for node in nodes if isinstance(node, ast.ImportFrom) and not node.level]
+        own = [module for module in modules if module.startswith(f"mixopt.{path.parent.name}")]
+        assert not own, f"{path.relative_to(ROOT)} imports {own}: write a relative import"
