@@ -1,0 +1,125 @@
+"""Classification: which of the three forms a problem is, with its sense normalised once; else the reason and the mend."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from mixopt.errors import ProblemError, listed
+from mixopt.forms import Bilevel, Form, Program, Saddle
+from mixopt.language.curvature import depends_on_mixture
+from mixopt.language.expression import Expr, Relation
+from mixopt.language.problem import Problem
+
+FORMS_ARE = (
+    "mixopt solves programs (min over w of an expression of w), saddles (min over theta of max over w) "
+    "and bilevel problems (min over w of a loss of argmin over theta)"
+)
+
+
+def classify(problem: Problem) -> Form:
+    """The form of a problem.
+
+    Raises:
+        ProblemError: it is none of the three, uses two mixtures, or constrains what cannot be constrained.
+    """
+    if not isinstance(problem, Problem):
+        raise ProblemError(f"{problem!r} is no problem; write mx.minimize(..., over=...) or mx.maximize(..., over=...)")
+    form = _saddle(problem) if isinstance(problem.objective, Problem) else _one_level(problem, problem.objective)
+    _one_mixture(form)
+    for relation in form.constraints:
+        _constraint(relation, form.mixture)
+    return form
+
+
+def _saddle(outer: Problem) -> Saddle:
+    inner = outer.objective
+    assert isinstance(inner, Problem)
+    if isinstance(inner.objective, Problem):
+        raise ProblemError(f"the problem nests three levels of optimisation; {FORMS_ARE}")
+    theta, w = _single(outer), _single(inner)
+    if theta.op != "model" or w.op != "mixture":
+        raise ProblemError(
+            f"'{outer.sense}' is over {theta.op} '{theta}' and the inner '{inner.sense}' over {w.op} '{w}': neither min-max, bilevel nor a program. "
+            "Write minimize(maximize(payoff, over=w), over=theta) for a saddle, or minimize(loss(argmin(...)), over=w) for a bilevel problem"
+        )
+    if outer.sense == inner.sense:
+        raise ProblemError(f"both levels {outer.sense}, over {theta} and over {w}; a saddle minimises over the model and maximises over the weights")
+    if outer.subject_to:
+        raise ProblemError(
+            f"{listed([r.label for r in outer.subject_to])} stands on the outer problem, over '{theta}'; constraints on the weights belong to the inner one"
+        )
+    sign = 1 if outer.sense == "minimize" else -1
+    payoff = inner.objective if sign > 0 else -inner.objective
+    if w not in set(payoff.walk()):
+        raise ProblemError(f"the payoff '{inner.objective}' does not depend on '{w}', over which it is optimised")
+    if theta not in set(payoff.walk()):
+        raise ProblemError(f"the payoff '{inner.objective}' does not depend on '{theta}', over which it is optimised")
+    return Saddle(w, theta, view(payoff, 0), view(payoff, 1), inner.subject_to, maximised=sign < 0)
+
+
+def _one_level(problem: Problem, objective: Expr) -> Form:
+    kinds = {s.op for s in problem.over}
+    if kinds == {"mixture", "model"}:
+        raise ProblemError(
+            f"{problem.sense} over both a mixture and a model is neither min-max, bilevel nor a program: the weights would favour whatever is "
+            "easy to learn. Write argmin(w @ losses(theta, domains), over=theta) for the model and minimise its validation loss over w"
+        )
+    if kinds == {"model"}:
+        raise ProblemError(
+            f"{problem.sense} over the model alone has no mixture to find; {FORMS_ARE}. For the worst domain write maximize(w @ ..., over=w) inside"
+        )
+    w = _single(problem)
+    maximised = problem.sense == "maximize"
+    least = -objective if maximised else objective
+    nodes = set(least.walk())
+    trained = [n for n in nodes if n.op == "argmin"]
+    if len(trained) > 1:
+        raise ProblemError(f"the objective uses {len(trained)} different argmins; a bilevel problem has one lower level")
+    if trained:
+        theta, lower = trained[0].data
+        if w not in set(lower.walk()):
+            raise ProblemError(f"the lower level '{lower}' does not depend on '{w}', so the weights change nothing")
+        return Bilevel(w, theta, trained[0], least, lower, problem.subject_to, maximised)
+    loose = sorted(str(n) for n in nodes if n.op == "model")
+    if loose:
+        raise ProblemError(
+            f"the objective has losses of {listed(loose)}, which nothing trains: neither min-max, bilevel nor a program. "
+            "Use losses(argmin(...), ...) for a trained model, or fit a law to runs"
+        )
+    if w not in nodes:
+        raise ProblemError(f"the objective '{objective}' does not depend on '{w}'")
+    return Program(w, least, problem.subject_to, maximised)
+
+
+def view(payoff: Expr, which: int) -> Expr:
+    """The payoff with every surrogate replaced by one of its two views (0: the weights' value, 1: the model's)."""
+    rebuilt: dict[Expr, Expr] = {}
+    for node in payoff.walk():
+        args = tuple(rebuilt[a] for a in node.args)
+        rebuilt[node] = args[which] if node.op == "surrogate" else node if args == node.args else replace(node, args=args)
+    return rebuilt[payoff]
+
+
+def _single(problem: Problem) -> Expr:
+    if len(problem.over) != 1:
+        raise ProblemError(f"'{problem.sense}' is over {listed(problem.over)}; each level of a problem has one symbol")
+    return problem.over[0]
+
+
+def _one_mixture(form: Form) -> None:
+    parts = (form.objective,) if isinstance(form, Program) else (form.payoff, form.descent) if isinstance(form, Saddle) else (form.upper, form.lower)
+    others = sorted({str(n) for p in parts for n in p.walk() if n.op == "mixture" and n != form.mixture})
+    if others:
+        raise ProblemError(f"the objective uses the mixtures {listed([form.mixture, *others])} (or one name over two sets of domains); a problem has one mixture")
+
+
+def _constraint(relation: Relation, mixture: Expr) -> None:
+    nodes = [n for side in (relation.left, relation.right) for n in side.walk()]
+    bad = next((n for n in nodes if n.op in ("model", "argmin", "tokens")), None)
+    if bad is not None:
+        raise ProblemError(f"constraint '{relation.label}' uses the model '{bad}'; constraints are on the weights, put losses into the objective")
+    others = [n for n in nodes if n.op == "mixture" and n != mixture]
+    if others:
+        raise ProblemError(f"constraint '{relation.label}' is on '{others[0]}' over {listed(others[0].index or ())}, not on the problem's '{mixture}'")
+    if not any(depends_on_mixture(side) for side in (relation.left, relation.right)):
+        raise ProblemError(f"constraint '{relation.label}' has no weight in it, so no choice of weights can meet or break it")

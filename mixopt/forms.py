@@ -1,0 +1,107 @@
+"""Forms: the three kinds of problem as plain data, and what a learner can do for them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from mixopt.language.expression import Expr, Relation
+
+
+@dataclass(frozen=True)
+class Program:
+    """min over w of f(w): no model is trained (Eq. 3 of the survey, once its laws are fitted).
+
+    ``objective`` is to be minimised; ``maximised`` says that the user's objective is its negative.
+    """
+
+    mixture: Expr
+    objective: Expr
+    constraints: tuple[Relation, ...] = ()
+    maximised: bool = False
+
+
+@dataclass(frozen=True)
+class Saddle:
+    """min over theta of max over w of a payoff (Eq. 1 of the survey); constraints on w belong to the inner problem.
+
+    The weights ascend ``payoff``, the model descends ``descent``; the two differ only where a surrogate is written.
+    """
+
+    mixture: Expr
+    theta: Expr
+    payoff: Expr
+    descent: Expr
+    constraints: tuple[Relation, ...] = ()
+    maximised: bool = False
+
+
+@dataclass(frozen=True)
+class Bilevel:
+    """min over w of upper(theta*(w), w), theta*(w) the argmin of lower(theta, w) (Eq. 2 of the survey).
+
+    ``trained`` is the argmin as a symbol; ``upper`` is written in it, ``lower`` in ``theta``.
+    """
+
+    mixture: Expr
+    theta: Expr
+    trained: Expr
+    upper: Expr
+    lower: Expr
+    constraints: tuple[Relation, ...] = ()
+    maximised: bool = False
+
+
+Form = Program | Saddle | Bilevel
+
+
+@dataclass(frozen=True)
+class Provided:
+    """One loss that a learner provides: the names of its entries (None: the problem's order), its length, how it is measured."""
+
+    names: tuple[str, ...] | None
+    size: int | None
+    tokens: bool = False
+    how: str = "exact"
+
+
+@dataclass(frozen=True)
+class Abilities:
+    """What a learner can do; as much a reason to refuse as the form."""
+
+    provides: Mapping[str, Provided] = field(default_factory=dict)
+    exact: bool = True
+    double_backward: bool = True
+    forward_mode: bool = True
+    gauss_newton: bool = False
+
+
+def expressions(form: Form) -> tuple[Expr, ...]:
+    """The expressions of a form, constraints left out."""
+    if isinstance(form, Program):
+        return (form.objective,)
+    return (form.payoff, form.descent) if isinstance(form, Saddle) else (form.upper, form.lower)
+
+
+def measurements(form: Form) -> tuple[Expr, ...]:
+    """The losses and token losses that a form asks of a learner."""
+    found = {n: None for e in expressions(form) for n in e.walk() if n.op in ("losses", "loss", "tokens")}
+    return tuple(found)
+
+
+def sides(form: Form) -> tuple[Expr, ...]:
+    """Both sides of every constraint."""
+    return tuple(side for r in form.constraints for side in (r.left, r.right))
+
+
+def parameters(form: Form) -> tuple[Expr, ...]:
+    """The parameters whose numbers are given at each run."""
+    found = {n: None for e in (*expressions(form), *sides(form)) for n in e.walk() if n.op == "parameter"}
+    return tuple(found)
+
+
+def given_models(form: Form) -> tuple[Expr, ...]:
+    """The models that the form does not train; their parameters are given at each run."""
+    own = () if isinstance(form, Program) else (form.theta,)
+    found = {n: None for e in expressions(form) for n in e.walk() if n.op == "model" and n not in own}
+    return tuple(found)

@@ -1,0 +1,156 @@
+"""Curvature and sign of expressions in the mixtures, by the composition rules of disciplined convex programming."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+
+from .expression import Expr
+from .ops import OPS
+
+Curvature = Literal["constant", "affine", "convex", "concave", "unknown"]
+SignOf = Literal["+", "-", "0", "any"]
+
+
+def curvature(expr: Expr) -> Curvature:
+    """Curvature in the mixtures; everything else (parameters, losses of a fixed model) counts as constant.
+
+    The rules are sufficient, not necessary: "convex" is a proof, "unknown" only says that the rules found none.
+    """
+    return Curvatures().of(expr)
+
+
+def sign(expr: Expr) -> SignOf:
+    """Sign of every entry, where the rules can tell it: "+" is >= 0, "-" is <= 0."""
+    return Curvatures().sign(expr)
+
+
+def culprit(expr: Expr) -> Expr | None:
+    """The innermost node that is neither convex nor concave by the rules, or None."""
+    known = Curvatures()
+    return next((node for node in expr.walk() if known.of(node) == "unknown"), None)
+
+
+def smooth(expr: Expr) -> Expr | None:
+    """The first node with a kink in the mixtures, or None where the expression is differentiable."""
+    known = Curvatures()
+    return next((n for n in expr.walk() if not OPS[n.op].smooth and any(known.of(a) != "constant" for a in n.args)), None)
+
+
+def depends_on_mixture(expr: Expr) -> bool:
+    """Whether any mixture occurs in the expression."""
+    return any(node.op == "mixture" for node in expr.walk())
+
+
+class Curvatures:
+    """The rules, with the answers for the nodes seen so far."""
+
+    def __init__(self) -> None:
+        self._curvature: dict[Expr, Curvature] = {}
+        self._sign: dict[Expr, SignOf] = {}
+
+    def of(self, expr: Expr) -> Curvature:
+        """Curvature of a node; arguments are visited first, so that deep trees need no deep recursion."""
+        for node in expr.walk():
+            if node not in self._curvature:
+                self._sign[node] = self._sign_rule(node)
+                self._curvature[node] = self._curvature_rule(node)
+        return self._curvature[expr]
+
+    def sign(self, expr: Expr) -> SignOf:
+        """Sign of a node."""
+        self.of(expr)
+        return self._sign[expr]
+
+    def _curvature_rule(self, node: Expr) -> Curvature:
+        if node.op == "mixture":
+            return "affine"
+        parts = [self._curvature[a] for a in node.args]
+        if all(p == "constant" for p in parts):
+            return "constant"
+        op = OPS[node.op]
+        if op.shape == "opaque":
+            return "unknown"
+        if op.shape in ("product", "quotient"):
+            return self._scaled(node)
+        results = []
+        for own in ("convex", "concave"):
+            if op.shape not in ("affine", own):
+                continue
+            marks = [self._marked(m, a) for m, a in zip(op.monotone, node.args, strict=True)]
+            if all(_composes(own, m, p) for m, p in zip(marks, parts, strict=True)):
+                results.append(own)
+        if len(results) == 2:
+            return "affine" if all(p in ("constant", "affine") for p in parts) else "unknown"
+        return results[0] if results else "unknown"  # type: ignore[return-value]
+
+    def _marked(self, mark: str, arg: Expr) -> str:
+        if mark != "sign":
+            return mark
+        return {"+": "+", "-": "-", "0": "+"}.get(self._sign[arg], "0")
+
+    def _scaled(self, node: Expr) -> Curvature:
+        left, right = node.args
+        if self._curvature[right] == "constant":
+            factor, body = right, left
+        elif self._curvature[left] == "constant" and OPS[node.op].shape == "product":
+            factor, body = left, right
+        else:
+            return "unknown"
+        inner, by = self._curvature[body], self._sign[factor]
+        if inner == "affine" or by == "0":
+            return "affine"
+        if by == "+":
+            return inner
+        if by == "-":
+            return {"convex": "concave", "concave": "convex"}.get(inner, "unknown")  # type: ignore[return-value]
+        return "unknown"
+
+    def _sign_rule(self, node: Expr) -> SignOf:
+        if node.op == "constant":
+            return _sign_of(node.data.value)
+        if node.op == "parameter":
+            return "+" if node.data[1] else "any"
+        rule, signs = OPS[node.op].sign, [self._sign[a] for a in node.args]
+        if rule in ("+", "-"):
+            return rule  # type: ignore[return-value]
+        if not signs:
+            return "any"
+        if rule == "same":
+            return signs[0]
+        if rule == "flip":
+            return _flip(signs[0])
+        if rule == "sum":
+            first, second = signs[0], (_flip(signs[1]) if node.op == "subtract" else signs[1])
+            return second if first == "0" else first if second in ("0", first) else "any"
+        if rule == "product":
+            if "0" in signs:
+                return "0"
+            return "any" if "any" in signs else "+" if signs[0] == signs[1] else "-"
+        if rule in ("max", "min"):
+            strong: SignOf = "+" if rule == "max" else "-"
+            if strong in signs:
+                return strong
+            return "any" if "any" in signs else signs[0] if signs[0] == signs[1] else ("0")
+        return "any"
+
+
+def _composes(own: str, mark: str, part: Curvature) -> bool:
+    if part in ("constant", "affine"):
+        return True
+    if part == "unknown" or mark == "0":
+        return False
+    return (part == own) if mark == "+" else (part != own)
+
+
+def _flip(value: SignOf) -> SignOf:
+    return {"+": "-", "-": "+"}.get(value, value)  # type: ignore[return-value]
+
+
+def _sign_of(values: np.ndarray) -> SignOf:
+    if (values == 0).all():
+        return "0"
+    if (values >= 0).all():
+        return "+"
+    return "-" if (values <= 0).all() else "any"

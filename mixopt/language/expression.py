@@ -1,0 +1,294 @@
+"""Expressions and relations: immutable trees of named operations over scalars, vectors and models."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from mixopt.errors import ProblemError, listed, unknown
+
+from .ops import OPS
+from .printing import text
+
+TOKENS = -1
+"""The length of a vector of token losses, which is known only when a batch is drawn."""
+
+Names = tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Array:
+    """A constant array that compares and hashes by its content."""
+
+    value: np.ndarray
+
+    def __post_init__(self) -> None:
+        frozen = np.array(self.value, dtype=float)
+        frozen.setflags(write=False)
+        object.__setattr__(self, "value", frozen)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Array) and self.value.shape == other.value.shape and self.value.tobytes() == other.value.tobytes()
+
+    def __hash__(self) -> int:
+        return hash((self.value.shape, self.value.tobytes()))
+
+
+@dataclass(frozen=True, eq=False)
+class Expr:
+    """A node: an operation, its arguments, and the shape of its value.
+
+    ``shape`` is () for a scalar, (n,) for a vector, (m, n) for a constant matrix and None for a model; ``index``
+    names the entries of a vector where they have names; ``data`` is what the operation needs besides its arguments.
+    Two expressions are equal when they are the same tree; ``==`` builds no relation (write ``equal(a, b)``).
+    """
+
+    op: str
+    args: tuple[Expr, ...] = ()
+    shape: tuple[int, ...] | None = ()
+    index: Names | None = None
+    data: Any = None
+
+    __array_ufunc__ = None  # numpy operands defer to the operators below
+
+    def __post_init__(self) -> None:
+        if self.op not in OPS:
+            raise ProblemError(f"no operation {self.op!r}")
+        object.__setattr__(self, "_hash", hash((self.op, self.args, self.shape, self.index, self.data)))
+
+    def __hash__(self) -> int:
+        return self._hash  # type: ignore[attr-defined, no-any-return]
+
+    def __eq__(self, other: object) -> bool:
+        if self is other:
+            return True
+        if not isinstance(other, Expr) or hash(self) != hash(other):
+            return False
+        mine, theirs = (self.op, self.shape, self.index, self.data), (other.op, other.shape, other.index, other.data)
+        return mine == theirs and self.args == other.args
+
+    def __str__(self) -> str:
+        return text(self)
+
+    def __repr__(self) -> str:
+        return f"<{'x'.join(map(str, self.shape or ())) or ('model' if self.shape is None else 'scalar')}: {text(self)}>"
+
+    def __len__(self) -> int:
+        if not self.shape:
+            raise TypeError(f"'{self}' is a {'model' if self.shape is None else 'scalar'} and has no length")
+        return self.shape[0]
+
+    def __iter__(self) -> Iterator[Expr]:
+        return (self[i] for i in range(len(self)))
+
+    def __bool__(self) -> bool:
+        raise ProblemError(f"'{self}' is symbolic and has no truth value; relations are written <=, >= or equal(a, b)")
+
+    def walk(self) -> Iterator[Expr]:
+        """Every distinct node of the tree, arguments first."""
+        seen: set[Expr] = set()
+        stack: list[tuple[Expr, bool]] = [(self, False)]
+        while stack:
+            node, ready = stack.pop()
+            if node in seen:
+                continue
+            if ready:
+                seen.add(node)
+                yield node
+            else:
+                stack.append((node, True))
+                stack.extend((a, False) for a in reversed(node.args))
+
+    def __add__(self, other: Operand) -> Expr:
+        return elementwise("add", self, other)
+
+    def __radd__(self, other: Operand) -> Expr:
+        return elementwise("add", other, self)
+
+    def __sub__(self, other: Operand) -> Expr:
+        return elementwise("subtract", self, other)
+
+    def __rsub__(self, other: Operand) -> Expr:
+        return elementwise("subtract", other, self)
+
+    def __mul__(self, other: Operand) -> Expr:
+        return elementwise("multiply", self, other)
+
+    def __rmul__(self, other: Operand) -> Expr:
+        return elementwise("multiply", other, self)
+
+    def __truediv__(self, other: Operand) -> Expr:
+        return elementwise("divide", self, other)
+
+    def __rtruediv__(self, other: Operand) -> Expr:
+        return elementwise("divide", other, self)
+
+    def __neg__(self) -> Expr:
+        number(self, "-")
+        return Expr("negate", (self,), self.shape, self.index)
+
+    def __pow__(self, power: float) -> Expr:
+        if power == 2:
+            return Expr("square", (number(self, "** 2"),), self.shape, self.index)
+        raise ProblemError(f"'({self})**{power}': only ** 2 is an atom; for x > 0 write exp({power} * log(x))")
+
+    def __matmul__(self, other: Operand) -> Expr:
+        return matmul(self, other)
+
+    def __rmatmul__(self, other: Operand) -> Expr:
+        return matmul(other, self)
+
+    def __le__(self, other: Operand) -> Relation:
+        return Relation(self, "<=", expression(other))
+
+    def __ge__(self, other: Operand) -> Relation:
+        return Relation(self, ">=", expression(other))
+
+    def __lt__(self, other: Operand) -> Relation:
+        raise ProblemError(f"'{self} < {expression(other)}': strict relations have no closed set of points; write <=")
+
+    __gt__ = __lt__
+
+    def __getitem__(self, key: str | int | slice | Sequence[str] | Sequence[int]) -> Expr:
+        """Entries of a vector: a name or position gives a scalar; a list or slice a subvector, not renormalised."""
+        if self.shape is None or len(self.shape) != 1:
+            raise ProblemError(f"'{self}' has shape {self.shape} and cannot be indexed; only vectors can")
+        if isinstance(key, (str, int, np.integer)):
+            return Expr("take", (self,), (), None, self._position(key))
+        positions = list(range(len(self)))[key] if isinstance(key, slice) else [self._position(k) for k in key]
+        if not positions:
+            raise ProblemError(f"'{self}[{key}]' takes no entry; name at least one")
+        names = None if self.index is None else tuple(self.index[p] for p in positions)
+        return Expr("take", (self,), (len(positions),), names, tuple(positions))
+
+    def _position(self, key: str | int | np.integer) -> int:
+        if isinstance(key, str):
+            if self.index is None:
+                raise ProblemError(f"the entries of '{self}' have no names, so {key!r} cannot be found; use a position")
+            if key not in self.index:
+                raise unknown("domain", key, self.index)
+            return self.index.index(key)
+        if not -len(self) <= key < len(self):
+            raise ProblemError(f"position {key} is outside '{self}', which has {len(self)} entries")
+        return int(key) % len(self)
+
+
+Operand = Expr | float | int | np.ndarray | Sequence[float]
+
+
+@dataclass(frozen=True)
+class Relation:
+    """``left <= right``, ``left >= right`` or ``left == right``, elementwise, with a name for duals and messages."""
+
+    left: Expr
+    sense: str
+    right: Expr
+    name: str | None = None
+
+    def __post_init__(self) -> None:
+        joint(self.left, self.right, f"'{self.left} {self.sense} {self.right}'")
+
+    def named(self, name: str) -> Relation:
+        """The same relation under a name."""
+        if not isinstance(name, str) or not name.strip():
+            raise ProblemError(f"a relation's name is a text that is not empty, not {name!r}")
+        return replace(self, name=name)
+
+    @property
+    def label(self) -> str:
+        """The name, or the relation's own text where it has none."""
+        return self.name if self.name is not None else str(self)
+
+    @property
+    def gap(self) -> Expr:
+        """left - right with ``>=`` flipped, so that the relation is gap <= 0 (or == 0)."""
+        return self.right - self.left if self.sense == ">=" else self.left - self.right
+
+    def __bool__(self) -> bool:
+        raise ProblemError(f"'{self}' is a relation and has no truth value; give it in subject_to=[...] (chains like a <= b <= c need two)")
+
+    def __str__(self) -> str:
+        return f"{self.left} {self.sense} {self.right}"
+
+
+def equal(left: Operand, right: Operand) -> Relation:
+    """The relation left == right, elementwise."""
+    return Relation(expression(left), "==", expression(right))
+
+
+def constant(value: Operand, index: Sequence[str] | None = None) -> Expr:
+    """A number, vector [n] or matrix [m, n] as an expression; ``index`` names the entries of a vector.
+
+    Raises:
+        ProblemError: entries that are NaN or infinite, more than two dimensions, or names of another length.
+    """
+    try:
+        array = np.asarray(value, dtype=float)
+    except (TypeError, ValueError):
+        raise ProblemError(f"{value!r} is neither an expression nor numbers") from None
+    if array.ndim > 2:
+        raise ProblemError(f"a constant has shape {array.shape}; scalars, vectors and matrices are what the language has")
+    if not np.isfinite(array).all():
+        raise ProblemError("a constant has entries that are NaN or infinite; every entry must be finite")
+    names = None if index is None else tuple(index)
+    if names is not None and array.shape != (len(names),):
+        raise ProblemError(f"a constant of shape {array.shape} cannot be named by {len(names)} entries {listed(names)}")
+    return Expr("constant", (), array.shape, names, Array(array))
+
+
+def expression(value: Operand) -> Expr:
+    """The value as an expression: numbers become constants."""
+    if isinstance(value, Expr):
+        return value
+    if hasattr(value, "objective"):
+        raise ProblemError("a problem stands where a number is expected; only minimize, maximize and argmin take problems")
+    return constant(value)
+
+
+def number(value: Operand, where: str) -> Expr:
+    """The value as an expression that is a number or numbers, not a model."""
+    expr = expression(value)
+    if expr.shape is None:
+        raise ProblemError(f"'{expr}' is a model, not a number, in '{where}'; write losses({expr}, domains) or loss({expr}, name)")
+    return expr
+
+
+def joint(left: Expr, right: Expr, where: str) -> tuple[tuple[int, ...], Names | None]:
+    """Shape and names of an elementwise operation; scalars spread over vectors."""
+    a, b = number(left, where).shape or (), number(right, where).shape or ()
+    if a and b and a != b:
+        raise ProblemError(f"shapes do not fit in {where}: {shown(left)} and {shown(right)}")
+    if left.index and right.index and left.index != right.index:
+        raise ProblemError(f"the entries of {where} are over different names: {listed(left.index)} and {listed(right.index)}")
+    return a or b, (left.index or right.index) if (a or b) else None
+
+
+def elementwise(op: str, left: Operand, right: Operand) -> Expr:
+    """An operation entry by entry."""
+    a, b = expression(left), expression(right)
+    shape, index = joint(a, b, f"'{op}({a}, {b})'")
+    return Expr(op, (a, b), shape, index)
+
+
+def matmul(left: Operand, right: Operand) -> Expr:
+    """Inner product of vectors, or product with a constant matrix."""
+    a, b = number(left, "@"), number(right, "@")
+    where = f"'{a} @ {b}'"
+    if not a.shape or not b.shape:
+        raise ProblemError(f"{where} needs vectors or matrices: {shown(a)} and {shown(b)}; use * for a scalar")
+    if a.shape[-1] != b.shape[0]:
+        raise ProblemError(f"shapes do not fit in {where}: {shown(a)} and {shown(b)}")
+    if len(a.shape) == len(b.shape) == 1:
+        joint(a, b, where)
+    return Expr("matmul", (a, b), a.shape[:-1] + b.shape[1:])
+
+
+def shown(expr: Expr) -> str:
+    """An expression with its shape and, where it has them, the names of its entries."""
+    names = f" over {listed(expr.index)}" if expr.index else ""
+    sizes = ", ".join("tokens" if n == TOKENS else str(n) for n in expr.shape or ())
+    return f"'{expr}' [{sizes}]{names}"
+

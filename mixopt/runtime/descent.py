@@ -1,0 +1,95 @@
+"""Descent with a line search over the feasible weights, for objectives whose value can be trusted (numpy, float64)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+
+from .region import Region
+from .simplex import mirror
+
+MEMORY = 8
+SHORTEST, LONGEST = 1e-10, 1e10
+
+
+class Oracle(Protocol):
+    """An objective of the weights [k]: value and gradient, exact or nearly so."""
+
+    def value(self, w: np.ndarray) -> float:
+        """Objective at w."""
+
+    def gradient(self, w: np.ndarray) -> np.ndarray:
+        """Gradient [k] at w, each w_i taken as free."""
+
+
+@dataclass(frozen=True)
+class Descent:
+    """Where a descent stands: the weights, value and gradient there, the last values, and the next step length."""
+
+    w: np.ndarray
+    value: float
+    gradient: np.ndarray
+    values: tuple[float, ...]
+    length: float
+    stuck: bool = False
+
+
+def begin(oracle: Oracle, w: np.ndarray) -> Descent:
+    """The start of a descent; the first step length moves the weights by about a tenth."""
+    value, gradient = oracle.value(w), oracle.gradient(w)
+    spread = float(np.ptp(gradient))
+    return Descent(w, value, gradient, (value,), 0.1 / spread if spread > 0 else 1.0)
+
+
+def spectral_step(oracle: Oracle, region: Region, at: Descent) -> Descent:
+    """One step of the spectral projected gradient method: Barzilai-Borwein length, non-monotone line search.
+
+    Source: Birgin, Martinez and Raydan 2000, Algorithm 2.2.
+    """
+    direction = region.project(at.w - at.length * at.gradient) - at.w
+    slope = float(at.gradient @ direction)
+    ceiling = max(at.values)
+    return _searched(oracle, at, lambda share: at.w + share * direction, lambda share: ceiling + 1e-4 * share * slope, _spectral)
+
+
+def mirror_step(oracle: Oracle, region: Region, at: Descent) -> Descent:
+    """One entropic step with backtracking: shortened until f(u) <= f(w) + <g, u - w> + KL(u || w) / rate."""
+
+    def point(share: float) -> np.ndarray:
+        return mirror(at.w, at.gradient, share * at.length, lower=region.lower, upper=region.upper)
+
+    def bound(share: float) -> float:
+        u = point(share)
+        used = u > 0
+        divergence = float((u[used] * np.log(u[used] / at.w[used])).sum())
+        return at.value + float(at.gradient @ (u - at.w)) + divergence / (share * at.length)
+
+    return _searched(oracle, at, point, bound, lambda old, new, share: 2 * share * old.length)
+
+
+def _searched(
+    oracle: Oracle,
+    at: Descent,
+    point: Callable[[float], np.ndarray],
+    bound: Callable[[float], float],
+    length: Callable[[Descent, Descent, float], float],
+) -> Descent:
+    share = 1.0
+    rounding = 1e-14 * (1 + abs(at.value))
+    while share > 1e-12:
+        w = point(share)
+        value = oracle.value(w)
+        if value <= bound(share) + rounding:
+            new = Descent(w, value, oracle.gradient(w), (*at.values, value)[-MEMORY:], at.length)
+            return replace(new, length=float(np.clip(length(at, new, share), SHORTEST, LONGEST)))
+        share /= 2 if share > 0.1 else 10
+    return replace(at, stuck=True)
+
+
+def _spectral(old: Descent, new: Descent, share: float) -> float:
+    moved, change = new.w - old.w, new.gradient - old.gradient
+    bend = float(moved @ change)
+    return float(moved @ moved) / bend if bend > 0 else LONGEST

@@ -1,0 +1,98 @@
+"""Every atom in numpy: its value, and the pullback that turns a cotangent of the value into those of the arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.special import rel_entr, xlogy
+
+from mixopt.language.expression import Expr
+
+TINY = np.finfo(float).tiny
+A = Any  # a float64 array or scalar
+
+
+@dataclass(frozen=True)
+class NumpyOp:
+    """``value(node, *args)`` and ``pull(node, cotangent, *args)``, one cotangent an argument, before spreading is undone."""
+
+    value: Callable[..., A]
+    pull: Callable[..., tuple[A, ...]]
+
+
+def _inner(n: Expr, g: A, x: A, y: A) -> tuple[A, A]:
+    if x.ndim == y.ndim == 1:
+        return g * y, g * x
+    if x.ndim == 2 and y.ndim == 1:
+        return np.outer(g, y), x.T @ g
+    if x.ndim == 1:
+        return y @ g, np.outer(x, g)
+    return g @ y.T, x.T @ g
+
+
+def _take(n: Expr, g: A, x: A) -> tuple[A]:
+    out = np.zeros_like(x)
+    np.add.at(out, n.data if isinstance(n.data, int) else list(n.data), g)
+    return (out,)
+
+
+def _only(x: A, position: int, g: A) -> A:
+    out = np.zeros_like(x)
+    out[position] = g
+    return out
+
+
+def _norm(n: Expr, g: A, x: A) -> tuple[A]:
+    if n.data == 1:
+        return (g * np.sign(x),)
+    if n.data == 2:
+        size = np.linalg.norm(x)
+        return (g * x / size if size > 0 else np.zeros_like(x),)
+    where = int(np.argmax(np.abs(x)))
+    return (_only(x, where, g * np.sign(x[where])),)
+
+
+def _log(x: A) -> A:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.log(x)
+
+
+NUMPY: dict[str, NumpyOp] = {
+    "add": NumpyOp(lambda n, x, y: x + y, lambda n, g, x, y: (g, g)),
+    "subtract": NumpyOp(lambda n, x, y: x - y, lambda n, g, x, y: (g, -g)),
+    "negate": NumpyOp(lambda n, x: -x, lambda n, g, x: (-g,)),
+    "multiply": NumpyOp(lambda n, x, y: x * y, lambda n, g, x, y: (g * y, g * x)),
+    "divide": NumpyOp(lambda n, x, y: x / y, lambda n, g, x, y: (g / y, -g * x / y**2)),
+    "matmul": NumpyOp(lambda n, x, y: x @ y, _inner),
+    "take": NumpyOp(lambda n, x: x[n.data if isinstance(n.data, int) else list(n.data)], _take),
+    "sum": NumpyOp(lambda n, x: x.sum(), lambda n, g, x: (g * np.ones_like(x),)),
+    "mean": NumpyOp(lambda n, x: x.mean(), lambda n, g, x: (g * np.ones_like(x) / x.size,)),
+    "exp": NumpyOp(lambda n, x: np.exp(x), lambda n, g, x: (g * np.exp(x),)),
+    "log": NumpyOp(lambda n, x: _log(x), lambda n, g, x: (g / np.maximum(x, TINY),)),
+    "square": NumpyOp(lambda n, x: x * x, lambda n, g, x: (2 * g * x,)),
+    "sum_squares": NumpyOp(lambda n, x: (x * x).sum(), lambda n, g, x: (2 * g * x,)),
+    "norm": NumpyOp(lambda n, x: np.linalg.norm(x, n.data), _norm),
+    "abs": NumpyOp(lambda n, x: np.abs(x), lambda n, g, x: (g * np.sign(x),)),
+    "pos": NumpyOp(lambda n, x: np.maximum(x, 0.0), lambda n, g, x: (g * (x > 0),)),
+    "clip": NumpyOp(lambda n, x: np.clip(x, *n.data), lambda n, g, x: (g * ((x >= n.data[0]) & (x <= n.data[1])),)),
+    "max": NumpyOp(lambda n, x: x.max(), lambda n, g, x: (_only(x, int(np.argmax(x)), g),)),
+    "min": NumpyOp(lambda n, x: x.min(), lambda n, g, x: (_only(x, int(np.argmin(x)), g),)),
+    "maximum": NumpyOp(lambda n, x, y: np.maximum(x, y), lambda n, g, x, y: (g * (x >= y), g * (x < y))),
+    "minimum": NumpyOp(lambda n, x, y: np.minimum(x, y), lambda n, g, x, y: (g * (x <= y), g * (x > y))),
+    "entropy": NumpyOp(lambda n, x: -xlogy(x, x).sum(), lambda n, g, x: (-g * (np.log(np.maximum(x, TINY)) + 1),)),
+    "kl": NumpyOp(
+        lambda n, p, q: rel_entr(p, q).sum(),
+        lambda n, g, p, q: (g * (np.log(np.maximum(p, TINY) / q) + 1), -g * p / q),
+    ),
+    "quad_form": NumpyOp(lambda n, x: x @ n.data.value @ x, lambda n, g, x: (2 * g * (n.data.value @ x),)),
+    "domain_mean": NumpyOp(lambda n, x: x.mean(axis=-1), lambda n, g, x: (np.repeat(g[..., None], x.shape[-1], -1) / x.shape[-1],)),
+    "surrogate": NumpyOp(lambda n, value, gradient: value, lambda n, g, value, gradient: (g, np.zeros_like(gradient))),
+}
+
+
+def unspread(cotangent: A, like: A) -> A:
+    """Undo the spreading of a scalar over a vector: a scalar's cotangent is the sum."""
+    return cotangent if np.shape(cotangent) == np.shape(like) else np.asarray(cotangent).sum()

@@ -1,0 +1,170 @@
+"""The feasible weights: the simplex cut by a problem's constraints, with projections, linear minima and residuals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from scipy.linalg import null_space
+from scipy.optimize import linprog, nnls
+
+from mixopt.errors import MixoptError
+from mixopt.language.curvature import curvature
+from mixopt.language.expression import Expr, Relation
+
+from .program import Function
+from .simplex import project
+
+
+class InfeasibleError(MixoptError):
+    """No weights satisfy the linear constraints; solvers answer with a status, not with this error."""
+
+
+@dataclass(frozen=True)
+class Limit:
+    """One constraint as functions: gap(w) <= 0 or == 0, entry by entry."""
+
+    relation: Relation
+    gap: Function
+    linear: bool
+
+    @property
+    def equality(self) -> bool:
+        """Whether the gap must be zero."""
+        return self.relation.sense == "=="
+
+    def residual(self, w: np.ndarray) -> float:
+        """Largest violation at w, 0 where the constraint holds."""
+        gap = np.atleast_1d(self.gap.value(w))
+        return float(np.max(np.abs(gap) if self.equality else np.maximum(gap, 0.0)))
+
+
+@dataclass(frozen=True)
+class Region:
+    """The simplex over k domains with linear rows G w <= h, A w = b (the sum not among them), and nonlinear limits."""
+
+    size: int
+    lower: np.ndarray
+    upper: np.ndarray
+    G: np.ndarray
+    h: np.ndarray
+    A: np.ndarray
+    b: np.ndarray
+    limits: tuple[Limit, ...]
+
+    @staticmethod
+    def compile(mixture: Expr, constraints: Sequence[Relation], given: Mapping[str, np.ndarray]) -> Region:
+        """The region of a problem's constraints, with parameters at their given values."""
+        k = len(mixture)
+        lower, upper = np.zeros(k), np.ones(k)
+        rows: dict[bool, list[tuple[np.ndarray, float]]] = {True: [], False: []}
+        limits = []
+        for relation in constraints:
+            gap = relation.gap
+            limit = Limit(relation, Function(gap, mixture, given), curvature(gap) in ("affine", "constant"))
+            limits.append(limit)
+            if not limit.linear:
+                continue
+            offsets = np.atleast_1d(limit.gap.value(np.zeros(k)))
+            for row, offset in zip(limit.gap.jacobian(np.full(k, 1 / k)), offsets, strict=True):
+                at = np.flatnonzero(row)
+                if len(at) == 1 and not limit.equality:
+                    bound = -offset / row[at[0]]
+                    if row[at[0]] > 0:
+                        upper[at[0]] = min(upper[at[0]], bound)
+                    else:
+                        lower[at[0]] = max(lower[at[0]], bound)
+                else:
+                    rows[limit.equality].append((row, -offset))
+        G, h = _matrix(rows[False], k)
+        A, b = _matrix(rows[True], k)
+        return Region(k, lower, upper, G, h, A, b, tuple(limits))
+
+    @property
+    def kind(self) -> str:
+        """"simplex", "box", "linear" or "nonlinear": what a step has to respect."""
+        if any(not limit.linear for limit in self.limits):
+            return "nonlinear"
+        if len(self.G) or len(self.A):
+            return "linear"
+        return "box" if (self.lower > 0).any() or (self.upper < 1).any() else "simplex"
+
+    @cached_property
+    def empty(self) -> str:
+        """Why no weights satisfy the linear constraints, or an empty text."""
+        names = ", ".join(repr(limit.relation.label) for limit in self.limits)
+        if (self.lower > self.upper + 1e-12).any():
+            return f"a lower bound lies above an upper bound, among the constraints {names}"
+        if self.lower.sum() > 1 + 1e-9:
+            return f"the lower bounds sum to {self.lower.sum():.6g}, above 1, among the constraints {names}"
+        if self.upper.sum() < 1 - 1e-9:
+            return f"the upper bounds sum to {self.upper.sum():.6g}, below 1, among the constraints {names}"
+        if self.kind in ("simplex", "box"):
+            return ""
+        return "" if self._lp(np.zeros(self.size)).status == 0 else f"no weights satisfy these constraints together: {names}"
+
+    def _lp(self, cost: np.ndarray):  # type: ignore[no-untyped-def]
+        ones = np.ones((1, self.size))
+        return linprog(
+            cost,
+            A_ub=self.G if len(self.G) else None,
+            b_ub=self.h if len(self.h) else None,
+            A_eq=np.vstack([self.A, ones]),
+            b_eq=np.append(self.b, 1.0),
+            bounds=np.column_stack([self.lower, self.upper]),
+            method="highs",
+        )
+
+    def lowest(self, g: np.ndarray) -> np.ndarray:
+        """The weights [k] of the linear part at which <g, w> is least."""
+        if self.kind == "simplex":
+            return np.eye(self.size)[int(np.argmin(g))]
+        if len(self.G) == 0 and len(self.A) == 0:
+            w, room = self.lower.copy(), 1 - self.lower.sum()
+            for i in np.argsort(g, kind="stable"):
+                add = min(room, self.upper[i] - self.lower[i])
+                w[i] += add
+                room -= add
+            return w
+        solved = self._lp(g)
+        if solved.x is None:
+            raise InfeasibleError(self.empty)
+        return np.asarray(solved.x)
+
+    def project(self, x: np.ndarray) -> np.ndarray:
+        """The nearest weights [k] of the linear part; exact (a least-distance problem by non-negative least squares)."""
+        if len(self.G) == 0 and len(self.A) == 0:
+            return project(x, lower=self.lower, upper=self.upper)
+        equal = np.vstack([self.A, np.ones((1, self.size))])
+        start = np.linalg.lstsq(equal, np.append(self.b, 1.0), rcond=None)[0]
+        basis = null_space(equal)
+        rows = np.vstack([self.G, np.eye(self.size), -np.eye(self.size)])
+        right = np.concatenate([self.h, self.upper, -self.lower])
+        nearest = start + basis @ (basis.T @ (x - start))
+        slack = rows @ nearest - right
+        if (slack <= 0).all():
+            return nearest
+        if basis.shape[1] == 0:
+            raise InfeasibleError(self.empty)
+        system = np.vstack([-(rows @ basis).T, slack])
+        unit = np.append(np.zeros(basis.shape[1]), 1.0)
+        multipliers, distance = nnls(system, unit)
+        residual = system @ multipliers - unit
+        if distance < 1e-12 or residual[-1] == 0:
+            raise InfeasibleError(self.empty)
+        return np.clip(nearest - basis @ (residual[:-1] / residual[-1]), self.lower, self.upper)
+
+    def start(self, wanted: np.ndarray | None) -> np.ndarray:
+        """Weights [k] to start from: the wanted ones or uniform, moved into the linear constraints."""
+        w = np.full(self.size, 1 / self.size) if wanted is None else wanted
+        return w if self.kind == "simplex" else self.project(w)
+
+    def residuals(self, w: np.ndarray) -> dict[str, float]:
+        """Largest violation of each constraint at w, by name."""
+        return {limit.relation.label: limit.residual(w) for limit in self.limits}
+
+
+def _matrix(rows: list[tuple[np.ndarray, float]], k: int) -> tuple[np.ndarray, np.ndarray]:
+    return np.array([r for r, _ in rows]).reshape(len(rows), k), np.array([v for _, v in rows])

@@ -1,0 +1,87 @@
+"""The one step that most methods share, on the simplex and on boxes within it, for numpy arrays and torch tensors alike.
+
+w+ = argmin over u in C of  <g, u> + (1/rate) D(u || w), with D the Kullback-Leibler divergence (mirror) or half the
+squared distance (Euclidean); C is the simplex, or the simplex with bounds on its entries. Nothing here waits for a device.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+Vector = Any
+"""A numpy array or a torch tensor [k]; results are of the same kind."""
+
+HALVINGS = 64
+FLOOR = 1e-300
+
+
+def namespace(x: Vector) -> Any:
+    """numpy for arrays; torch, imported only then, for tensors."""
+    if isinstance(x, np.ndarray):
+        return np
+    import torch
+
+    return torch
+
+
+def mirror(w: Vector, g: Vector, rate: float, *, temperature: float = 0.0, lower: Vector = None, upper: Vector = None) -> Vector:
+    """The entropic step: u_i proportional to w_i exp(-rate g_i), clipped to its bounds by one multiplier [k].
+
+    With ``temperature`` t the objective gains t KL(u || uniform), taken exactly (a proximal step): logs shrink towards
+    0 by 1 / (1 + rate t). A weight of 0 stays 0.
+    """
+    xp = namespace(w)
+    logits = (xp.log(xp.clip(w, FLOOR, None)) - rate * g) / (1 + rate * temperature)
+    u = xp.exp(logits - logits.max()) * (w > 0)
+    u = u / u.sum()
+    return u if lower is None and upper is None else _scaled_into(u, lower, upper)
+
+
+def project(x: Vector, *, lower: Vector = None, upper: Vector = None) -> Vector:
+    """The point of the simplex, or of the box in it, nearest to x [k]: clip(x - tau, lower, upper) with sum 1."""
+    xp = namespace(x)
+    low = xp.zeros_like(x) if lower is None else lower
+    high = xp.ones_like(x) if upper is None else upper
+    least, most = (x - high).min() - 1, (x - low).max() + 1
+    for _ in range(HALVINGS):
+        tau = (least + most) / 2
+        over = xp.clip(x - tau, low, high).sum() > 1
+        least, most = xp.where(over, tau, least), xp.where(over, most, tau)
+    tau = (least + most) / 2
+    u = xp.clip(x - tau, low, high)
+    free = (x - tau > low) & (x - tau < high)  # the multiplier solves a linear equation on the entries strictly inside
+    count = xp.clip(free.sum(), 1, None)
+    return xp.clip(xp.where(free, u + (1 - u.sum()) / count, u), low, high)
+
+
+def smoothed(w: Vector, smoothing: float) -> Vector:
+    """(1 - c) w + c / k: every domain keeps at least c / k."""
+    return (1 - smoothing) * w + smoothing / len(w) if smoothing else w
+
+
+def entropy(w: Vector) -> Vector:
+    """-sum w log w in nats, 0 log 0 = 0; exp of it is the effective number of domains."""
+    xp = namespace(w)
+    return -(w * xp.log(xp.clip(w, FLOOR, None))).sum()
+
+
+def _scaled_into(u: Vector, lower: Vector, upper: Vector) -> Vector:
+    """clip(s u, lower, upper) with the scale s that makes the sum 1: the KL projection onto the box in the simplex."""
+    xp = namespace(u)
+    low = xp.zeros_like(u) if lower is None else lower
+    high = xp.ones_like(u) if upper is None else upper
+    one = u.sum()
+    least, most = -80 * one, 80 * one
+    for _ in range(HALVINGS):
+        middle = (least + most) / 2
+        over = xp.clip(xp.exp(middle) * u, low, high).sum() > 1
+        least, most = xp.where(over, middle, least), xp.where(over, most, middle)
+    scaled = xp.exp((least + most) / 2) * u
+    v = xp.clip(scaled, low, high)
+    free = (scaled > low) & (scaled < high)
+    inside = xp.where(free, v, xp.zeros_like(v)).sum()
+    room = 1 - xp.where(free, xp.zeros_like(v), v).sum()
+    factor = xp.where(inside > 0, room / xp.clip(inside, FLOOR, None), xp.ones_like(inside))
+    return xp.clip(xp.where(free, v * factor, v), low, high)
