@@ -17,6 +17,7 @@ from mixopt.runs import Runs, Targets
 
 _START_GAPS = np.geomspace(1e-3, 1e2, 60)
 _FARTHEST_FLOOR = 1e3
+_REWEIGHTINGS = 10
 
 
 @dataclass(frozen=True, eq=False)
@@ -206,20 +207,31 @@ def _fit_target(weights: np.ndarray, y: np.ndarray, ridge: float, rho: _Rho, del
     bounds[0, 0] = y.min() - _FARTHEST_FLOOR * np.ptp(y)
     tight = {"ftol": 1e-12, "xtol": 1e-12, "gtol": 1e-12, "max_nfev": 500}
     with np.errstate(over="ignore", invalid="ignore"):  # a trial step may overflow; least_squares then shortens it
-        start = min(_starts(weights, y, centre), key=cost)
+        start = min(_starts(weights, y, centre, rho, delta), key=cost)
         result = least_squares(residuals, start, jacobian, bounds, x_scale="jac", loss=rho, f_scale=delta, **tight)
     return float(result.x[0]), result.x[1:], bool(result.status > 0)
 
 
-def _starts(weights: np.ndarray, y: np.ndarray, centre: np.ndarray) -> list[np.ndarray]:
-    """Variable projection: for each trial floor c, log(y - c) is linear in w; least squares weighted by y - c gives A."""
+def _starts(weights: np.ndarray, y: np.ndarray, centre: np.ndarray, rho: _Rho, delta: float) -> list[np.ndarray]:
+    """Variable projection: for each trial floor c, log(y - c) is linear in w; least squares weighted by y - c gives A.
+
+    Under a robust rho the least squares are reweighted a few times, and the floor is sought below the lower tenth, so that
+    neither a high nor a low outlier decides where the fit begins; runs below the floor do not count.
+    """
+    robust = not np.array_equal(rho(np.array([9.0]))[0], [9.0])
+    low, high = np.quantile(y, (0.1, 0.9)) if robust else (y.min(), y.max())
     starts = []
-    for gap in _START_GAPS * np.ptp(y):
-        c = y.min() - gap
-        rows = weights * (y - c)[:, None]
-        gram = rows.T @ rows + centre.T @ centre
-        gram.flat[:: len(gram) + 1] += 1e-12 * np.trace(gram)
-        starts.append(np.append(c, np.linalg.solve(gram, rows.T @ ((y - c) * np.log(y - c)))))
+    for gap in _START_GAPS * (high - low or np.ptp(y)):
+        above = np.maximum(y - (low - gap), 0)
+        logs = np.log(np.where(above > 0, above, 1))
+        trust = np.ones_like(y)
+        for _ in range(_REWEIGHTINGS if robust else 1):
+            rows = weights * (above * trust)[:, None]
+            gram = rows.T @ rows + centre.T @ centre
+            gram.flat[:: len(gram) + 1] += 1e-12 * np.trace(gram)
+            a = np.linalg.solve(gram, rows.T @ (above * trust * logs))
+            trust = np.sqrt(rho(((np.exp(weights @ a) - above) / delta) ** 2)[1])
+        starts.append(np.append(low - gap, a))
     return starts
 
 

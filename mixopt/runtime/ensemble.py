@@ -34,7 +34,7 @@ class Recipe:
 
     steps: int
     batch: int
-    rate: float = 3e-3
+    rate: float = 1e-2
     warmup: float = 0.1
     weight_decay: float = 0.01
     clip: float = 1.0

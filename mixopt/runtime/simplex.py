@@ -77,7 +77,7 @@ def _scaled_into(u: Vector, lower: Vector, upper: Vector) -> Vector:
     for _ in range(HALVINGS):
         middle = (least + most) / 2
         over = xp.clip(xp.exp(middle) * u, low, high).sum() > 1
-        least, most = xp.where(over, middle, least), xp.where(over, most, middle)
+        least, most = xp.where(over, least, middle), xp.where(over, middle, most)
     scaled = xp.exp((least + most) / 2) * u
     v = xp.clip(scaled, low, high)
     free = (scaled > low) & (scaled < high)

@@ -17,7 +17,7 @@ def _log_of(x: Tensor) -> Tensor:
 
 
 def _constant(node: Any, x: Tensor) -> Tensor:
-    return torch.as_tensor(node.data.value, dtype=x.dtype, device=x.device)
+    return torch.tensor(node.data.value, dtype=x.dtype, device=x.device)
 
 
 def _take(node: Any, x: Tensor) -> Tensor:

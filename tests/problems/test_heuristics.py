@@ -62,10 +62,10 @@ def test_unimax_is_the_point_of_the_capped_simplex_closest_to_uniform(tokens, ep
     w, caps = vector(unimax(domains, budget, epochs)), epochs * domains.sizes / budget
     assert (w <= caps * (1 + 1e-9)).all()
     free = w < caps * (1 - 1e-9)
-    assert np.ptp(w[free]) < 1e-12 if free.any() else True
-    # KKT of min |w - 1/k|^2: the free ones are equal, and no capped one lies above them
-    assert not free.any() or (w[~free] <= w[free].max() + 1e-12).all()
-    level = brentq(lambda t: np.minimum(caps, t).sum() - 1, 0, 1 + 1e-9, xtol=1e-15) if caps.max() >= 1 or len(caps) > 1 else 1.0
+    if free.any():  # KKT of min |w - 1/k|^2: the free ones are equal, and no capped one lies above them
+        assert np.ptp(w[free]) < 1e-12
+        assert (w[~free] <= w[free].max() + 1e-12).all()
+    level = brentq(lambda t: np.minimum(caps, t).sum() - 1, 0, 1 + 1e-9, xtol=1e-15)
     np.testing.assert_allclose(w, np.minimum(caps, level), atol=1e-9)
 
 

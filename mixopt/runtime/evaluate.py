@@ -1,0 +1,118 @@
+"""Expressions of models in torch: lowered once to a list of calls, then evaluated on weights, parameters and a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mixopt.language.expression import Expr
+
+from .learner import Batch, Learner
+from .torch_ops import TORCH
+from .tree import Leaves
+
+
+@dataclass
+class Meter:
+    """What a run has cost so far, in units that compare across methods."""
+
+    gradients: int = 0
+    hessian_products: int = 0
+    forward_passes: int = 0
+    tokens: int = 0
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A learner bound to a problem: which loss is which, and the order that turns its vectors into the problem's."""
+
+    learner: Learner
+    orders: Mapping[Expr, Tensor | None]
+    given: Mapping[str, Tensor]
+    models: Mapping[Expr, Leaves]
+    meter: Meter = field(default_factory=Meter)
+
+    def env(self, w: Tensor, models: Mapping[Expr, Leaves], batch: Batch) -> Env:
+        """Symbols met with tensors: one evaluation's surroundings."""
+        return Env(self, w, {**self.models, **models}, batch)
+
+
+@dataclass(frozen=True)
+class Env:
+    """Weights, parameters of the models and a batch; each loss is measured once and kept for this evaluation."""
+
+    bound: Bound
+    w: Tensor
+    models: Mapping[Expr, Leaves]
+    batch: Batch
+    measured: dict[Any, Tensor] = field(default_factory=dict)
+
+    def measure(self, node: Expr) -> Tensor:
+        """The value of a losses, loss or tokens node; token losses and their means share one forward pass."""
+        known = self.measured.get(node)
+        if known is not None:
+            return known
+        model, learner = node.args[0], self.bound.learner
+        leaves, fixed = self.models[model], model in self.bound.models
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not fixed):
+            if self.bound.learner.abilities.provides[node.data].tokens:
+                value = self._tokens(node, leaves)
+                value = value if node.op == "tokens" else value.mean(dim=-1)
+            else:
+                self._count(node.data)
+                value = learner.losses(leaves, node.data, self.batch)
+        order = self.bound.orders.get(node)
+        value = value if order is None else value[order]
+        self.measured[node] = value
+        return value
+
+    def _tokens(self, node: Expr, leaves: Leaves) -> Tensor:
+        key = (node.args[0], node.data)
+        if key not in self.measured:
+            self._count(node.data)
+            self.measured[key] = self.bound.learner.tokens(leaves, node.data, self.batch)
+        return self.measured[key]
+
+    def _count(self, name: str) -> None:
+        self.bound.meter.forward_passes += 1
+        self.bound.meter.tokens += self.bound.learner.tokens_of(self.batch, name)
+
+
+class Lowered:
+    """Several expressions lowered together, so that what they share is evaluated once."""
+
+    def __init__(self, outputs: Sequence[Expr], device: torch.device):
+        seen: dict[Expr, int] = {}
+        for expr in outputs:
+            for node in expr.walk():
+                seen.setdefault(node, len(seen))
+        self._nodes = [n for n in seen if n.op != "model" and n.op != "argmin"]
+        slots = {node: i for i, node in enumerate(self._nodes)}
+        self._calls = [(node, TORCH.get(node.op), tuple(slots[a] for a in node.args if a in slots)) for node in self._nodes]
+        self._outputs = [slots[e] for e in outputs]
+        self._constants = {n: torch.tensor(n.data.value, device=device) for n in self._nodes if n.op == "constant"}
+        self.measures = tuple(n for n in self._nodes if n.op in ("losses", "loss", "tokens"))
+
+    def __call__(self, env: Env) -> list[Tensor]:
+        """The values of the outputs."""
+        values: list[Tensor] = []
+        for node, call, args in self._calls:
+            if call is not None:
+                values.append(call(node, *[values[a] for a in args]))
+            else:
+                values.append(self._constants[node] if node.op == "constant" else _leaf(node, env))
+        return [values[i] for i in self._outputs]
+
+
+def _leaf(node: Expr, env: Env) -> Tensor:
+    if node.op == "mixture":
+        return env.w
+    if node.op == "parameter":
+        return env.bound.given[node.data[0]]
+    if node.op == "model_sum_squares":
+        return sum((leaf * leaf).sum() for leaf in env.models[node.args[0]])  # type: ignore[return-value]
+    return env.measure(node)

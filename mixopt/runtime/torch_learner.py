@@ -1,0 +1,202 @@
+"""The learner of a torch module: any module from tokens to logits, trained on streams of domain tokens."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, jvp, vjp
+
+from mixopt.errors import InputError, LearnerError, listed, unknown
+from mixopt.forms import Abilities, Provided
+
+from .learner import Batch, Learner, Optimizer
+from .streams import Streams
+from .tree import Leaves, copied
+
+Autocast = Literal["bf16"] | None
+
+
+class TorchLearner(Learner):
+    """A torch module trained on domain streams; its losses are means over a batch drawn from every domain alike.
+
+    ``module`` maps tokens [b, t] to logits [b, t, vocabulary], or to an object with ``.logits`` (a Hugging Face causal
+    LM). ``streams`` maps a loss name to the domains it is measured on, as ``Streams`` or as a dict of token arrays [n];
+    training and validation may be over different domains. A step reads ``per_domain`` windows of ``context`` tokens from
+    each domain of each name; checks use one fixed sample of ``evaluation`` windows. ``w @ losses`` runs as loss weighting.
+
+    ``optimizer`` takes a list of tensors and returns a torch optimizer (AdamW at rate 1e-3 without one);
+    ``device`` and ``dtype`` move a copy of the module, ``autocast="bf16"`` runs its forward passes in bfloat16 with
+    losses in float32. The module itself is left unchanged unless a solve is told ``inplace=True``.
+
+    Raises:
+        InputError: no stream, an unknown device, cuda asked for and absent, or tokens outside the vocabulary.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        streams: Mapping[str, Streams | Mapping[str, Any]],
+        *,
+        context: int = 64,
+        per_domain: int = 4,
+        evaluation: int = 32,
+        optimizer: Optimizer | None = None,
+        device: str | torch.device | None = None,
+        dtype: torch.dtype | None = None,
+        autocast: Autocast = None,
+    ):
+        self._device = _checked(device, module)
+        self._user = module
+        self._module = copy.deepcopy(module).to(self._device, dtype)
+        if not streams:
+            raise InputError("TorchLearner needs streams={'train': {...domain: tokens...}}; the dict is empty")
+        self._streams = {n: s if isinstance(s, Streams) else Streams(s, context, self._device) for n, s in streams.items()}
+        self._names = tuple(name for name, p in self._module.named_parameters() if p.requires_grad)
+        self._rest = {name: p.detach() for name, p in self._module.named_parameters() if not p.requires_grad}
+        if not self._names:
+            raise InputError("the module has no trainable parameter; set requires_grad on those that are to be trained")
+        self._per_domain, self._autocast = per_domain, autocast
+        self._optimizer: Optimizer = optimizer or (lambda tensors: torch.optim.AdamW(tensors, lr=1e-3))
+        self._fixed = {name: stream.fixed(evaluation) for name, stream in self._streams.items()}
+        how = f"sampled, {per_domain} windows of {context} tokens a domain"
+        self._abilities = Abilities(
+            provides={n: Provided(s.names, len(s.names), tokens=True, how=how) for n, s in self._streams.items()},
+            exact=False,
+            gauss_newton=True,
+        )
+        self._try()
+
+    @property
+    def abilities(self) -> Abilities:
+        return self._abilities
+
+    @property
+    def device(self) -> torch.device:
+        return self._device
+
+    def start(self) -> Leaves:
+        named = dict(self._module.named_parameters())
+        return copied(tuple(named[n] for n in self._names))
+
+    def leaves(self, given: Any) -> Leaves:
+        named = dict(given.named_parameters()) if isinstance(given, nn.Module) else given
+        if not isinstance(named, Mapping):
+            raise InputError(f"parameters of a torch module are given as a module or a dict of tensors, not a {type(given).__name__}")
+        found = []
+        for name, mine in zip(self._names, self.start(), strict=True):
+            if name not in named:
+                raise InputError(f"the given parameters lack {name!r}; they have {listed(named)}")
+            if named[name].shape != mine.shape:
+                raise InputError(f"parameter {name!r} has shape {list(named[name].shape)}, but the module's is {list(mine.shape)}")
+            found.append(named[name].to(mine))
+        return copied(tuple(found))
+
+    def tree(self, leaves: Leaves) -> dict[str, Tensor]:
+        return dict(zip(self._names, copied(leaves), strict=True))
+
+    def store(self, leaves: Leaves) -> None:
+        named = dict(self._user.named_parameters())
+        with torch.no_grad():
+            for name, leaf in zip(self._names, leaves, strict=True):
+                named[name].copy_(leaf)
+
+    def draw(self, generator: torch.Generator) -> Batch:
+        return {name: stream.draw(self._per_domain, generator) for name, stream in self._streams.items()}
+
+    def evaluation(self) -> Batch:
+        return self._fixed
+
+    def losses(self, leaves: Leaves, name: str, batch: Batch) -> Tensor:
+        return self.tokens(leaves, name, batch).mean(dim=-1)
+
+    def tokens(self, leaves: Leaves, name: str, batch: Batch) -> Tensor:
+        windows = self._windows(name, batch)
+        flat = windows.flatten(0, 1)
+        return cross_entropy(self._logits(leaves, flat[:, :-1]), flat[:, 1:]).view(len(windows), -1)
+
+    def gauss_newton(self, leaves: Leaves, name: str, batch: Batch, coefficients: Tensor) -> Callable[[Leaves], Leaves]:
+        flat = self._windows(name, batch).flatten(0, 1)[:, :-1]
+        share = coefficients.detach().repeat_interleave(len(flat) // len(coefficients)) * len(coefficients) / (len(flat) * flat.shape[1])
+
+        def outputs(*parts: Tensor) -> Tensor:
+            return self._logits(parts, flat)
+
+        logits, pull = vjp(outputs, *leaves)
+        chances = logits.softmax(dim=-1)
+
+        def product(v: Leaves) -> Leaves:
+            _, push = jvp(outputs, tuple(leaf.detach() for leaf in leaves), v)
+            weighted = chances * push
+            bent = weighted - chances * weighted.sum(dim=-1, keepdim=True)
+            return pull(bent * share.to(bent.dtype)[:, None, None])  # type: ignore[no-any-return]
+
+        return product
+
+    def optimizer(self, leaves: Leaves) -> torch.optim.Optimizer:
+        return self._optimizer(list(leaves))
+
+    @contextmanager
+    def second_order(self) -> Iterator[None]:
+        """Dropout off and attention by plain maths: the fused kernels have neither forward mode nor double backward."""
+        from torch.nn.attention import SDPBackend, sdpa_kernel
+
+        training = self._module.training
+        self._module.eval()
+        try:
+            with sdpa_kernel(SDPBackend.MATH):
+                yield
+        finally:
+            self._module.train(training)
+
+    def tokens_of(self, batch: Batch, name: str) -> int:
+        windows = self._windows(name, batch)
+        return windows.shape[0] * windows.shape[1] * (windows.shape[2] - 1)
+
+    def _windows(self, name: str, batch: Batch) -> Tensor:
+        return batch[name]  # type: ignore[no-any-return]
+
+    def _logits(self, leaves: Leaves, tokens: Tensor) -> Tensor:
+        named = {**self._rest, **dict(zip(self._names, leaves, strict=True))}
+        with self._precision():
+            out = functional_call(self._module, named, (tokens,))
+        logits = out if isinstance(out, Tensor) else getattr(out, "logits", None)
+        if logits is None:
+            raise LearnerError(f"the module returns a {type(out).__name__}; logits [b, t, vocabulary], or an object with .logits, are expected")
+        return logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
+
+    def _precision(self) -> AbstractContextManager[Any]:
+        return torch.autocast(self._device.type, dtype=torch.bfloat16) if self._autocast == "bf16" else nullcontext()
+
+    def _try(self) -> None:
+        """One small forward pass, so that a module or a token that does not fit is told before any work starts."""
+        for name, stream in self._streams.items():
+            tokens = stream.fixed(1)[:1, 0, :-1]
+            with torch.no_grad():
+                logits = self._logits(self.start(), tokens.to(self._device))
+            if logits.dim() != 3 or logits.shape[:2] != tokens.shape:
+                raise LearnerError(f"the module maps tokens {list(tokens.shape)} to {list(logits.shape)}; logits [b, t, vocabulary] are expected")
+            if stream.vocabulary > logits.shape[-1]:
+                raise InputError(f"{name!r} holds token {stream.vocabulary - 1}, but the module's vocabulary is {logits.shape[-1]}")
+
+
+def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """-log softmax at the targets [b, t], in nats; differentiable twice and in forward mode."""
+    return torch.logsumexp(logits, dim=-1) - logits.gather(-1, targets[..., None]).squeeze(-1)
+
+
+def _checked(device: str | torch.device | None, module: nn.Module) -> torch.device:
+    if device is None:
+        first = next(iter(module.parameters()), None)
+        return torch.device("cpu") if first is None else first.device
+    try:
+        found = torch.device(device)
+    except RuntimeError:
+        raise unknown("device", device, ["cpu", "cuda", "cuda:0"]) from None
+    if found.type == "cuda" and not torch.cuda.is_available():
+        raise InputError(f"device {str(device)!r} was asked for, but torch sees no CUDA device here; use device='cpu'")
+    return found
