@@ -93,17 +93,11 @@ class Ensemble:
         domains, count, _ = windows.shape
         rows = windows.flatten(0, 1)
         chunk = chunk or _together(len(self), rows.device)
-        largest = int(rows.max())
+        _refuse_small(self.template, rows[:1, :-1], int(rows.max()))
         call = _vmapped(self.template)
-
-        def summed(some: dict[str, Tensor], part: Tensor) -> Tensor:
-            logits = call(some, part[None, :, :-1])
-            _refuse_small(logits.shape[-1], largest + 1)
-            return token_losses(logits, part[None, :, 1:]).double().sum(-1)
-
         table = []
         for some in _split(self.parameters, chunk):
-            each = [summed(some, part) for part in rows.split(at_once)]
+            each = [token_losses(call(some, part[None, :, :-1]), part[None, :, 1:]).double().sum(-1) for part in rows.split(at_once)]
             table.append(torch.cat(each, dim=1).view(-1, domains, count).mean(-1) / (windows.shape[-1] - 1))
         return torch.cat(table)
 
@@ -135,6 +129,8 @@ def train(
     for name, given in (("seeds", seeds), ("data seeds", data_seeds)):
         if len(given) != runs:
             raise InputError(f"there are {runs} mixtures but {len(given)} {name}; give each run one")
+    template = factory(seeds[0]).to(streams.device)
+    _refuse_small(template, streams.fixed(1)[0, :, :-1], streams.vocabulary - 1)
     chunk = chunk or _together(runs, streams.device)
     parts = [range(i, min(i + chunk, runs)) for i in range(0, runs, chunk)]
     trained = []
@@ -144,7 +140,7 @@ def train(
         tell = _share_of(watch, number, len(parts), recipe.steps)
         trained.append(_train_chunk(models, bounds[part.start : part.stop], uniform, streams, recipe, part, tell))
     whole = {name: torch.cat([some[name] for some in trained]) for name in trained[0]}
-    return Ensemble(factory(seeds[0]).to(streams.device), whole)
+    return Ensemble(template, whole)
 
 
 def token_losses(logits: Tensor, targets: Tensor) -> Tensor:
@@ -171,9 +167,7 @@ def _train_chunk(
     sick = torch.full((len(models),), recipe.steps, device=streams.device)  # first step whose loss was not finite
     for step in range(recipe.steps):
         windows = streams.mixed(bounds, uniform[step])
-        logits = call(parameters, windows[..., :-1])
-        _refuse_small(logits.shape[-1], streams.vocabulary)
-        losses = token_losses(logits, windows[..., 1:]).flatten(1).mean(1)
+        losses = token_losses(call(parameters, windows[..., :-1]), windows[..., 1:]).flatten(1).mean(1)
         optimiser.zero_grad()
         losses.sum().backward()
         _clip(parameters, recipe.clip)
@@ -184,6 +178,8 @@ def _train_chunk(
             _refuse_sick(sick.tolist(), runs, recipe)
         if (step + 1) % TELL_EVERY == 0 or step + 1 == recipe.steps:
             tell(step + 1)
+    broken = torch.stack([~value.detach().flatten(1).isfinite().all(1) for value in parameters.values()]).any(0)
+    _refuse_sick(torch.where(broken, recipe.steps - 1, recipe.steps).tolist(), runs, recipe)
     return {name: value.detach() for name, value in parameters.items()}
 
 
@@ -196,10 +192,12 @@ def _clip(parameters: Mapping[str, Tensor], most: float) -> None:
         g.mul_(scale.view(-1, *[1] * (g.ndim - 1)))
 
 
-def _refuse_small(vocabulary: int, needed: int) -> None:
-    """Raise where a token has no logit: in a stacked embedding it would silently be looked up in the next model's."""
-    if vocabulary < needed:
-        raise InputError(f"the streams hold the token {needed - 1}, but the model has logits for {vocabulary} tokens; give it {needed}")
+@torch.no_grad()
+def _refuse_small(template: nn.Module, row: Tensor, largest: int) -> None:
+    """Raise where a token has no logit: in stacked embeddings it would silently be looked up in the next model's."""
+    vocabulary = template(torch.zeros_like(row)).shape[-1]
+    if vocabulary <= largest:
+        raise InputError(f"the data hold the token {largest}, but the model has logits for {vocabulary}; give it {largest + 1} or more")
 
 
 def _refuse_sick(first: list[int], runs: range, recipe: Recipe) -> None:

@@ -64,9 +64,9 @@ class Streams:
 
     def draw(self, per_domain: int, generator: torch.Generator) -> Tensor:
         """Random windows of every domain [k, per_domain, context+1]: stratified, for per-domain losses from one pass."""
-        places = torch.rand(len(self), per_domain, generator=generator, device=generator.device).to(self.device)
+        places = torch.rand(len(self), per_domain, generator=generator, device=generator.device, dtype=torch.float64)
         domains = torch.arange(len(self), device=self.device)[:, None]
-        return self._cut(domains.expand(-1, per_domain), places)
+        return self._cut(domains.expand(-1, per_domain), places.to(self.device))
 
     def draw_mixed(self, weights: Any, batch: int, generator: torch.Generator, *, paired: bool = True) -> Tensor:
         """Windows [R, batch, context+1] whose domains are drawn from each run's mixture, for ``weights`` [R, k] or [k].
@@ -89,7 +89,7 @@ class Streams:
             given = weights.detach().numpy() if isinstance(weights, Tensor) else weights
             rows = np.atleast_2d(np.asarray(given, dtype=float))
             weights = torch.as_tensor(np.stack([self.domains.weights(row, tolerance=1e-5) for row in rows]), device=self.device)
-        sums = torch.atleast_2d(weights).double().cumsum(-1)
+        sums = torch.atleast_2d(weights).to(self.device, torch.float64).cumsum(-1)
         return sums / sums[:, -1:]
 
     def mixed(self, bounds: Tensor, uniform: Tensor) -> Tensor:
@@ -117,7 +117,7 @@ class Streams:
     def _cut(self, domains: Tensor, places: Tensor) -> Tensor:
         """Windows [..., context+1] of the given domains [...] at the given places in [0, 1) [...]."""
         room = self._starts[domains]
-        inside = (places.double() * room).long().clamp_(max=room - 1)
+        inside = (places * room).long().clamp_(max=room - 1)
         return self._windows[self._offsets[domains] + inside].long()
 
 

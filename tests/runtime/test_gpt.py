@@ -28,9 +28,12 @@ def parameters() -> dict[str, torch.Tensor]:
     return {name: value.detach() for name, value in tiny().named_parameters()}
 
 
+MODULE = tiny()
+WINDOWS = tokens(3, 4, 8)
+
+
 def losses(parameters: dict[str, torch.Tensor]) -> torch.Tensor:
-    module = tiny()
-    return loss_per_domain(lambda p, x: functional_call(module, p, (x,)), parameters, tokens(3, 4, 8))
+    return loss_per_domain(lambda p, x: functional_call(MODULE, p, (x,)), parameters, WINDOWS)
 
 
 def test_a_later_token_changes_no_earlier_logit():
