@@ -213,19 +213,17 @@ class Runs:
 
     def describe(self) -> str:
         """Counts, the ranges seen, the map from columns to names, and the notes, as text."""
-        back = {True: {}, False: {}}  # type: dict[bool, dict[str, str]]
-        for column, name in self.name_map.items():
-            back[column in list(self.name_map)[: len(self.domains)]][name] = column
         zeros = np.mean(self.mixtures == 0)
         lines = [f"{len(self)} runs, {len(self.domains)} domains, {len(self.targets)} targets; {zeros:.0%} of the weights are exactly 0"]
         lines += [f"  note: {note}" for note in self.notes]
         width = max(map(len, (*self.domains.names, *self.targets.names)))
         for name, w in zip(self.domains, self.mixtures.T, strict=True):
-            lines.append(f"  domain {name:<{width}}  {w.min():.3f} to {w.max():.3f}{_from(back[True].get(name))}")
+            lines.append(f"  domain {name:<{width}}  {w.min():.3f} to {w.max():.3f}")
         for name, way, unit, y in zip(self.targets.names, self.targets.directions, self.targets.units, self.metrics.T, strict=True):
             seen = y[np.isfinite(y)]
             span = f"{seen.min():.4g} to {seen.max():.4g} {unit}, {way}" if len(seen) else "no value"
-            lines.append(f"  target {name:<{width}}  {span}{_from(back[False].get(name))}")
+            lines.append(f"  target {name:<{width}}  {span}")
+        lines += [f"  column {column} -> {name}" for column, name in self.name_map.items() if column != name]
         return "\n".join(lines)
 
 
@@ -364,7 +362,3 @@ def _check_cells(values: np.ndarray, bad: np.ndarray, ids: Sequence[str], names:
 def _frozen(array: np.ndarray) -> np.ndarray:
     array.flags.writeable = False
     return array
-
-
-def _from(column: str | None) -> str:
-    return f"  (column {column})" if column else ""

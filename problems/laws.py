@@ -16,7 +16,7 @@ from mixopt.language.expression import Expr, constant
 from mixopt.runs import Runs, Targets
 
 _START_GAPS = np.geomspace(1e-3, 1e2, 60)
-_FARTHEST_FLOOR = 1e3
+_FARTHEST_FLOOR = 1e2
 _REWEIGHTINGS = 10
 
 
@@ -45,8 +45,8 @@ class Exponential:
         """Fit every target of the runs by least squares, from a variable-projection start with the analytic Jacobian.
 
         Minimises sum_r rho(L(w_r) - y_r) + ridge sum_i (A_i - mean A)^2 for each target: rho is the square, or with
-        ``loss="huber"`` the square up to ``huber_delta`` (target units) and linear beyond. The floor c stays within
-        1000 times the spread of y below its minimum, where the law is a straight line to the eye.
+        ``loss="huber"`` the square up to ``huber_delta`` (target units) and linear beyond. As in both sources a floor c is
+        >= 0 where all values are > 0; else it stays within 100 times their spread below the smallest.
         A ridge of 1e-4 to 1e-3 (target units squared) is for few runs, Huber for runs that went wrong; plain squares fit
         clean tables best.
 
@@ -56,8 +56,7 @@ class Exponential:
         """
         _check_settings(ridge, loss, huber_delta)
         _check_runs(runs, ridge)
-        rho = _rho(loss, huber_delta, len(runs))
-        fits = [_fit_target(runs.mixtures, y, ridge, rho, huber_delta) for y in runs.metrics.T]
+        fits = [_fit_target(runs.mixtures, y, ridge, loss, huber_delta) for y in runs.metrics.T]
         c, A = np.array([f[0] for f in fits]), np.array([f[1] for f in fits])
         errors = c + np.exp(runs.mixtures @ A.T) - runs.metrics
         arrays = (c, A, runs.mixtures.max(0), np.sqrt((errors**2).mean(0)), np.array([f[2] for f in fits]))
@@ -186,11 +185,12 @@ def spearman(a: ArrayLike, b: ArrayLike) -> float:
 _Rho = Callable[[np.ndarray], np.ndarray]
 
 
-def _fit_target(weights: np.ndarray, y: np.ndarray, ridge: float, rho: _Rho, delta: float) -> tuple[float, np.ndarray, bool]:
+def _fit_target(weights: np.ndarray, y: np.ndarray, ridge: float, loss: str, delta: float) -> tuple[float, np.ndarray, bool]:
     """c, A [k] and whether it converged, for one target [R]."""
     from scipy.optimize import least_squares
 
     R, k = weights.shape
+    rho = _rho(loss, R)
     centre = math.sqrt(ridge) * (np.eye(k) - 1 / k)[: k if ridge else 0]
 
     def residuals(x: np.ndarray) -> np.ndarray:
@@ -203,39 +203,42 @@ def _fit_target(weights: np.ndarray, y: np.ndarray, ridge: float, rho: _Rho, del
     def cost(x: np.ndarray) -> float:
         return float(rho((residuals(x) / delta) ** 2)[0].sum())
 
+    lowest = 0.0 if y.min() > 0 else float(y.min() - _FARTHEST_FLOOR * np.ptp(y))
     bounds = np.full((2, k + 1), [[-np.inf], [np.inf]])
-    bounds[0, 0] = y.min() - _FARTHEST_FLOOR * np.ptp(y)
+    bounds[0, 0] = lowest
     tight = {"ftol": 1e-12, "xtol": 1e-12, "gtol": 1e-12, "max_nfev": 500}
     with np.errstate(over="ignore", invalid="ignore"):  # a trial step may overflow; least_squares then shortens it
-        start = min(_starts(weights, y, centre, rho, delta), key=cost)
+        start = min(_starts(weights, y, centre, rho, delta, loss == "huber", lowest), key=cost)
         result = least_squares(residuals, start, jacobian, bounds, x_scale="jac", loss=rho, f_scale=delta, **tight)
     return float(result.x[0]), result.x[1:], bool(result.status > 0)
 
 
-def _starts(weights: np.ndarray, y: np.ndarray, centre: np.ndarray, rho: _Rho, delta: float) -> list[np.ndarray]:
+def _starts(
+    weights: np.ndarray, y: np.ndarray, centre: np.ndarray, rho: _Rho, delta: float, robust: bool, lowest: float
+) -> list[np.ndarray]:
     """Variable projection: for each trial floor c, log(y - c) is linear in w; least squares weighted by y - c gives A.
 
     Under a robust rho the least squares are reweighted a few times, and the floor is sought below the lower tenth, so that
     neither a high nor a low outlier decides where the fit begins; runs below the floor do not count.
     """
-    robust = not np.array_equal(rho(np.array([9.0]))[0], [9.0])
     low, high = np.quantile(y, (0.1, 0.9)) if robust else (y.min(), y.max())
     starts = []
     for gap in _START_GAPS * (high - low or np.ptp(y)):
-        above = np.maximum(y - (low - gap), 0)
+        c = max(low - gap, lowest)
+        above = np.maximum(y - c, 0)
         logs = np.log(np.where(above > 0, above, 1))
         trust = np.ones_like(y)
         for _ in range(_REWEIGHTINGS if robust else 1):
             rows = weights * (above * trust)[:, None]
             gram = rows.T @ rows + centre.T @ centre
-            gram.flat[:: len(gram) + 1] += 1e-12 * np.trace(gram)
+            gram.flat[:: len(gram) + 1] += 1e-12 * np.trace(gram) + np.finfo(float).tiny
             a = np.linalg.solve(gram, rows.T @ (above * trust * logs))
             trust = np.sqrt(rho(((np.exp(weights @ a) - above) / delta) ** 2)[1])
-        starts.append(np.append(low - gap, a))
+        starts.append(np.append(c, a))
     return starts
 
 
-def _rho(loss: str, delta: float, R: int) -> _Rho:
+def _rho(loss: str, R: int) -> _Rho:
     """scipy's rho and its two derivatives [3, R + penalties]: Huber on the R runs only, so that a ridge stays square."""
 
     def rho(z: np.ndarray) -> np.ndarray:

@@ -53,7 +53,7 @@ def test_reads_the_regmix_pair_as_published():
     text = runs.describe()
     assert "512 runs, 17 domains, 13 targets; 45%" in text
     assert "0.996 to 1.003" in text
-    assert "column metric/the_pile_github_val_loss" in text
+    assert "column metric/the_pile_github_val_loss -> the_pile_github" in text
 
 
 def test_the_olmix_pair_is_joined_on_run_not_on_position_or_index(pair):
@@ -67,7 +67,10 @@ def test_the_olmix_pair_is_joined_on_run_not_on_position_or_index(pair):
 
 @pytest.mark.parametrize("key", ["run", "run_id", "id", "index", "", "Unnamed: 0"])
 def test_each_known_key_joins(pair, key):
-    runs = pair(RATIOS.replace("run,name,index", f"{key},name,note0").replace(",note0", ",seed"), METRICS.replace("run,name,index", f"{key},name,seed"))
+    runs = pair(
+        RATIOS.replace("run,name,index", f"{key},name,note0").replace(",note0", ",seed"),
+        METRICS.replace("run,name,index", f"{key},name,seed"),
+    )
     np.testing.assert_array_equal(runs.metrics[:, 0], [1.1, 1.2, 1.3])
     np.testing.assert_array_equal(runs.seeds, [0, 1, 2])
 
@@ -75,7 +78,7 @@ def test_each_known_key_joins(pair, key):
 def test_a_key_can_be_named(pair):
     runs = pair(on="index")
     np.testing.assert_array_equal(runs.metrics[:, 0], [1.3, 1.1, 1.2])
-    with pytest.raises(InputError, match="'indx'.*did you mean 'index'"):
+    with pytest.raises(InputError, match=r"'indx'.*did you mean 'index'"):
         pair(on="indx")
 
 
@@ -110,7 +113,11 @@ def test_a_missing_metric_is_nan_and_noted(pair):
         (RATIOS, METRICS.replace("3.2", "inf"), r"run 'b', column 'loss': the metric is inf"),
         (RATIOS, METRICS.replace("3.2", "n.a."), r"m\.csv, row 3, column 'loss': 'n\.a\.' is not a number"),
         (RATIOS.replace("b,second", "a,second"), METRICS, r"column 'run' of .*r\.csv names a run more than once: \(a\)"),
-        (RATIOS, METRICS.replace("a,f", "x,f").replace("b,s", "y,s").replace("c,t", "z,t"), r"no run of .*r\.csv is in .*m\.csv by column 'run'"),
+        (
+            RATIOS,
+            METRICS.replace("a,f", "x,f").replace("b,s", "y,s").replace("c,t", "z,t"),
+            r"no run of .*r\.csv is in .*m\.csv by column 'run'",
+        ),
         (RATIOS.replace("run,name,index", "x,name,y"), METRICS, r"no column in common that names the runs.*on="),
         (RATIOS.replace("0.6,0.4", "0.6"), METRICS, r"row 1: 4 cells, but the header has 5"),
         (RATIOS.replace("web,code", "web,web"), METRICS, r"more than one column \('web'\)"),
@@ -144,7 +151,9 @@ def test_a_written_table_reads_back_equal(tmp_path_factory, rows, k, m, seed, ex
     y = rng.normal(size=(rows, m))
     y[0, 0] = np.nan
     given_extras = {"params": 1e6, "tokens": rng.uniform(1e6, 1e9, rows), "seeds": rng.integers(0, 9, rows)} if extras else {}
-    runs = Runs.from_arrays([f"d,{i}" for i in range(k)], w, [f"t {j}" for j in range(m)], y, ids=[f"r{i}" for i in range(rows)], **given_extras)
+    runs = Runs.from_arrays(
+        [f"d,{i}" for i in range(k)], w, [f"t {j}" for j in range(m)], y, ids=[f"r{i}" for i in range(rows)], **given_extras
+    )
     path = tmp_path_factory.mktemp("runs") / "runs.csv"
     runs.to_csv(path)
     back = Runs.from_csv(path)
@@ -207,7 +216,7 @@ def test_targets_have_a_direction_and_a_unit_each():
     targets = Targets(["a", "b"], direction={"b": "max"}, unit={"a": "bits"})
     assert targets.directions == ("min", "max")
     assert targets.units == ("bits", "nats per token")
-    with pytest.raises(InputError, match="no target 'bb'.*did you mean"):
+    with pytest.raises(InputError, match=r"no target 'bb'.*did you mean"):
         targets.index("bb")
     with pytest.raises(InputError, match="'down'; it is 'min' or 'max'"):
         Targets(["a"], direction="down")

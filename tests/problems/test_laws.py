@@ -70,7 +70,9 @@ def test_known_parameters_come_back_from_data_without_noise(seed, k):
 
 def test_the_jacobian_given_to_the_solver_is_that_of_the_residuals(monkeypatch):
     seen = []
-    monkeypatch.setattr("scipy.optimize.least_squares", lambda fun, x0, jac, *a, **k: seen.append((fun, jac)) or least_squares(fun, x0, jac, *a, **k))
+    monkeypatch.setattr(
+        "scipy.optimize.least_squares", lambda fun, x0, jac, *a, **k: seen.append((fun, jac)) or least_squares(fun, x0, jac, *a, **k)
+    )
     Exponential.fit(table(noise=0.01), ridge=1e-2)
     assert len(seen) == 2
     for fun, jac in seen:
@@ -81,7 +83,7 @@ def test_the_jacobian_given_to_the_solver_is_that_of_the_residuals(monkeypatch):
 
 
 def test_the_derivatives_of_huber_are_right_and_spare_the_ridge():
-    rho = laws._rho("huber", 0.1, 4)
+    rho = laws._rho("huber", 4)
     z = np.array([0.2, 0.9, 1.7, 30.0, 30.0])
     out = rho(z)
     np.testing.assert_allclose(out[0], [0.2, 0.9, 2 * math.sqrt(1.7) - 1, 2 * math.sqrt(30) - 1, 30])
@@ -99,9 +101,12 @@ def test_the_order_of_domains_does_not_matter(settings):
     np.testing.assert_allclose(two.c, one.c, atol=1e-5)
 
 
-def test_the_fit_is_a_stationary_point_of_the_documented_objective():
-    runs, ridge, delta = table(noise=0.05), 0.01, 0.02
+@pytest.mark.parametrize(("ridge", "at_zero"), [(1e-5, [False, False]), (0.1, [True, True])], ids=["interior", "floor at zero"])
+def test_the_fit_is_a_stationary_point_of_the_documented_objective(ridge, at_zero):
+    runs, delta = table(noise=0.02), 0.02
     law = Exponential.fit(runs, ridge=ridge, loss="huber", huber_delta=delta)
+    assert (law.c < 1e-6).tolist() == at_zero
+    assert law.c.min() >= 0
 
     def objective(x: np.ndarray, j: int) -> float:
         r = np.abs(x[0] + np.exp(runs.mixtures @ x[1:]) - runs.metrics[:, j])
@@ -110,13 +115,15 @@ def test_the_fit_is_a_stationary_point_of_the_documented_objective():
     for j in range(2):
         x = np.append(law.c[j], law.A[j])
         slopes = [(objective(x + h, j) - objective(x - h, j)) / 2e-6 for h in 1e-6 * np.eye(5)]
-        np.testing.assert_allclose(slopes, 0, atol=1e-6)
+        np.testing.assert_allclose(slopes[1:], 0, atol=1e-6)
+        assert slopes[0] > 1e-4 if at_zero[j] else abs(slopes[0]) < 1e-6
 
 
-def test_huber_ignores_runs_that_went_wrong_and_plain_squares_do_not():
+@pytest.mark.parametrize("size", [4.0, -4.0])
+def test_huber_ignores_runs_that_went_wrong_and_plain_squares_do_not(size):
     runs = table(60, noise=0.002)
     spoilt = runs.metrics.copy()
-    spoilt[[5, 17, 33]] += 4.0
+    spoilt[[5, 17, 33]] += size
     bad = Runs.from_arrays(runs.domains, runs.mixtures, runs.targets, spoilt)
     truth = table(200, seed=9)
     error = {loss: np.abs(Exponential.fit(bad, loss=loss).predict(truth.mixtures) - truth.metrics).max() for loss in ("linear", "huber")}
@@ -129,13 +136,15 @@ def test_a_ridge_tames_few_runs():
     truth = table(300, seed=99, a=wide)
     worst = {
         ridge: max(
-            float(np.sqrt(((Exponential.fit(table(10, seed, 0.05, a=wide), ridge=ridge).predict(truth.mixtures) - truth.metrics) ** 2).mean()))
+            float(
+                np.sqrt(((Exponential.fit(table(10, seed, 0.2, a=wide), ridge=ridge).predict(truth.mixtures) - truth.metrics) ** 2).mean())
+            )
             for seed in range(6)
         )
-        for ridge in (0.0, 1e-3, 1e-2)
+        for ridge in (0.0, 1e-3)
     }
-    assert worst[1e-2] < 0.25 < 1 < worst[0.0]
-    assert worst[1e-3] < worst[0.0]
+    assert worst[1e-3] < 0.5
+    assert worst[0.0] > 100
     assert Exponential.fit(table(5, a=wide), ridge=1e-3).converged.all()
 
 
@@ -144,13 +153,14 @@ def test_a_ridge_pulls_the_slopes_together():
     assert spread[0] > spread[1] > spread[2]
 
 
-def test_a_target_that_is_straight_in_w_is_fitted_and_ends():
-    rng = np.random.default_rng(3)
-    w = rng.dirichlet(np.ones(4), 50)
-    y = 3 + w @ np.array([[0.1], [0.2], [-0.3], [0.4]])
+@pytest.mark.parametrize(("shift", "share"), [(3, 1e-2), (-3, 5e-3)])
+def test_a_target_that_is_straight_in_w_is_fitted_by_a_low_floor(shift, share):
+    w = np.random.default_rng(3).dirichlet(np.ones(4), 50)
+    y = shift + w @ np.array([[0.1], [0.2], [-0.3], [0.4]])
     law = Exponential.fit(Runs.from_arrays(NAMES, w, ["straight"], y))
-    assert law.rmse[0] < 1e-4
-    assert law.c[0] >= y.min() - 1000 * np.ptp(y) - 1e-9
+    assert law.rmse[0] < share * np.ptp(y)
+    assert law.converged.all()
+    assert law.c[0] >= (0 if shift > 0 else y.min() - 100 * np.ptp(y))
 
 
 def test_one_target_alone_is_smallest_at_its_vertex():
@@ -187,7 +197,7 @@ def test_other_domains_and_unknown_targets_are_refused():
     law = Exponential.fit(table())
     with pytest.raises(InputError, match=r"over the domains \(web, code, books, maths\), but 'w' is over \(web, code\)"):
         law(Mixture(Domains(["web", "code"])))
-    with pytest.raises(InputError, match="no target 'pyton'.*did you mean 'python'"):
+    with pytest.raises(InputError, match=r"no target 'pyton'.*did you mean 'python'"):
         law["pyton"]
     with pytest.raises(InputError, match=r"mixtures have shape \(2, 3\)"):
         law.predict(np.ones((2, 3)))
@@ -229,7 +239,9 @@ def test_a_target_to_be_maximised_is_refused():
         Exponential.fit(up)
 
 
-@pytest.mark.parametrize("settings", [{"ridge": -1}, {"ridge": math.nan}, {"loss": "absolute"}, {"loss": "huber", "huber_delta": 0}], ids=str)
+@pytest.mark.parametrize(
+    "settings", [{"ridge": -1}, {"ridge": math.nan}, {"loss": "absolute"}, {"loss": "huber", "huber_delta": 0}], ids=str
+)
 def test_settings_out_of_range_are_refused(settings):
     with pytest.raises(InputError, match=r"ridge is|loss is|huber_delta is"):
         Exponential.fit(table(), **settings)
