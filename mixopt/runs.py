@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import os
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
@@ -187,18 +186,17 @@ class Runs:
         extras = [(n, a) for n, a in (("seed", self.seeds), ("params", self.params), ("tokens", self.tokens)) if a is not None]
         header = ["run", *(n for n, _ in extras), *(f"w/{d}" for d in self.domains), *(f"loss/{t}" for t in self.targets.names)]
         columns = [*(a.tolist() for _, a in extras), *self.mixtures.T.tolist(), *self.metrics.T.tolist()]
-        path = os.path.abspath(os.fspath(path))
+        path = os.fspath(path)
+        part = f"{path}.{os.getpid()}.part"
         try:
-            with tempfile.NamedTemporaryFile(
-                "w", newline="", encoding="utf-8", dir=os.path.dirname(path), suffix=".part", delete=False
-            ) as file:
-                try:
+            try:
+                with open(part, "w", newline="", encoding="utf-8") as file:
                     csv.writer(file).writerows([header, *zip(self.ids, *columns, strict=True)])
-                    file.close()
-                    os.replace(file.name, path)
-                except BaseException:
-                    os.unlink(file.name)
-                    raise
+                os.replace(part, path)
+            except BaseException:
+                if os.path.exists(part):
+                    os.unlink(part)
+                raise
         except OSError as error:
             raise InputError(
                 f"cannot write the runs to {path}: {error.strerror}; give a path in a folder that exists and can be written"
