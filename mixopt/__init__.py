@@ -1,1 +1,163 @@
-"""mixopt: state a data mixture as a problem over the simplex, compile it, and solve it with a certificate."""
+"""mixopt: state a data mixture as a problem over the simplex, compile it, and solve it with a certificate.
+
+>>> import mixopt as mx
+>>> domains = mx.Domains(["web", "code", "books"], tokens=[8e11, 1.5e11, 5e10])
+>>> w = mx.Mixture(domains)
+>>> problem = mx.minimize(mx.kl(w, domains.natural), over=w, subject_to=[(w["web"] <= 0.5).named("web cap")])
+>>> result = mx.solve(problem)
+>>> {name: round(weight, 3) for name, weight in result.weights.items()}
+{'web': 0.5, 'code': 0.375, 'books': 0.125}
+>>> result.status.name, round(result.duals["web cap"], 3)
+('OPTIMAL', 1.386)
+"""
+
+from __future__ import annotations
+
+import importlib
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+from mixopt.api import Plan as Plan
+from mixopt.api import compare as compare
+from mixopt.api import hypergradient as hypergradient
+from mixopt.api import plan as plan
+from mixopt.api import solve as solve
+from mixopt.errors import InputError as InputError
+from mixopt.errors import LearnerError as LearnerError
+from mixopt.errors import MixoptError as MixoptError
+from mixopt.errors import ProblemError as ProblemError
+from mixopt.errors import RefusalError as RefusalError
+from mixopt.language import graph as graph
+from mixopt.language.atoms import abs as abs
+from mixopt.language.atoms import clip as clip
+from mixopt.language.atoms import entropy as entropy
+from mixopt.language.atoms import exp as exp
+from mixopt.language.atoms import kl as kl
+from mixopt.language.atoms import log as log
+from mixopt.language.atoms import max as max
+from mixopt.language.atoms import maximum as maximum
+from mixopt.language.atoms import mean as mean
+from mixopt.language.atoms import min as min
+from mixopt.language.atoms import minimum as minimum
+from mixopt.language.atoms import norm as norm
+from mixopt.language.atoms import pos as pos
+from mixopt.language.atoms import quad_form as quad_form
+from mixopt.language.atoms import square as square
+from mixopt.language.atoms import stack as stack
+from mixopt.language.atoms import sum as sum
+from mixopt.language.atoms import sum_squares as sum_squares
+from mixopt.language.domains import Domains as Domains
+from mixopt.language.expression import Expr as Expr
+from mixopt.language.expression import Relation as Relation
+from mixopt.language.expression import constant as constant
+from mixopt.language.expression import equal as equal
+from mixopt.language.problem import Problem as Problem
+from mixopt.language.problem import argmin as argmin
+from mixopt.language.problem import maximize as maximize
+from mixopt.language.problem import minimize as minimize
+from mixopt.language.symbols import Mixture as Mixture
+from mixopt.language.symbols import domain_mean as domain_mean
+from mixopt.language.symbols import loss as loss
+from mixopt.language.symbols import losses as losses
+from mixopt.language.symbols import mass as mass
+from mixopt.language.symbols import model as model
+from mixopt.language.symbols import parameter as parameter
+from mixopt.language.symbols import surrogate as surrogate
+from mixopt.language.symbols import tokens as tokens
+from mixopt.method import Method as Method
+from mixopt.report.result import Check as Check
+from mixopt.report.result import Result as Result
+from mixopt.report.result import Status as Status
+from mixopt.runs import Runs as Runs
+from mixopt.solver import Budget as Budget
+
+if TYPE_CHECKING:
+    from mixopt import problems as problems
+    from mixopt import solvers as solvers
+    from mixopt.problems import laws as laws
+    from mixopt.runtime.learner import FunctionLearner as FunctionLearner
+    from mixopt.runtime.torch_learner import TorchLearner as TorchLearner
+
+try:
+    __version__ = version("mixopt")
+except PackageNotFoundError:  # a bare checkout
+    __version__ = "0.1.0"
+
+_LATER = {
+    "FunctionLearner": ("mixopt.runtime.learner", "FunctionLearner"),
+    "TorchLearner": ("mixopt.runtime.torch_learner", "TorchLearner"),
+    "laws": ("mixopt.problems.laws", None),
+    "problems": ("mixopt.problems", None),
+    "solvers": ("mixopt.solvers", None),
+}
+"""Public names that are imported when first used, because torch or scipy comes with them."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module 'mixopt' has no attribute {name!r}")
+    module, attribute = _LATER[name]
+    found = importlib.import_module(module)
+    return found if attribute is None else getattr(found, attribute)
+
+
+__all__ = [
+    "Budget",
+    "Check",
+    "Domains",
+    "Expr",
+    "FunctionLearner",
+    "InputError",
+    "LearnerError",
+    "Method",
+    "MixoptError",
+    "Mixture",
+    "Plan",
+    "Problem",
+    "ProblemError",
+    "RefusalError",
+    "Relation",
+    "Result",
+    "Runs",
+    "Status",
+    "TorchLearner",
+    "abs",
+    "argmin",
+    "clip",
+    "compare",
+    "constant",
+    "domain_mean",
+    "entropy",
+    "equal",
+    "exp",
+    "graph",
+    "hypergradient",
+    "kl",
+    "laws",
+    "log",
+    "loss",
+    "losses",
+    "mass",
+    "max",
+    "maximize",
+    "maximum",
+    "mean",
+    "min",
+    "minimize",
+    "minimum",
+    "model",
+    "norm",
+    "parameter",
+    "plan",
+    "pos",
+    "problems",
+    "quad_form",
+    "solve",
+    "solvers",
+    "square",
+    "stack",
+    "sum",
+    "sum_squares",
+    "surrogate",
+    "tokens",
+]

@@ -45,9 +45,9 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 def listed(names: Iterable[object], most: int = 8) -> str:
     """Names in brackets, cut after ``most``."""
-    names = [str(n) for n in names]
-    more = f", ... {len(names) - most} more" if len(names) > most else ""
-    return f"({', '.join(names[:most])}{more})"
+    texts = [str(n) for n in names]
+    more = f", ... {len(texts) - most} more" if len(texts) > most else ""
+    return f"({', '.join(texts[:most])}{more})"
 
 
 def unknown(kind: str, name: object, known: Iterable[str]) -> InputError:

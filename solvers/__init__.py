@@ -1,0 +1,35 @@
+"""Solvers, as values: settings of a method, given to ``solve`` as ``solver=``; those that train a model import torch when used."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from .conic import Conic as Conic
+from .projected import Projected as Projected
+
+if TYPE_CHECKING:
+    from .descent_ascent import DescentAscent as DescentAscent
+    from .implicit import ConjugateGradients as ConjugateGradients
+    from .implicit import Implicit as Implicit
+    from .implicit import Inner as Inner
+    from .steps import Normalised as Normalised
+    from .unrolled import Unrolled as Unrolled
+
+_LATER = {
+    "ConjugateGradients": "implicit",
+    "DescentAscent": "descent_ascent",
+    "Implicit": "implicit",
+    "Inner": "implicit",
+    "Normalised": "steps",
+    "Unrolled": "unrolled",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module 'mixopt.solvers' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_LATER[name]}"), name)
+
+
+__all__ = ["ConjugateGradients", "Conic", "DescentAscent", "Implicit", "Inner", "Normalised", "Projected", "Unrolled"]

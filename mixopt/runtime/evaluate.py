@@ -36,6 +36,11 @@ class Bound:
     models: Mapping[Expr, Leaves]
     meter: Meter = field(default_factory=Meter)
 
+    def ordered_back(self, node: Expr, values: Tensor) -> Tensor:
+        """A vector in the problem's order put into the learner's, 0 where the problem has no such domain."""
+        order, size = self.orders.get(node), self.learner.abilities.provides[node.data].size
+        return values if order is None else values.new_zeros(size or 0).index_copy(0, order, values)
+
     def env(self, w: Tensor, models: Mapping[Expr, Leaves], batch: Batch) -> Env:
         """Symbols met with tensors: one evaluation's surroundings."""
         return Env(self, w, {**self.models, **models}, batch)
@@ -50,6 +55,10 @@ class Env:
     models: Mapping[Expr, Leaves]
     batch: Batch
     measured: dict[Any, Tensor] = field(default_factory=dict)
+
+    def at(self, w: Tensor) -> Env:
+        """The same surroundings at other weights; what was measured is kept."""
+        return Env(self.bound, w, self.models, self.batch, self.measured)
 
     def measure(self, node: Expr) -> Tensor:
         """The value of a losses, loss or tokens node; token losses and their means share one forward pass."""

@@ -39,8 +39,8 @@ def conjugate_gradients(product: Callable[[Tensor], Tensor], b: Tensor, *, start
         used += 1
         bend = p @ Hp
         least = torch.minimum(least, bend)
-        ok = bend > 0
-        alpha = torch.where(ok & (rr > 0), rr / torch.where(ok, bend, torch.ones_like(bend)), torch.zeros_like(rr))
+        ok = (least > 0) & (rr > 0)
+        alpha = torch.where(ok, rr / torch.where(ok, bend, torch.ones_like(bend)), torch.zeros_like(rr))
         x, r = x + alpha * p, r - alpha * Hp
         new = r @ r
         p = r + torch.where(rr > 0, new / torch.where(rr > 0, rr, torch.ones_like(rr)), torch.zeros_like(rr)) * p

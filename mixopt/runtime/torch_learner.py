@@ -126,11 +126,12 @@ class TorchLearner(Learner):
         def outputs(*parts: Tensor) -> Tensor:
             return self._logits(parts, flat)
 
-        logits, pull = vjp(outputs, *leaves)
+        base = tuple(leaf.detach() for leaf in leaves)
+        logits, pull = vjp(outputs, *base)
         chances = logits.softmax(dim=-1)
 
         def product(v: Leaves) -> Leaves:
-            _, push = jvp(outputs, tuple(leaf.detach() for leaf in leaves), v)
+            _, push = jvp(outputs, base, v)
             weighted = chances * push
             bent = weighted - chances * weighted.sum(dim=-1, keepdim=True)
             return pull(bent * share.to(bent.dtype)[:, None, None])  # type: ignore[no-any-return]

@@ -1,0 +1,300 @@
+"""The verbs: plan, solve, compare and hypergradient; the one place where problems meet solvers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mixopt.compiler.binding import bind_given, bind_losses, bind_tokens
+from mixopt.compiler.classify import classify
+from mixopt.compiler.plan import Choice, biased, route
+from mixopt.errors import InputError, RefusalError
+from mixopt.forms import Abilities, Bilevel, Form, Program, Saddle
+from mixopt.language.problem import Problem
+from mixopt.language.symbols import domains_of
+from mixopt.method import Method
+from mixopt.report.check import Duals, certify, program_check
+from mixopt.report.comparison import Comparison, Row
+from mixopt.report.result import Check, Result, Status, saved_weights
+from mixopt.runtime.region import Region
+from mixopt.solver import Budget, Outcome, Solver, Task, Watch, run
+from mixopt.solvers.table import TABLE
+
+if TYPE_CHECKING:
+    from mixopt.runtime.learner import Learner
+    from mixopt.runtime.modelled import Modelled
+    from mixopt.solvers.bilevel import BilevelSolver
+
+Start = Result | Mapping[str, float] | Sequence[float] | str | os.PathLike[str] | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A compiled problem: its form, the solver chosen for it, and the choice in words; ``run`` solves it with given numbers."""
+
+    problem: Problem
+    form: Form
+    solver: Solver | None
+    choice: Choice
+    learner: Learner | None = field(default=None, repr=False)
+
+    def __str__(self) -> str:
+        return str(self.choice)
+
+    def run(
+        self,
+        *,
+        given: Mapping[str, Any] | None = None,
+        budget: Budget | None = None,
+        seed: int = 0,
+        start: Start = None,
+        watch: Watch | None = None,
+        inplace: bool = False,
+    ) -> Result:
+        """Solve with these numbers; the problem is not compiled again.
+
+        Raises:
+            RefusalError: no solver takes the problem.
+            LearnerError: a loss is needed that no learner provides.
+            InputError: given numbers or a start that do not fit.
+        """
+        if self.solver is None:
+            raise RefusalError(f"no solver takes this problem:\n{self.choice}", dict(self.choice.refusals))
+        task = _task(self, given, seed, start)
+        if inplace and task.model is None:
+            raise InputError("inplace=True writes trained parameters back, but this problem trains no model")
+        outcome = run(self.solver, task, budget, watch)
+        if inplace and outcome.leaves is not None and task.model is not None:
+            task.model.learner.store(outcome.leaves)
+        return _result(self, task, outcome)
+
+
+def plan(problem: Problem | Method, learner: Learner | None = None, *, solver: Solver | None = None) -> Plan:
+    """Compile a problem: classify it, check it against the learner, and choose a solver, saying why not the others.
+
+    Raises:
+        ProblemError: the problem is no program, saddle or bilevel problem.
+        LearnerError: the learner does not provide a loss that the problem names.
+        RefusalError: the solver asked for does not take it; the text says who would.
+    """
+    if isinstance(problem, Method):
+        solver, problem = solver or problem.solver, problem.problem
+    form = classify(problem)
+    abilities = None if learner is None else learner.abilities
+    if abilities is not None:
+        bind_losses(form, abilities)
+        bind_tokens(form, abilities)
+    reasons = {entry.name: entry.reasons(form, abilities) for entry in TABLE}
+    takers = [entry for entry in TABLE if not reasons[entry.name]]
+    if solver is not None:
+        own = solver.refuses(form, abilities)
+        if own:
+            others = f"\n  {' or '.join(f'{e.name}()' for e in takers)} would take it" if takers else ""
+            raise RefusalError(f"{type(solver).__name__} refuses this {type(form).__name__.lower()}: {'; and '.join(own)}{others}", {type(solver).__name__: own})
+    chosen = solver or (takers[0].make(abilities) if takers else None)
+    name = None if chosen is None else type(chosen).__name__
+    choice = Choice(
+        str(problem),
+        type(form).__name__,
+        route(problem, form),
+        None if chosen is None else str(chosen),
+        {n: r for n, r in reasons.items() if r and n != name},
+        tuple(e.name for e in takers if e.name != name),
+        (*_vertex(form), *biased(form, abilities)),
+    )
+    return Plan(problem, form, chosen, choice, learner)
+
+
+def solve(
+    problem: Problem | Method,
+    learner: Learner | None = None,
+    *,
+    solver: Solver | None = None,
+    given: Mapping[str, Any] | None = None,
+    budget: Budget | None = None,
+    seed: int = 0,
+    start: Start = None,
+    watch: Watch | None = None,
+    inplace: bool = False,
+) -> Result:
+    """Solve a problem, or a method, and certify the answer.
+
+    ``given`` holds the numbers of parameters and of models that are not trained; ``start`` the weights to start from (a
+    dict, a vector, a ``Result`` or a file that one was saved to); ``watch`` is called now and then with a ``Progress``.
+    A copy of the learner's parameters is trained unless ``inplace``. Limits and interruptions return the best point.
+
+    Raises:
+        ProblemError, LearnerError, RefusalError, InputError: as ``plan`` and ``Plan.run`` say, before any long work.
+    """
+    ready = plan(problem, learner, solver=solver)
+    return ready.run(given=given, budget=budget, seed=seed, start=start, watch=watch, inplace=inplace)
+
+
+def compare(
+    problem: Problem | Method,
+    learner: Learner | Callable[[int], Learner] | None,
+    solvers: Sequence[Solver | Method],
+    *,
+    seeds: Sequence[int] = (0,),
+    given: Mapping[str, Any] | None = None,
+    budget: Budget | None = None,
+) -> Comparison:
+    """Run several solvers on one problem from the same starts, and judge all weights by one evaluator: a table.
+
+    ``learner`` is a learner, or a function of the seed that makes one. A solver that refuses has its reason in the table.
+    The common evaluator is the objective of a program, and the tightest certificate at hand for the other forms.
+    """
+    rows = []
+    for solver in solvers:
+        for seed in seeds:
+            one = learner(seed) if callable(learner) else learner
+            try:
+                result = solve(problem if isinstance(solver, Solver) else solver, one, solver=solver if isinstance(solver, Solver) else None, given=given, budget=budget, seed=seed)
+            except RefusalError as error:
+                rows.append(Row(_name(solver), seed, refusal=str(error)))
+                break
+            rows.append(Row(_name(solver), seed, result))
+    return Comparison(str(problem), tuple(rows))
+
+
+def hypergradient(problem: Problem, learner: Learner, *, at: Mapping[str, float] | Sequence[float] | None = None, solver: Solver | None = None) -> np.ndarray:
+    """The raw partial derivatives dF/dw [k] of a bilevel problem at given weights (uniform by default), each w_i free.
+
+    float64, on the CPU, the direct term included; by the engine of ``solver`` (``Implicit()`` by default). With a sampled
+    learner it is taken at the learner's parameters as they stand, on its evaluation sample.
+    """
+    from mixopt.solvers.bilevel import BilevelSolver
+
+    ready = plan(problem, learner, solver=solver)
+    if not isinstance(ready.form, Bilevel) or not isinstance(ready.solver, BilevelSolver):
+        raise InputError(f"hypergradients are of bilevel problems, and this is a {type(ready.form).__name__.lower()}")
+    task = _task(ready, None, 0, None if at is None else domains_of(ready.form.mixture).weights(at))
+    assert task.model is not None
+    w = task.start if at is None else domains_of(ready.form.mixture).weights(at)
+    return slope_at(ready.solver, task.model, w, None)[0]
+
+
+def slope_at(solver: BilevelSolver, model: Modelled, w: np.ndarray, leaves: Any) -> tuple[np.ndarray, float, str]:
+    """A hypergradient [k] at weights w, the inner residual, and the oracle in words; exact learners are trained at w first."""
+    import torch
+
+    from mixopt.solvers.bilevel import Trained
+
+    weights = model.weights(w)
+    if model.exact:
+        near = solver.trained(model, weights, Trained(model.learner.start() if leaves is None else leaves, np.inf))
+        slope = solver.slope(model, weights, near.leaves if near.warm is None else near.warm, None, None)
+        inner, words = near.inner, f"{solver.oracle}, exact"
+    else:
+        batch = model.learner.evaluation()
+        with model.learner.second_order():
+            slope = solver.slope(model, weights, model.learner.start() if leaves is None else leaves, batch, None)
+        residual = slope.inner if slope.inner is not None else torch.tensor(float("nan"))
+        inner, words = float(residual), f"{solver.oracle}, on the evaluation sample"
+    if slope.system:
+        words += f", system residual {slope.system:.1e}"
+    return slope.gradient.detach().double().cpu().numpy(), inner, words
+
+
+def _name(solver: Solver | Method) -> str:
+    return str(solver) if isinstance(solver, Solver) else solver.name or str(solver.solver)
+
+
+def _vertex(form: Form) -> tuple[str, ...]:
+    from mixopt.language.curvature import curvature
+
+    if isinstance(form, Program) and curvature(form.objective) == "affine":
+        return ("the objective is linear in the weights, so the optimum is a corner of the feasible set; add a KL term or caps if that is not meant",)
+    return ()
+
+
+def _task(ready: Plan, given: Mapping[str, Any] | None, seed: int, start: Start | np.ndarray) -> Task:
+    form = ready.form
+    numbers, models = bind_given(form, given)
+    orders = bind_losses(form, None if ready.learner is None else ready.learner.abilities)
+    region = Region.compile(form.mixture, form.constraints, numbers)
+    wanted = _started(ready, start)
+    first = np.full(region.size, 1 / region.size) if wanted is None else wanted
+    if not region.empty:
+        first = region.start(wanted)
+    model = None
+    if not isinstance(form, Program):
+        from mixopt.runtime.modelled import Modelled
+
+        assert ready.learner is not None
+        model = Modelled(form, ready.learner, orders, numbers, models)
+    return Task(form, region, first, numbers, seed, model)
+
+
+def _started(ready: Plan, start: Start | np.ndarray) -> np.ndarray | None:
+    domains = domains_of(ready.form.mixture)
+    if start is None:
+        return None
+    if isinstance(start, Result):
+        if start.mixture != ready.form.mixture:
+            raise InputError(f"start is a result for '{start.mixture}' over {domains_of(start.mixture)}, but the problem's '{ready.form.mixture}' is over {domains}")
+        return domains.weights(start.weights)
+    if isinstance(start, (str, os.PathLike)):
+        return domains.weights(saved_weights(start, ready.problem))
+    return domains.weights(start)
+
+
+def _result(ready: Plan, task: Task, outcome: Outcome) -> Result:
+    form, w = ready.form, outcome.weights
+    check: Check | None = None
+    duals: Mapping[str, float | dict[str, float]] = outcome.duals
+    value: float | None = None
+    if w is not None:
+        check, found, value = _judged(ready, task, outcome, w)
+        duals = duals or found
+    leaves = outcome.leaves
+    trained = None if leaves is None or task.model is None else task.model.learner.tree(leaves)
+    assert ready.solver is not None
+    sign = -1 if form.maximised else 1
+    return Result(
+        ready.problem, form.mixture, str(ready.solver), outcome.status, w, None if value is None else sign * value, check, duals, outcome.trace, outcome.cost, trained, outcome.message
+    )
+
+
+def _judged(ready: Plan, task: Task, outcome: Outcome, w: np.ndarray) -> tuple[Check, Duals, float]:
+    """Check, multipliers and value at the answer, by an oracle that is not the solver's."""
+    form = ready.form
+    if isinstance(form, Program):
+        from mixopt.runtime.program import Function
+
+        check, duals = program_check(form, task.region, w, task.given)
+        return check, duals, Function(form.objective, form.mixture, task.given).value(w)
+    return _judged_model(ready, task, outcome, w)
+
+
+def _judged_model(ready: Plan, task: Task, outcome: Outcome, w: np.ndarray) -> tuple[Check, Duals, float]:
+    import torch
+
+    model, form = task.model, ready.form
+    assert model is not None
+    leaves = outcome.leaves if outcome.leaves is not None else model.learner.start()
+    batch = model.learner.evaluation()
+    sample = "exact" if model.exact else "on the evaluation sample"
+    if isinstance(form, Saddle):
+        at = model.weights(w).requires_grad_()
+        fixed = tuple(leaf.detach() for leaf in leaves)
+        value = model.first(model.env(at, fixed, batch))[0]
+        (ascent,) = torch.autograd.grad(value, at)
+        check, duals = certify(task.region, w, -ascent.cpu().numpy(), f"the best response in the weights to the trained model, {sample}")
+        return check, duals, float(value)
+    from mixopt.solvers.bilevel import BilevelSolver
+
+    judge = ready.solver
+    if model.exact:
+        judge = next(e for e in TABLE if e.name == "Implicit").make(model.learner.abilities)
+    assert isinstance(judge, BilevelSolver)
+    gradient, inner, words = slope_at(judge, model, w, leaves)
+    with torch.no_grad():
+        value = model.upper(model.weights(w), leaves, batch)
+    check, duals = certify(task.region, w, gradient, words, inner=inner)
+    return check, duals, float(value)
+

@@ -1,0 +1,83 @@
+"""Plans: the form of a problem, the route to it, the solver that takes it, and every other one's reason for refusing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from mixopt.forms import Abilities, Form, Program, Saddle, expressions
+from mixopt.language.curvature import curvature
+from mixopt.language.ops import OPS
+from mixopt.language.problem import Problem
+
+
+def route(problem: Problem, form: Form) -> tuple[str, ...]:
+    """What was done to the problem on the way to its form, in words."""
+    steps = []
+    if isinstance(form, Program):
+        steps.append(f"program in '{form.mixture}': {_bend(curvature(form.objective))} objective, {_count(form)}")
+    elif isinstance(form, Saddle):
+        steps.append(f"saddle: '{form.theta}' descends, '{form.mixture}' ascends a payoff {_bend(curvature(form.payoff))} in it, {_count(form)}")
+        if form.payoff != form.descent and not form.maximised:
+            steps.append(f"surrogate: '{form.mixture}' sees {form.payoff}; '{form.theta}' follows {form.descent}")
+    else:
+        steps.append(f"bilevel: '{form.mixture}' above, '{form.theta}' below, {_count(form)}")
+    if form.maximised:
+        steps.insert(0, "maximise f -> minimise -f")
+    return tuple(steps)
+
+
+def biased(form: Form, abilities: Abilities | None) -> tuple[str, ...]:
+    """Where a nonlinear operation of a sampled loss makes its estimate biased."""
+    if abilities is None or abilities.exact:
+        return ()
+    notes = []
+    for expr in expressions(form):
+        sampled: set[object] = set()
+        for node in expr.walk():
+            if node.op in ("losses", "loss", "tokens"):
+                sampled.add(node)
+                continue
+            touched = [a for a in node.args if a in sampled]
+            if not touched:
+                continue
+            sampled.add(node)
+            op = OPS[node.op]
+            bent = op.shape in ("convex", "concave", "opaque") or (op.shape in ("product", "quotient") and len(touched) > 1)
+            token_level = any(a.shape == (-1,) for a in node.args)
+            if bent and not token_level:
+                notes.append(f"'{node}' bends a loss that is estimated on a batch, so its estimate is biased; larger batches reduce it")
+    return tuple(dict.fromkeys(notes))
+
+
+def _bend(bend: str) -> str:
+    return "neither convex nor concave" if bend == "unknown" else bend
+
+
+def _count(form: Form) -> str:
+    n = len(form.constraints)
+    return "no constraint beyond the simplex" if n == 0 else f"{n} constraint{'s' if n > 1 else ''} beyond the simplex"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a plan prints: the problem's text, its form and route, the chosen solver, and the refusals by solver."""
+
+    problem: str
+    form: str
+    route: tuple[str, ...]
+    chosen: str | None
+    refusals: Mapping[str, tuple[str, ...]]
+    also: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        lines = ["Problem", *("  " + line for line in self.problem.splitlines()), f"Form    {self.form}"]
+        lines += [f"{'Route   ' if i == 0 else '        '}{step}" for i, step in enumerate(self.route)]
+        lines.append(f"Solver  {self.chosen or 'none takes it'}")
+        lines += [f"        {name} would take it too" for name in self.also]
+        for name, reasons in self.refusals.items():
+            lines += [f"        {name} refuses: {reasons[0]}", *(f"        {' ' * len(name)} and: {r}" for r in reasons[1:])]
+        lines += [f"Note    {note}" for note in self.notes]
+        return "\n".join(lines)
+

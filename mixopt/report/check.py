@@ -1,0 +1,80 @@
+"""Certificates: what a point is, from a gradient and the constraints alone, whatever solver found it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from scipy.optimize import nnls
+
+from mixopt.forms import Program
+from mixopt.language.curvature import smooth
+from mixopt.runtime.program import Function
+from mixopt.runtime.region import Region
+
+from .result import Check
+
+ACTIVE = 1e-6
+
+Duals = dict[str, "float | dict[str, float]"]
+
+
+def certify(
+    region: Region, w: np.ndarray, gradient: np.ndarray, oracle: str, *, inner: float | None = None, notes: tuple[str, ...] = ()
+) -> tuple[Check, Duals]:
+    """The check of weights [k] for an objective to be minimised with the given gradient [k], and the multipliers it implies.
+
+    The Frank-Wolfe gap is <g, w> - min over the feasible u of <g, u>, where the constraints are linear; the KKT residual
+    is the norm of g + sum_j m_j a_j + nu 1 - s for the best multipliers m, s >= 0 of the active constraints and bounds.
+    """
+    gap = None
+    if region.kind != "nonlinear":
+        gap = max(float(gradient @ w - gradient @ region.lowest(gradient)), 0.0)
+    kkt, duals = multipliers(region, w, gradient)
+    return Check(off_simplex(w), region.residuals(w), oracle, gap, kkt, inner, notes), duals
+
+
+def program_check(form: Program, region: Region, w: np.ndarray, given: Mapping[str, np.ndarray]) -> tuple[Check, Duals]:
+    """The check of a program's weights, its gradient taken by our own reverse mode in float64."""
+    kink = smooth(form.objective)
+    if kink is not None:
+        note = f"no gap or KKT residual: the objective has a kink at '{kink}'"
+        return Check(off_simplex(w), region.residuals(w), "evaluation in float64", notes=(note,)), {}
+    gradient = Function(form.objective, form.mixture, given).gradient(w)
+    return certify(region, w, gradient, "the exact gradient in float64")
+
+
+def multipliers(region: Region, w: np.ndarray, gradient: np.ndarray) -> tuple[float, Duals]:
+    """The norm of what is left of the gradient under the best multipliers, and those multipliers by constraint name."""
+    k = region.size
+    columns: list[np.ndarray] = [np.ones(k), -np.ones(k)]
+    owners: list[tuple[int, int, float]] = [(-1, 0, 0.0)] * 2
+    for j, limit in enumerate(region.limits):
+        gaps, rows = np.atleast_1d(limit.gap.value(w)), limit.gap.jacobian(w)
+        for i, (gap, row) in enumerate(zip(gaps, rows, strict=True)):
+            if limit.equality or gap > -ACTIVE:
+                columns.append(row)
+                owners.append((j, i, 1.0))
+            if limit.equality:
+                columns.append(-row)
+                owners.append((j, i, -1.0))
+    for i in np.flatnonzero(w <= ACTIVE):
+        columns.append(-np.eye(k)[i])
+        owners.append((-1, 0, 0.0))
+    solution, residual = nnls(np.array(columns).T, -gradient)
+    duals: Duals = {}
+    for j, limit in enumerate(region.limits):
+        size = int(np.prod(limit.gap.shape))
+        entries = np.zeros(max(size, 1))
+        for value, (owner, i, sign) in zip(solution, owners, strict=True):
+            if owner == j:
+                entries[i] += sign * value
+        label = limit.relation.label
+        names = limit.relation.gap.index or tuple(map(str, range(size)))
+        duals[label] = float(entries[0]) if limit.gap.shape == () else dict(zip(names, map(float, entries), strict=True))
+    return float(residual), duals
+
+
+def off_simplex(w: np.ndarray) -> float:
+    """The larger of |sum - 1| and the most negative entry."""
+    return max(abs(float(w.sum()) - 1), max(-float(w.min()), 0.0))

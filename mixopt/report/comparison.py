@@ -1,0 +1,65 @@
+"""Comparisons: several solvers on one problem, as a table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .result import Result
+
+
+@dataclass(frozen=True)
+class Row:
+    """One run: the solver, the seed, and its result or the reason for which it refused."""
+
+    solver: str
+    seed: int
+    result: Result | None = None
+    refusal: str = ""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The runs of a comparison; ``print`` shows them as a table, ``best`` is the usable result of least gap."""
+
+    problem: str
+    rows: tuple[Row, ...]
+
+    @property
+    def results(self) -> tuple[Result, ...]:
+        """The results of the runs that were not refused."""
+        return tuple(row.result for row in self.rows if row.result is not None)
+
+    def spread(self, solver: str) -> np.ndarray:
+        """Standard deviation of each weight over a solver's seeds [k]."""
+        return np.std([r.result.vector for r in self.rows if r.result is not None and r.solver == solver and r.result.vector is not None], axis=0)
+
+    def __str__(self) -> str:
+        head = ("solver", "seed", "status", "value", "gap", "inner", "gradients", "Hv", "seconds")
+        table = [head]
+        notes = []
+        for row in self.rows:
+            r = row.result
+            if r is None:
+                notes.append(row.refusal)
+                table.append((row.solver, str(row.seed), "refused", *("-" for _ in head[3:])))
+                continue
+            gap, inner = (r.check.gap, r.check.inner) if r.check else (None, None)
+            cells = (_short(r.value), _short(gap, 1), _short(inner, 1), str(r.cost.gradients), str(r.cost.hessian_products), f"{r.cost.seconds:.2f}")
+            table.append((row.solver, str(row.seed), r.status.name, *cells))
+        names = [_brief(row[0]) for row in table]
+        widths = [max(len(n) for n in names), *(max(len(row[j]) for row in table) for j in range(1, len(head)))]
+        lines = [
+            "  ".join(cell.ljust(w) if j < 3 else cell.rjust(w) for j, (cell, w) in enumerate(zip((name, *row[1:]), widths, strict=True))).rstrip()
+            for name, row in zip(names, table, strict=True)
+        ]
+        return "\n".join([*lines, *notes])
+
+
+def _short(value: float | None, digits: int = 6) -> str:
+    return "-" if value is None else f"{value:.{digits}e}" if digits == 1 else f"{value:.{digits}g}"
+
+
+def _brief(text: str) -> str:
+    return text if len(text) <= 48 else text[:45] + "..."

@@ -1,0 +1,207 @@
+"""What comes back from a solve: why it stopped, what the point is, and what it cost."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mixopt.errors import InputError, ProblemError
+from mixopt.language.expression import Expr
+from mixopt.language.problem import Problem
+
+
+class Status(Enum):
+    """Why a solve stopped; the value is the sentence that a user reads."""
+
+    OPTIMAL = "a global optimum, to the solver's tolerance"
+    STATIONARY = "a stationary point, to the solver's tolerance: no small move of the weights helps, to first order"
+    BUDGET = "the budget was spent; this is the best point so far. Give a larger budget, or start=result to go on from here"
+    STUCK = "no step along the gradient improves the value any more: rounding or an inexact inner solve is in the way"
+    INFEASIBLE = "no weights satisfy all the constraints; relax one of them"
+    FAILED = "the losses became NaN or infinite; the weights are the last good ones. Lower the rate"
+    INTERRUPTED = "it was interrupted; this is the best point so far"
+
+    @property
+    def solved(self) -> bool:
+        """Whether the point is what was asked for."""
+        return self in (Status.OPTIMAL, Status.STATIONARY)
+
+    @property
+    def usable(self) -> bool:
+        """Whether there are weights at all."""
+        return self is not Status.INFEASIBLE
+
+
+@dataclass(frozen=True)
+class Check:
+    """What a point is, computed apart from the solver and labelled with the oracle it was computed by.
+
+    ``simplex`` is the larger of |sum - 1| and the most negative entry; ``constraints`` the violation of each;
+    ``gap`` the Frank-Wolfe gap <g, w> - min <g, u> over the feasible u (for a saddle the best-response gap in w), in the
+    objective's unit; ``kkt`` the norm of what no multipliers explain of the gradient; ``inner`` the norm of the lower level's gradient.
+    """
+
+    simplex: float
+    constraints: Mapping[str, float]
+    oracle: str
+    gap: float | None = None
+    kkt: float | None = None
+    inner: float | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def feasible(self) -> bool:
+        """Whether every constraint holds within 1e-6."""
+        return self.simplex <= 1e-9 and all(v <= 1e-6 for v in self.constraints.values())
+
+    def __str__(self) -> str:
+        worst = max(self.constraints.values(), default=0.0)
+        parts = [f"off the simplex by {self.simplex:.1e}", f"constraints off by {worst:.1e}"]
+        parts += [f"{n} {v:.1e}" for n, v in (("gap", self.gap), ("KKT residual", self.kkt), ("inner gradient", self.inner)) if v is not None]
+        return "; ".join([*parts, f"by {self.oracle}", *self.notes])
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a run used, in units that compare across methods."""
+
+    steps: int = 0
+    gradients: int = 0
+    hessian_products: int = 0
+    forward_passes: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+
+    def __str__(self) -> str:
+        counts = {"steps": self.steps, "gradients": self.gradients, "Hessian products": self.hessian_products, "forward passes": self.forward_passes}
+        return ", ".join([*(f"{v} {n}" for n, v in counts.items() if v), *([f"{self.tokens:.3g} tokens"] if self.tokens else []), f"{self.seconds:.2f} s"])
+
+
+@dataclass(frozen=True)
+class Trace:
+    """The course of a run: weights [T, k] after each step, and whatever the solver reported, [T] or [T, k] by name."""
+
+    weights: np.ndarray
+    series: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.weights)
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return self.series[name]
+
+    @property
+    def entropy(self) -> np.ndarray:
+        """Entropy of the weights in nats [T]; exp of it is the effective number of domains."""
+        w = np.clip(self.weights, 1e-300, None)
+        return -(self.weights * np.log(w)).sum(axis=1)
+
+
+@dataclass(frozen=True)
+class Result:
+    """Weights with their certificate. ``result.weights`` is a dict name -> float that sums to 1 within 1e-12."""
+
+    problem: Problem
+    mixture: Expr
+    solver: str
+    status: Status
+    vector: np.ndarray | None
+    value: float | None
+    check: Check | None
+    duals: Mapping[str, float | dict[str, float]]
+    trace: Trace
+    cost: Cost
+    parameters: Any = None
+    message: str = ""
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """The weight of each domain, >= 0, sum 1.
+
+        Raises:
+            ProblemError: the problem is infeasible, so there are none.
+        """
+        if self.vector is None:
+            raise ProblemError(f"there are no weights: {self.status.value} ({self.message})")
+        return dict(zip(self.mixture.index or (), self.vector.tolist(), strict=True))
+
+    def __getitem__(self, symbol: Expr) -> dict[str, float]:
+        if symbol != self.mixture:
+            raise ProblemError(f"the result has weights for '{self.mixture}', not for '{symbol}'")
+        return self.weights
+
+    def __str__(self) -> str:
+        lines = [f"{self.solver}: {self.status.name}, {self.status.value}"]
+        if self.message:
+            lines.append(f"  {self.message}")
+        if self.vector is not None:
+            width = max(map(len, self.weights))
+            lines += [f"  {name:<{width}}  {value:.4f}" for name, value in self.weights.items()]
+        if self.value is not None:
+            lines.append(f"  value {self.value:.6g}")
+        for name, dual in self.duals.items():
+            entries = dual.items() if isinstance(dual, dict) else [("", dual)]
+            lines += [f"  dual of {name}{f'[{n}]' if n else ''}: {v:.4g}" for n, v in entries if abs(v) > 1e-7]
+        if self.check is not None:
+            lines.append(f"  check: {self.check}")
+        lines.append(f"  cost: {self.cost}")
+        return "\n".join(lines)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write weights, status and the problem's text as JSON; ``solve(..., start=path)`` goes on from it."""
+        content = {
+            "format": "mixopt result 1",
+            "problem": fingerprint(self.problem),
+            "weights": self.weights,
+            "status": self.status.name,
+            "value": self.value,
+            "solver": self.solver,
+        }
+        write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def fingerprint(problem: Problem) -> str:
+    """The problem's text, by which a saved result knows its problem again."""
+    return str(problem)
+
+
+def saved_weights(path: str | os.PathLike[str], problem: Problem) -> dict[str, float]:
+    """The weights of a saved result.
+
+    Raises:
+        InputError: no such file, not a saved result, or the result of another problem.
+    """
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read as a saved result: {error}") from None
+    if not isinstance(content, dict) or content.get("format") != "mixopt result 1":
+        raise InputError(f"{path} is no saved result; give a file written by result.save(path)")
+    if content["problem"] != fingerprint(problem):
+        raise InputError(f"{path} is a checkpoint of another problem:\n{content['problem']}\nand not of\n{fingerprint(problem)}")
+    return dict(content["weights"])
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Write a file whole or not at all.
+
+    Raises:
+        InputError: the folder cannot be written.
+    """
+    target = Path(path)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.replace(name, target)
+    except OSError as error:
+        raise InputError(f"{target} cannot be written: {error.strerror or error}; give another folder") from None

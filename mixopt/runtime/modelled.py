@@ -1,0 +1,80 @@
+"""A form's functions of model and weights in torch: what saddle and bilevel solvers call."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mixopt.forms import Bilevel, Saddle
+from mixopt.language.expression import Expr
+
+from .evaluate import Bound, Env, Lowered, Meter
+from .learner import Batch, Learner
+from .tree import Leaves
+
+
+class Modelled:
+    """A saddle or bilevel form bound to a learner, lowered once.
+
+    For a saddle, ``first`` is the payoff that the weights ascend and ``second`` what the model descends; for a bilevel
+    form they are the upper and the lower objective.
+    """
+
+    def __init__(
+        self,
+        form: Saddle | Bilevel,
+        learner: Learner,
+        orders: Mapping[Expr, Sequence[int] | None],
+        given: Mapping[str, np.ndarray],
+        models: Mapping[Expr, Any],
+    ):
+        device = learner.device
+        places = {n: None if o is None else torch.tensor(o, device=device) for n, o in orders.items()}
+        numbers = {n: torch.tensor(v, dtype=torch.float64, device=device) for n, v in given.items()}
+        self.form, self.learner, self.device = form, learner, device
+        self.bound = Bound(learner, places, numbers, {m: learner.leaves(v) for m, v in models.items()})
+        pair = (form.payoff, form.descent) if isinstance(form, Saddle) else (form.upper, form.lower)
+        self.both = Lowered(pair, device)
+        self.first, self.second = (Lowered((e,), device) for e in pair)
+        self.inner = form.theta
+        self.outer = form.theta if isinstance(form, Saddle) else form.trained
+        self.exact = learner.abilities.exact
+
+    @property
+    def meter(self) -> Meter:
+        """What has been spent."""
+        return self.bound.meter
+
+    def weights(self, w: np.ndarray) -> Tensor:
+        """Weights as a float64 tensor [k] on the learner's device."""
+        return torch.tensor(w, dtype=torch.float64, device=self.device)
+
+    def generator(self, seed: int) -> torch.Generator:
+        """The generator from which a run draws its batches."""
+        return torch.Generator().manual_seed(seed)
+
+    def env(self, w: Tensor, leaves: Leaves, batch: Batch) -> Env:
+        """One evaluation with the trained model at the given leaves."""
+        return self.bound.env(w, {self.inner: leaves, self.outer: leaves}, batch)
+
+    def upper(self, w: Tensor, leaves: Leaves, batch: Batch) -> Tensor:
+        """The first objective, a scalar."""
+        return self.first(self.env(w, leaves, batch))[0]
+
+    def lower(self, w: Tensor, leaves: Leaves, batch: Batch) -> Tensor:
+        """The second objective, a scalar."""
+        return self.second(self.env(w, leaves, batch))[0]
+
+    def domain_losses(self, env: Env) -> Tensor:
+        """Every per-domain loss measured in an evaluation, as one vector for the record; NaN shows here first."""
+        found = [v.detach() for node, v in env.measured.items() if isinstance(node, Expr) and node.op == "losses"]
+        return found[-1] if found else torch.zeros(0)
+
+    def gradient(self, value: Tensor, leaves: Leaves, **options: Any) -> Leaves:
+        """d value / d leaves, zeros where a leaf is not used."""
+        self.meter.gradients += 1
+        return torch.autograd.grad(value, leaves, materialize_grads=True, **options)

@@ -1,0 +1,253 @@
+"""The solver contract, and the one loop that runs every solver: budget, averaging, history, progress and failures."""
+
+from __future__ import annotations
+
+import math
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from mixopt.errors import InputError
+from mixopt.forms import Abilities, Form
+from mixopt.report.result import Cost, Status, Trace
+from mixopt.runtime.region import Region
+
+if TYPE_CHECKING:
+    from mixopt.runtime.modelled import Modelled
+
+Average = Literal["last", "best", "mean", "mean with start"]
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Limits of a run; whichever ends first ends it. Steps of the solver, tokens read, gradients taken, seconds.
+
+    Raises:
+        InputError: a limit that is not > 0.
+    """
+
+    steps: int | None = None
+    tokens: int | None = None
+    gradients: int | None = None
+    seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "tokens", "gradients", "seconds"):
+            limit = getattr(self, name)
+            if limit is not None and not limit > 0:
+                raise InputError(f"the budget of {name} is {limit}; a limit is > 0, or None for no limit")
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How a solver wants to be run: its steps without a budget, how often the host looks, what it returns."""
+
+    steps: int
+    every: int = 1
+    average: Average = "last"
+
+
+@dataclass(frozen=True)
+class Task:
+    """One problem ready to run: the form, its feasible weights, numbers given, the start, and the model where there is one."""
+
+    form: Form
+    region: Region
+    start: np.ndarray
+    given: Mapping[str, np.ndarray]
+    seed: int
+    model: Modelled | None = None
+
+
+@dataclass(frozen=True)
+class State:
+    """Where a run stands. ``weights`` [k] is a numpy array or a torch tensor; ``memory`` is the solver's own.
+
+    ``info`` goes into the trace: numbers or vectors by name, left on their device. ``status`` ends the run when it is set.
+    """
+
+    weights: Any
+    memory: Any = None
+    info: Mapping[str, Any] = field(default_factory=dict)
+    status: Status | None = None
+    message: str = ""
+    duals: Mapping[str, float | dict[str, float]] = field(default_factory=dict)
+
+
+class Solver(ABC):
+    """A method: settings only. A state goes in, a state comes out; the loop is not its business."""
+
+    @abstractmethod
+    def refuses(self, form: Form, abilities: Abilities | None) -> tuple[str, ...]:
+        """Why it does not take this form with this learner; empty when it does."""
+
+    @abstractmethod
+    def pace(self, task: Task) -> Pace:
+        """How it wants to be run on this task."""
+
+    @abstractmethod
+    def begin(self, task: Task) -> State:
+        """The state before the first step."""
+
+    @abstractmethod
+    def step(self, task: Task, state: State) -> State:
+        """One step."""
+
+    @abstractmethod
+    def leaves(self, state: State) -> Any:
+        """The trained parameters in a state, or None where none are trained."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a watcher sees now and then: how far the run is, and the weights [k] as they stand."""
+
+    step: int
+    steps: int
+    seconds: float
+    weights: np.ndarray
+    info: Mapping[str, float]
+
+
+Watch = Callable[[Progress], None]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the loop hands back: weights, why it stopped, the course, the cost and the trained parameters."""
+
+    weights: np.ndarray | None
+    status: Status
+    message: str
+    trace: Trace
+    cost: Cost
+    leaves: Any
+    duals: Mapping[str, float | dict[str, float]]
+
+
+def run(solver: Solver, task: Task, budget: Budget | None = None, watch: Watch | None = None) -> Outcome:
+    """Run a solver on a task until it is done, the budget is spent, the losses fail or the user interrupts."""
+    budget = budget or Budget()
+    if task.region.empty:
+        return Outcome(None, Status.INFEASIBLE, task.region.empty, Trace(np.empty((0, task.region.size))), Cost(), None, {})
+    return _Run(solver, task, budget, watch).go()
+
+
+class _Run:
+    """The bookkeeping of one run; only the host-side record lives here, the solver's state is passed along."""
+
+    def __init__(self, solver: Solver, task: Task, budget: Budget, watch: Watch | None):
+        self.solver, self.task, self.budget, self.watch = solver, task, budget, watch
+        self.pace = solver.pace(task)
+        self.limit = budget.steps if budget.steps is not None else self.pace.steps
+        self.clock = time.perf_counter()
+        self.pending: list[State] = []
+        self.weights: list[np.ndarray] = []
+        self.series: dict[str, list[np.ndarray]] = {}
+        self.good_leaves: Any = None
+
+    def go(self) -> Outcome:
+        state, status, message = self.solver.begin(self.task), Status.BUDGET, ""
+        taken = 0
+        try:
+            while status is Status.BUDGET and state.status is None and taken < self.limit:
+                state = self.solver.step(self.task, state)
+                taken += 1
+                self.pending.append(state)
+                if taken % self.pace.every == 0 or state.status is not None or taken == self.limit:
+                    message = self._look(state)
+                    status = Status.FAILED if message else status
+                    if not message and self._spent():
+                        break
+        except KeyboardInterrupt:
+            status = Status.INTERRUPTED
+            message = self._look(state) or f"after {taken} steps"
+        if status is Status.BUDGET and state.status is not None:
+            status, message = state.status, state.message
+        failed = status is Status.FAILED
+        weights = None if status is Status.INFEASIBLE else self._answer(state)
+        leaves = self.good_leaves if failed else self.solver.leaves(state)
+        return Outcome(weights, status, message or state.message, self._trace(), self._cost(taken), leaves, state.duals)
+
+    def _look(self, state: State) -> str:
+        """Bring the pending steps to the host at once; an unbounded loss drops its step and all after it, and says which."""
+        if not self.pending:
+            return ""
+        arrays = {name: _stacked([s.info[name] for s in self.pending]) for name in self.pending[0].info}
+        weights = _stacked([s.weights for s in self.pending])
+        good = np.isfinite(weights).all(axis=1)
+        for name in ("losses", "value"):
+            if name in arrays:
+                good &= np.isfinite(arrays[name].reshape(len(good), -1)).all(axis=1)
+        count = len(good) if good.all() else int(np.argmin(good))
+        first = len(self.weights) + 1
+        self.weights.extend(weights[:count])
+        for name, values in arrays.items():
+            self.series.setdefault(name, []).extend(values[:count])
+        self.pending = []
+        if count < len(good):
+            return self._failure(first + count, {name: values[count] for name, values in arrays.items()})
+        if self.pace.every > 1:
+            self.good_leaves = _snapshot(self.solver.leaves(state))
+        if self.watch is not None:
+            shown = {n: float(v[-1]) for n, v in arrays.items() if np.ndim(v[-1]) == 0}
+            self.watch(Progress(len(self.weights), self.limit, time.perf_counter() - self.clock, weights[-1], shown))
+        return ""
+
+    def _failure(self, step: int, info: Mapping[str, np.ndarray]) -> str:
+        losses = np.atleast_1d(info.get("losses", np.array([])))
+        names = self.task.form.mixture.index or ()
+        bad = [f"{n!r} ({v})" for n, v in zip(names, losses, strict=False) if not math.isfinite(v)]
+        where = f"the loss of {', '.join(bad)}" if bad else f"the objective ({info.get('value', 'weights')})"
+        return f"{where} is not finite at step {step}; the weights are those before it"
+
+    def _spent(self) -> bool:
+        budget, meter = self.budget, self.task.model.meter if self.task.model else None
+        if budget.seconds is not None and time.perf_counter() - self.clock >= budget.seconds:
+            return True
+        if meter is None:
+            return False
+        over_tokens = budget.tokens is not None and meter.tokens >= budget.tokens
+        return over_tokens or (budget.gradients is not None and meter.gradients >= budget.gradients)
+
+    def _answer(self, state: State) -> np.ndarray:
+        average = self.pace.average
+        if not self.weights:
+            w = self.task.start
+        elif average == "best":
+            w = self.weights[int(np.argmin(self.series["value"]))]
+        elif average == "last":
+            w = self.weights[-1]
+        else:
+            total = np.sum(self.weights, axis=0)
+            w = total / len(self.weights) if average == "mean" else (total + self.task.start) / (len(self.weights) + 1)
+        w = np.clip(np.asarray(w, dtype=float), 0.0, None)
+        return w / w.sum()
+
+    def _trace(self) -> Trace:
+        empty = np.empty((0, self.task.region.size))
+        return Trace(np.array(self.weights) if self.weights else empty, {n: np.array(v) for n, v in self.series.items()})
+
+    def _cost(self, taken: int) -> Cost:
+        seconds = time.perf_counter() - self.clock
+        meter = self.task.model.meter if self.task.model else None
+        if meter is None:
+            return Cost(steps=taken, seconds=seconds)
+        return Cost(taken, meter.gradients, meter.hessian_products, meter.forward_passes, meter.tokens, seconds)
+
+
+def _stacked(values: list[Any]) -> np.ndarray:
+    """Values of several steps as one float64 array [T, ...]; tensors come over in one transfer."""
+    if hasattr(values[0], "detach"):
+        import torch
+
+        return torch.stack([v.detach() for v in values]).double().cpu().numpy()
+    return np.array(values, dtype=float)
+
+
+def _snapshot(leaves: Any) -> Any:
+    return None if leaves is None else tuple(leaf.detach().clone() for leaf in leaves)

@@ -1,0 +1,191 @@
+"""What every bilevel solver shares: the outer step on the weights, given an engine for the hypergradient."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mixopt.forms import Abilities, Bilevel, Form
+from mixopt.report.result import Status
+from mixopt.runtime.descent import Descent, begin, spectral_step
+from mixopt.runtime.learner import Batch
+from mixopt.runtime.modelled import Modelled
+from mixopt.runtime.tree import Leaves, copied, vector
+from mixopt.solver import Average, Pace, Solver, State, Task
+
+from .constraints import Geometry, refuses_region
+from .steps import Normalised, check_settings, move
+
+
+@dataclass(frozen=True)
+class Slope:
+    """A hypergradient [k] with what it was computed from: the upper value, and how far the lower level and the system were off.
+
+    ``inner`` is the norm of the lower level's gradient; None leaves it to the training step that follows.
+    """
+
+    gradient: Tensor
+    value: Tensor
+    inner: Tensor | None
+    system: float = 0.0
+    negative: bool = False
+    warm: Any = None
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A lower level trained for some weights: the parameters, the norm of its gradient, and the engine's own leftovers."""
+
+    leaves: Leaves
+    inner: float
+    warm: Any = None
+
+
+@dataclass(frozen=True)
+class _Sampled:
+    """Where a run on batches stands."""
+
+    leaves: Leaves
+    optimizer: torch.optim.Optimizer
+    draw: torch.Generator
+    warm: Any = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class BilevelSolver(Solver):
+    """A bilevel solver: an engine for hypergradients, and the outer step that all engines share.
+
+    With an exact learner the weights move by spectral projected gradient with a line search on the upper value, until
+    the Frank-Wolfe gap is below ``tolerance``. With a sampled one each step draws a batch, takes one hypergradient on
+    it, moves the weights by ``rate`` in the given ``geometry``, and trains the model for ``train`` optimizer steps
+    under the new weights; the weights returned are the ``average``.
+    """
+
+    rate: float | Normalised = field(default_factory=Normalised)
+    geometry: Geometry = "euclidean"
+    smoothing: float = 0.0
+    average: Average = "mean"
+    outer_steps: int = 200
+    warmup: int = 0
+    train: int = 1
+    tolerance: float = 1e-7
+
+    def __post_init__(self) -> None:
+        check_settings(self.rate, self.smoothing, 0.0, self.geometry)
+
+    @abstractmethod
+    def limits(self, form: Bilevel, abilities: Abilities) -> tuple[str, ...]:
+        """What this engine needs of a form and a learner and does not find."""
+
+    @abstractmethod
+    def trained(self, model: Modelled, w: Tensor, near: Trained) -> Trained:
+        """The lower level solved by this engine's rule at given weights, for an exact learner."""
+
+    @abstractmethod
+    def slope(self, model: Modelled, w: Tensor, leaves: Leaves, batch: Batch, warm: Any) -> Slope:
+        """The hypergradient at given weights and parameters; ``leaves`` are where the engine's rule starts from."""
+
+    @property
+    @abstractmethod
+    def oracle(self) -> str:
+        """The engine in words, for certificates."""
+
+    def refuses(self, form: Form, abilities: Abilities | None) -> tuple[str, ...]:
+        if not isinstance(form, Bilevel):
+            return (f"it takes bilevel problems, and this is a {type(form).__name__.lower()}",)
+        geometry = "euclidean" if abilities is not None and abilities.exact else self.geometry
+        reasons = refuses_region(geometry, form.constraints)
+        return reasons if abilities is None else (*reasons, *self.limits(form, abilities))
+
+    def pace(self, task: Task) -> Pace:
+        assert task.model is not None
+        return Pace(self.outer_steps, 1, "best") if task.model.exact else Pace(self.outer_steps, 5, self.average)
+
+    def begin(self, task: Task) -> State:
+        model = task.model
+        assert model is not None
+        if model.exact:
+            search = _Search(self, model, Trained(model.learner.start(), np.inf))
+            at = begin(search, task.region.start(task.start))
+            return State(at.w, (search, at))
+        leaves = copied(model.learner.start(), trainable=True)
+        memory = _Sampled(leaves, model.learner.optimizer(leaves), model.generator(task.seed))
+        w = model.weights(task.start)
+        for _ in range(self.warmup):
+            _advance(model, memory, w, model.learner.draw(memory.draw))
+        return State(w, memory)
+
+    def step(self, task: Task, state: State) -> State:
+        return self._exact(task, state) if task.model and task.model.exact else self._sampled(task, state)
+
+    def leaves(self, state: State) -> Leaves:
+        memory = state.memory
+        found: Leaves = memory.leaves if isinstance(memory, _Sampled) else memory[0].near.leaves
+        return found
+
+    def _exact(self, task: Task, state: State) -> State:
+        search, at = state.memory
+        new: Descent = spectral_step(search, task.region, at)
+        gap = float(new.gradient @ (new.w - task.region.lowest(new.gradient)))
+        last = search.last
+        inner = search.near.inner
+        info = {"value": new.value, "gap": gap, "inner": inner, "system": last.system}
+        status, message = None, ""
+        if gap <= self.tolerance:
+            status = Status.STATIONARY
+        elif new.stuck:
+            status, message = Status.STUCK, f"gap {gap:.1e}, inner gradient {inner:.1e}"
+        return State(new.w, (search, new), info, status, message)
+
+    def _sampled(self, task: Task, state: State) -> State:
+        model, memory = task.model, state.memory
+        assert model is not None
+        batch = model.learner.draw(memory.draw)
+        with model.learner.second_order():
+            slope = self.slope(model, state.weights, memory.leaves, batch, memory.warm)
+        w = move(task.region, state.weights, slope.gradient, self.rate, self.geometry, 0.0, self.smoothing)
+        losses, seen = _advance(model, memory, w, batch)
+        for _ in range(self.train - 1):
+            losses, _ = _advance(model, memory, w, model.learner.draw(memory.draw))
+        inner = seen if slope.inner is None else slope.inner
+        system = torch.full_like(slope.value.detach(), slope.system)
+        info: Mapping[str, Any] = {"value": slope.value.detach(), "inner": inner, "system": system, "losses": losses}
+        message = "negative curvature met in the linear system: raise damping, or take Gauss-Newton products" if slope.negative else state.message
+        return State(w, _Sampled(memory.leaves, memory.optimizer, memory.draw, slope.warm), info, None, message)
+
+
+class _Search:
+    """The upper objective as a function of the weights [k] on the host; the lower level starts from the last solution."""
+
+    def __init__(self, solver: BilevelSolver, model: Modelled, near: Trained):
+        self.solver, self.model, self.near = solver, model, near
+        self.last: Slope
+
+    def value(self, w: np.ndarray) -> float:
+        """Upper value [] after training at w."""
+        self.near = self.solver.trained(self.model, self.model.weights(w), self.near)
+        with torch.no_grad():
+            return float(self.model.upper(self.model.weights(w), self.near.leaves, None))
+
+    def gradient(self, w: np.ndarray) -> np.ndarray:
+        """Hypergradient [k] at the weights whose value was asked for last."""
+        start = self.near.leaves if self.near.warm is None else self.near.warm
+        self.last = self.solver.slope(self.model, self.model.weights(w), start, None, None)
+        return self.last.gradient.detach().double().cpu().numpy()
+
+
+def _advance(model: Modelled, memory: _Sampled, w: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+    """One optimizer step on the lower objective; the per-domain losses it saw, and the norm of its gradient."""
+    memory.optimizer.zero_grad()
+    env = model.env(w.detach(), memory.leaves, batch)
+    model.second(env)[0].backward()
+    model.meter.gradients += 1
+    size = vector(tuple(leaf.grad for leaf in memory.leaves if leaf.grad is not None)).norm()
+    memory.optimizer.step()
+    return model.domain_losses(env), size

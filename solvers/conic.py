@@ -1,0 +1,164 @@
+"""Convex programs by a conic solver (cvxpy), with duals by the constraints' names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from mixopt.errors import ProblemError
+from mixopt.forms import Abilities, Form, Program
+from mixopt.language.curvature import culprit, curvature
+from mixopt.language.expression import Expr, Relation
+from mixopt.report.result import Status
+from mixopt.runtime.program import Function
+from mixopt.solver import Pace, Solver, State, Task
+
+
+@dataclass(frozen=True)
+class Conic(Solver):
+    """A convex program with convex constraints, solved to optimality by an interior-point method.
+
+    ``solver`` names one of cvxpy's (CLARABEL by default); ``options`` go to it unread. Duals come back by the
+    constraint's name: >= 0 for an inequality, and the value improves by the dual times a small relaxation.
+    """
+
+    solver: str = "CLARABEL"
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def refuses(self, form: Form, abilities: Abilities | None) -> tuple[str, ...]:
+        if not isinstance(form, Program):
+            return (f"it takes programs, and this is a {type(form).__name__.lower()}",)
+        reasons = []
+        bend = curvature(form.objective)
+        if bend not in ("convex", "affine"):
+            reasons.append(_bent(form, bend))
+        for relation in form.constraints:
+            bend = curvature(relation.gap)
+            if relation.sense == "==" and bend != "affine":
+                reasons.append(f"the equality '{relation.label}' is not affine in the weights, so its points are no convex set")
+            elif bend not in ("convex", "affine"):
+                reasons.append(f"constraint '{relation.label}' is {_named(bend)} where it must be convex (left - right <= 0)")
+        return tuple(reasons)
+
+    def pace(self, task: Task) -> Pace:
+        return Pace(1)
+
+    def begin(self, task: Task) -> State:
+        return State(task.start)
+
+    def step(self, task: Task, state: State) -> State:
+        import cvxpy as cp
+
+        assert isinstance(task.form, Program)
+        variable = cp.Variable(len(task.form.mixture))
+        lowered = _Lowering(task.form.mixture, variable, task.given)
+        objective = lowered(task.form.objective)
+        limits = [_relation(r, lowered) for r in task.form.constraints]
+        problem = cp.Problem(cp.Minimize(objective), [*limits, variable >= 0, cp.sum(variable) == 1])
+        try:
+            problem.solve(solver=self.solver, **self.options)
+        except cp.error.SolverError as error:
+            return State(task.start, status=Status.STUCK, message=f"{self.solver} gave up: {error}")
+        raw = f"{self.solver}: {problem.status}"
+        if problem.status in ("infeasible", "infeasible_inaccurate"):
+            names = ", ".join(repr(r.label) for r in task.form.constraints)
+            return State(task.start, status=Status.INFEASIBLE, message=f"no weights satisfy these constraints together: {names} ({raw})")
+        if variable.value is None:
+            return State(task.start, status=Status.STUCK, message=f"{raw}, without a point")
+        w = np.clip(np.asarray(variable.value, dtype=float), 0.0, None)
+        w = w / w.sum()
+        duals = {r.label: _dual(limit.dual_value, r) for r, limit in zip(task.form.constraints, limits, strict=True)}
+        value = Function(task.form.objective, task.form.mixture, task.given).value(w)
+        status = Status.OPTIMAL if problem.status == "optimal" else Status.STUCK
+        return State(w, info={"value": value}, status=status, message=raw, duals=duals)
+
+    def leaves(self, state: State) -> None:
+        return None
+
+
+def _bent(form: Program, bend: str) -> str:
+    shown = -form.objective if form.maximised else form.objective
+    if bend == "concave":
+        return f"'{shown}' is {'convex, and is maximised' if form.maximised else 'concave, and is minimised'}: its optima lie at corners, of which there can be many"
+    where = culprit(form.objective)
+    return f"'{shown}' is neither convex nor concave by the rules" + (f", at '{where}'" if where not in (None, shown) else "")
+
+
+def _named(bend: str) -> str:
+    return "neither convex nor concave by the rules" if bend == "unknown" else bend
+
+
+def _relation(relation: Relation, lowered: _Lowering) -> Any:
+    gap = lowered(relation.gap)
+    return gap == 0 if relation.sense == "==" else gap <= 0
+
+
+def _dual(value: Any, relation: Relation) -> float | dict[str, float]:
+    """cvxpy's multiplier of gap <= 0 is ours; the entries of a vector relation go by their names."""
+    if np.ndim(value) == 0:
+        return float(value)
+    names = relation.gap.index or tuple(str(i) for i in range(len(value)))
+    return dict(zip(names, map(float, value), strict=True))
+
+
+class _Lowering:
+    """Expressions as cvxpy expressions of one variable, with parameters at their numbers; shared nodes are built once."""
+
+    def __init__(self, mixture: Expr, variable: Any, given: Mapping[str, np.ndarray]):
+        self._given = given
+        self._known: dict[Expr, Any] = {mixture: variable}
+        self._table = conic_table()
+
+    def __call__(self, expr: Expr) -> Any:
+        for node in expr.walk():
+            if node in self._known:
+                continue
+            if node.op == "constant":
+                self._known[node] = node.data.value
+            elif node.op == "parameter":
+                self._known[node] = self._given[node.data[0]]
+            elif node.op in self._table:
+                self._known[node] = self._table[node.op](node, *(self._known[a] for a in node.args))
+            else:
+                raise ProblemError(f"'{node}' is not a number that a conic solver can take")
+        return self._known[expr]
+
+
+def conic_table() -> dict[str, Callable[..., Any]]:
+    """Every atom in cvxpy; the keys equal the language's atoms, which a test asserts."""
+    import cvxpy as cp
+
+    def take(n: Expr, x: Any) -> Any:
+        return x[n.data] if isinstance(n.data, int) else x[list(n.data)]
+
+    return {
+        "add": lambda n, x, y: x + y,
+        "subtract": lambda n, x, y: x - y,
+        "negate": lambda n, x: -x,
+        "multiply": lambda n, x, y: cp.multiply(x, y),
+        "divide": lambda n, x, y: x / y,
+        "matmul": lambda n, x, y: x @ y,
+        "take": take,
+        "sum": lambda n, x: cp.sum(x),
+        "mean": lambda n, x: cp.sum(x) / x.size,
+        "exp": lambda n, x: cp.exp(x),
+        "log": lambda n, x: cp.log(x),
+        "square": lambda n, x: cp.square(x),
+        "sum_squares": lambda n, x: cp.sum_squares(x),
+        "norm": lambda n, x: cp.norm(x, "inf" if np.isinf(n.data) else n.data),
+        "abs": lambda n, x: cp.abs(x),
+        "pos": lambda n, x: cp.pos(x),
+        "clip": lambda n, x: cp.minimum(cp.maximum(x, n.data[0]), n.data[1]),
+        "max": lambda n, x: cp.max(x),
+        "min": lambda n, x: cp.min(x),
+        "maximum": lambda n, x, y: cp.maximum(x, y),
+        "minimum": lambda n, x, y: cp.minimum(x, y),
+        "entropy": lambda n, x: cp.sum(cp.entr(x)),
+        "kl": lambda n, p, q: cp.sum(cp.rel_entr(p, q)),
+        "quad_form": lambda n, x: cp.quad_form(x, cp.psd_wrap(n.data.value)),
+        "domain_mean": lambda n, x: cp.mean(x, axis=-1),
+        "surrogate": lambda n, value, gradient: value,
+    }

@@ -1,0 +1,194 @@
+"""Hypergradients by the implicit function theorem: one linear system and one forward-mode product serve all domains."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+from mixopt.errors import InputError, LearnerError
+from mixopt.forms import Abilities, Bilevel
+from mixopt.runtime.learner import Batch
+from mixopt.runtime.linalg import Solved, conjugate_gradients
+from mixopt.runtime.modelled import Modelled
+from mixopt.runtime.tree import Leaves, copied, split, vector
+
+from .bilevel import BilevelSolver, Slope, Trained
+
+Curvature = Literal["hessian", "gauss-newton"]
+Product = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Inner:
+    """The lower level of an exact learner: Newton steps by conjugate gradients until |grad| <= ``tolerance``, ``steps`` at most."""
+
+    tolerance: float = 1e-9
+    steps: int = 50
+
+    def __post_init__(self) -> None:
+        if not self.tolerance > 0 or self.steps < 1:
+            raise InputError(f"Inner(tolerance={self.tolerance}, steps={self.steps}): both are > 0")
+
+
+@dataclass(frozen=True)
+class ConjugateGradients:
+    """The linear system (H + damping I) q = v: ``steps`` products at most, until the residual is ``tolerance`` of |v|."""
+
+    steps: int = 200
+    tolerance: float = 1e-9
+    damping: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or not self.tolerance > 0 or not self.damping >= 0:
+            raise InputError(f"{self}: steps and tolerance are > 0, damping is >= 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Implicit(BilevelSolver):
+    """dF/dw_i = d upper/dw_i - <d/dw_i grad lower, q>, where H q = grad upper and H is the lower level's Hessian.
+
+    The products <grad l_i, q> of all k domains are one forward-mode product, so the cost does not grow with k.
+    ``curvature="gauss-newton"`` takes Gauss-Newton products for H, which are positive semidefinite even far from a
+    minimum; with ``damping`` they are what a network needs, whose lower level never converges.
+
+    Source: Pedregosa 2016, arXiv 1602.02355; section B.2.1 of the survey (implicit function).
+    """
+
+    inner: Inner = field(default_factory=Inner)
+    system: ConjugateGradients = field(default_factory=ConjugateGradients)
+    curvature: Curvature = "hessian"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.curvature not in ("hessian", "gauss-newton"):
+            raise InputError(f"the curvature is {self.curvature!r}; it is 'hessian' or 'gauss-newton'")
+
+    @property
+    def oracle(self) -> str:
+        damped = f", damping {self.system.damping:g}" if self.system.damping else ""
+        return f"the implicit function theorem ({self.curvature} products{damped})"
+
+    def limits(self, form: Bilevel, abilities: Abilities) -> tuple[str, ...]:
+        if self.curvature == "gauss-newton" and any(n.op == "tokens" for n in form.lower.walk()):
+            return ("the lower level uses token losses, for which it has no Gauss-Newton products; use losses(...)",)
+        if self.curvature == "gauss-newton" and not abilities.gauss_newton:
+            return ("the learner has no Gauss-Newton products; use curvature='hessian'",)
+        if self.curvature == "hessian" and not abilities.double_backward:
+            return ("the learner's losses cannot be differentiated twice; use curvature='gauss-newton' or Unrolled(steps=1)",)
+        return ()
+
+    def trained(self, model: Modelled, w: Tensor, near: Trained) -> Trained:
+        leaves, inner = newton(model, w, near.leaves, self.inner, self.system)
+        return Trained(leaves, inner)
+
+    def slope(self, model: Modelled, w: Tensor, leaves: Leaves, batch: Batch, warm: Any) -> Slope:
+        at = tuple(leaf.detach().requires_grad_() for leaf in leaves)
+        free = w.detach().clone().requires_grad_()
+        value = model.upper(free, at, batch)
+        *over_leaves, direct = model.gradient(value, (*at, free))
+        v = vector(tuple(over_leaves))
+        product, residual = self._product(model, w, at, batch)
+        solved = conjugate_gradients(product, v, start=warm, steps=self.system.steps, tolerance=self.system.tolerance)
+        model.meter.hessian_products += solved.products
+        cross = cross_term(model, w, at, batch, split(solved.x, at))
+        return Slope(direct - cross, value, residual, solved.residual, solved.negative, None if batch is None else solved.x)
+
+    def _product(self, model: Modelled, w: Tensor, at: Leaves, batch: Batch) -> tuple[Product, Tensor]:
+        if self.curvature == "gauss-newton":
+            product, slope = gauss_newton_product(model, w, at, batch)
+        else:
+            product, slope = hessian_product(model, w, at, batch)
+        damping = self.system.damping
+        return (lambda p: product(p) + damping * p) if damping else product, slope.norm()
+
+
+def hessian_product(model: Modelled, w: Tensor, at: Leaves, batch: Batch) -> tuple[Product, Tensor]:
+    """p -> H p of the lower level on one retained graph, and its gradient [P]."""
+    graph = model.gradient(model.lower(w, at, batch), at, create_graph=True)
+    if not any(g.requires_grad for g in graph):
+        raise LearnerError("the lower level is linear in the model, so it has no curvature and no minimum; add a regulariser such as sum_squares(theta)")
+
+    def product(p: Tensor) -> Tensor:
+        return vector(torch.autograd.grad(graph, at, split(p, at), retain_graph=True, materialize_grads=True))
+
+    return product, vector(tuple(g.detach() for g in graph))
+
+
+def gauss_newton_product(model: Modelled, w: Tensor, at: Leaves, batch: Batch) -> tuple[Product, Tensor]:
+    """p -> (sum_i c_i J_i' H_i J_i + H_rest) p with c = d lower / d losses, H_rest the Hessian of what is no loss."""
+    env = model.env(w, at, batch)
+    lower = model.second(env)[0]
+    slope = vector(model.gradient(lower, at, retain_graph=True)).detach()
+    fixed: dict[Any, Tensor] = {node: env.measured[node].detach().requires_grad_() for node in model.second.measures}
+    detached = model.env(w, at, batch)
+    detached.measured.update(fixed)
+    rest = model.second(detached)[0]
+    coefficients = torch.autograd.grad(rest, tuple(fixed.values()), retain_graph=True, materialize_grads=True)
+    products = [
+        model.learner.gauss_newton(at, node.data, batch, model.bound.ordered_back(node, c)) for node, c in zip(fixed, coefficients, strict=True)
+    ]
+    graph = torch.autograd.grad(rest, at, create_graph=True, materialize_grads=True)
+    bends = any(g.requires_grad for g in graph)
+
+    def product(p: Tensor) -> Tensor:
+        parts = split(p, at)
+        total = sum(vector(one(parts)) for one in products)
+        if bends:
+            live = [(g, v) for g, v in zip(graph, parts, strict=True) if g.requires_grad]
+            more = torch.autograd.grad([g for g, _ in live], at, [v for _, v in live], retain_graph=True, materialize_grads=True)
+            total = total + vector(more)
+        return total  # type: ignore[return-value]
+
+    return product, slope
+
+
+def cross_term(model: Modelled, w: Tensor, at: Leaves, batch: Batch, q: Leaves) -> Tensor:
+    """<d/dw_i grad lower, q> for every i [k]: the forward-mode derivative of d lower / dw along q."""
+    free = w.detach().clone().requires_grad_()
+    with forward_ad.dual_level():
+        duals = tuple(forward_ad.make_dual(leaf.detach(), part.detach()) for leaf, part in zip(at, q, strict=True))
+        (over_w,) = torch.autograd.grad(model.lower(free, duals, batch), free)
+        tangent = forward_ad.unpack_dual(over_w).tangent
+    return torch.zeros_like(free) if tangent is None else tangent
+
+
+def newton(model: Modelled, w: Tensor, start: Leaves, inner: Inner, system: ConjugateGradients) -> tuple[Leaves, float]:
+    """The lower level by Newton steps with a line search; parameters and |grad| where it ended."""
+    leaves = tuple(leaf.detach() for leaf in start)
+    size = float("inf")
+    for _ in range(inner.steps):
+        at = tuple(leaf.requires_grad_() for leaf in leaves)
+        product, slope = hessian_product(model, w, at, None)
+        size = float(slope.norm())
+        if not size > inner.tolerance:
+            break
+        aim = max(0.1 * inner.tolerance / size, 1e-3)
+        solved: Solved = conjugate_gradients(product, -slope, start=None, steps=system.steps, tolerance=aim)
+        model.meter.hessian_products += solved.products
+        path = solved.x if float(solved.x @ slope) < 0 else -slope
+        moved = _searched(model, w, leaves, path, float(path @ slope))
+        if moved is None:
+            break
+        leaves = moved
+    return copied(leaves), size
+
+
+def _searched(model: Modelled, w: Tensor, leaves: Leaves, path: Tensor, descent: float) -> Leaves | None:
+    """Armijo backtracking along a path; None where rounding leaves no progress."""
+    base = tuple(leaf.detach() for leaf in leaves)
+    parts = split(path, base)
+    with torch.no_grad():
+        value = float(model.lower(w, base, None))
+        slack = 1e-13 * (1 + abs(value))
+        share = 1.0
+        while share > 1e-10:
+            moved = tuple(leaf + share * part for leaf, part in zip(base, parts, strict=True))
+            if float(model.lower(w, moved, None)) <= value + 1e-4 * share * descent + slack:
+                return moved
+            share /= 2
+    return None

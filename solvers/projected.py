@@ -1,0 +1,73 @@
+"""Projected descent on a program: spectral projected gradient, or mirror descent with backtracking."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from mixopt.errors import InputError
+from mixopt.forms import Abilities, Form, Program
+from mixopt.language.curvature import curvature, smooth
+from mixopt.report.result import Status
+from mixopt.runtime.descent import begin, mirror_step, spectral_step
+from mixopt.runtime.program import Function
+from mixopt.solver import Pace, Solver, State, Task
+
+from .constraints import Geometry, refuses_region
+
+
+@dataclass(frozen=True)
+class Projected(Solver):
+    """First-order descent of a smooth program over the weights, convex or not, until the Frank-Wolfe gap is below ``tolerance``.
+
+    Euclidean: spectral projected gradient (reaches exact zeros). Entropic: mirror descent with backtracking (weights
+    stay > 0). A convex program ends OPTIMAL, any other STATIONARY: a local optimum as far as first order tells.
+
+    Source: Birgin, Martinez and Raydan 2000; Beck and Teboulle 2003 for the mirror step.
+    """
+
+    geometry: Geometry = "euclidean"
+    steps: int = 5000
+    tolerance: float = 1e-8
+
+    def __post_init__(self) -> None:
+        if self.geometry not in ("entropic", "euclidean"):
+            raise InputError(f"the geometry is {self.geometry!r}; it is 'entropic' (mirror steps) or 'euclidean' (projections)")
+
+    def refuses(self, form: Form, abilities: Abilities | None) -> tuple[str, ...]:
+        if not isinstance(form, Program):
+            return (f"it takes programs, and this is a {type(form).__name__.lower()}",)
+        reasons = list(refuses_region(self.geometry, form.constraints))
+        kink = smooth(form.objective)
+        if kink is not None:
+            reasons.append(f"the objective has a kink at '{kink}', where descent along a gradient can stall")
+        return tuple(reasons)
+
+    def pace(self, task: Task) -> Pace:
+        return Pace(self.steps, 1, "best")
+
+    def begin(self, task: Task) -> State:
+        assert isinstance(task.form, Program)
+        function = Function(task.form.objective, task.form.mixture, task.given)
+        at = begin(function, task.region.start(task.start))
+        convex = curvature(task.form.objective) in ("convex", "affine")
+        return State(at.w, (function, at, convex))
+
+    def step(self, task: Task, state: State) -> State:
+        function, at, convex = state.memory
+        take = spectral_step if self.geometry == "euclidean" else mirror_step
+        new = take(function, task.region, at)
+        gap = float(new.gradient @ (new.w - task.region.lowest(new.gradient)))
+        info: dict[str, Any] = {"value": new.value, "gap": gap}
+        state = State(new.w, (function, new, convex), info)
+        if not np.isfinite(new.value):
+            return state
+        if gap <= self.tolerance * (1 + abs(new.value)):
+            return replace(state, status=Status.OPTIMAL if convex else Status.STATIONARY)
+        return replace(state, status=Status.STUCK) if new.stuck else state
+
+    def leaves(self, state: State) -> None:
+        return None
+

@@ -1,0 +1,63 @@
+"""How a solver moves the weights by a gradient that may be noisy: geometry, rate, and the user's bounds."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mixopt.errors import InputError
+from mixopt.runtime.region import Region
+from mixopt.runtime.simplex import mirror, project, smoothed
+
+
+@dataclass(frozen=True)
+class Normalised:
+    """A step whose length does not depend on the gradient's scale: rate = move / (largest - mean entry of the gradient).
+
+    Entropic: no log weight changes by more than about ``move`` against the mean; Euclidean: no weight by more than it.
+    """
+
+    move: float = 0.1
+
+    def __post_init__(self) -> None:
+        if not 0 < self.move < math.inf:
+            raise InputError(f"a normalised step moves by {self.move}; the move is a finite number > 0")
+
+
+def check_settings(rate: Any, smoothing: float, temperature: float, geometry: str) -> None:
+    """Refuse settings outside their range, when a solver is made."""
+    if isinstance(rate, (int, float)) and not 0 < rate < math.inf:
+        raise InputError(f"the rate is {rate}; it is a finite number > 0")
+    if not 0 <= smoothing < 1:
+        raise InputError(f"smoothing is {smoothing}; it is a share in [0, 1)")
+    if not 0 <= temperature < math.inf:
+        raise InputError(f"the temperature is {temperature}; it is a finite number >= 0")
+    if geometry not in ("entropic", "euclidean"):
+        raise InputError(f"the geometry is {geometry!r}; it is 'entropic' (mirror steps) or 'euclidean' (projections)")
+
+
+def move(region: Region, w: Tensor, g: Tensor, rate: float | Normalised, geometry: str, temperature: float, smoothing: float) -> Tensor:
+    """The weights [k] after a descent step along g [k], inside the region; on the device, unless constraints tie weights."""
+    g = g.detach().to(w.dtype)
+    scale: Any = rate
+    if isinstance(rate, Normalised):
+        spread = (g - g.mean()).abs().max()
+        scale = rate.move / torch.where(spread > 0, spread, torch.ones_like(spread))
+    if region.kind == "linear":
+        target = w - scale * g
+        return torch.as_tensor(region.project(target.cpu().numpy()), dtype=w.dtype, device=w.device)
+    bounds: dict[str, Tensor] = {}
+    if region.kind == "box":
+        bounds = {n: torch.as_tensor(getattr(region, n), dtype=w.dtype, device=w.device) for n in ("lower", "upper")}
+    if geometry == "euclidean":
+        u = project(w - scale * g, **bounds)
+    else:
+        u = mirror(w, g, scale, temperature=temperature, **bounds)
+    if not smoothing:
+        return u
+    u = smoothed(u, smoothing)
+    return project(u, **bounds) if bounds else u

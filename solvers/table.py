@@ -1,0 +1,59 @@
+"""The solvers in order of preference: of those made for a form, the first that does not refuse is chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from mixopt.forms import Abilities, Bilevel, Form, Program, Saddle
+from mixopt.solver import Solver
+
+from .conic import Conic
+from .projected import Projected
+
+KINDS = {Program: "programs", Saddle: "saddles", Bilevel: "bilevel problems"}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A solver's name, the form it is made for, and its default settings for a learner."""
+
+    name: str
+    takes: type[Form]
+    make: Callable[[Abilities | None], Solver]
+
+    def reasons(self, form: Form, abilities: Abilities | None) -> tuple[str, ...]:
+        """Why the default settings do not take the form; a solver of another form is not even imported."""
+        if not isinstance(form, self.takes):
+            return (f"it takes {KINDS[self.takes]}, and this is a {type(form).__name__.lower()}",)
+        return self.make(abilities).refuses(form, abilities)
+
+
+def _descent_ascent(abilities: Abilities | None) -> Solver:
+    from .descent_ascent import DescentAscent
+
+    return DescentAscent()
+
+
+def _implicit(abilities: Abilities | None) -> Solver:
+    from .implicit import ConjugateGradients, Implicit
+
+    if abilities is None or abilities.exact:
+        return Implicit()
+    curvature = ConjugateGradients(steps=20, damping=0.01)
+    return Implicit(curvature="gauss-newton", system=curvature, warmup=100, outer_steps=100, train=5)
+
+
+def _unrolled(abilities: Abilities | None) -> Solver:
+    from .unrolled import Unrolled
+
+    return Unrolled()
+
+
+TABLE = (
+    Entry("Conic", Program, lambda abilities: Conic()),
+    Entry("Projected", Program, lambda abilities: Projected()),
+    Entry("DescentAscent", Saddle, _descent_ascent),
+    Entry("Implicit", Bilevel, _implicit),
+    Entry("Unrolled", Bilevel, _unrolled),
+)
