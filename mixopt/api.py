@@ -94,7 +94,10 @@ def plan(problem: Problem | Method, learner: Learner | None = None, *, solver: S
         own = solver.refuses(form, abilities)
         if own:
             others = f"\n  {' or '.join(f'{e.name}()' for e in takers)} would take it" if takers else ""
-            raise RefusalError(f"{type(solver).__name__} refuses this {type(form).__name__.lower()}: {'; and '.join(own)}{others}", {type(solver).__name__: own})
+            raise RefusalError(
+                f"{type(solver).__name__} refuses this {type(form).__name__.lower()}: {'; and '.join(own)}{others}",
+                {type(solver).__name__: own},
+            )
     chosen = solver or (takers[0].make(abilities) if takers else None)
     name = None if chosen is None else type(chosen).__name__
     choice = Choice(
@@ -153,7 +156,14 @@ def compare(
         for seed in seeds:
             one = learner(seed) if callable(learner) else learner
             try:
-                result = solve(problem if isinstance(solver, Solver) else solver, one, solver=solver if isinstance(solver, Solver) else None, given=given, budget=budget, seed=seed)
+                result = solve(
+                    problem if isinstance(solver, Solver) else solver,
+                    one,
+                    solver=solver if isinstance(solver, Solver) else None,
+                    given=given,
+                    budget=budget,
+                    seed=seed,
+                )
             except RefusalError as error:
                 rows.append(Row(_name(solver), seed, refusal=str(error)))
                 break
@@ -161,7 +171,9 @@ def compare(
     return Comparison(str(problem), tuple(rows))
 
 
-def hypergradient(problem: Problem, learner: Learner, *, at: Mapping[str, float] | Sequence[float] | None = None, solver: Solver | None = None) -> np.ndarray:
+def hypergradient(
+    problem: Problem, learner: Learner, *, at: Mapping[str, float] | Sequence[float] | None = None, solver: Solver | None = None
+) -> np.ndarray:
     """The raw partial derivatives dF/dw [k] of a bilevel problem at given weights (uniform by default), each w_i free.
 
     float64, on the CPU, the direct term included; by the engine of ``solver`` (``Implicit()`` by default). With a sampled
@@ -180,8 +192,6 @@ def hypergradient(problem: Problem, learner: Learner, *, at: Mapping[str, float]
 
 def slope_at(solver: BilevelSolver, model: Modelled, w: np.ndarray, leaves: Any) -> tuple[np.ndarray, float, str]:
     """A hypergradient [k] at weights w, the inner residual, and the oracle in words; exact learners are trained at w first."""
-    import torch
-
     from mixopt.solvers.bilevel import Trained
 
     weights = model.weights(w)
@@ -193,8 +203,8 @@ def slope_at(solver: BilevelSolver, model: Modelled, w: np.ndarray, leaves: Any)
         batch = model.learner.evaluation()
         with model.learner.second_order():
             slope = solver.slope(model, weights, model.learner.start() if leaves is None else leaves, batch, None)
-        residual = slope.inner if slope.inner is not None else torch.tensor(float("nan"))
-        inner, words = float(residual), f"{solver.oracle}, on the evaluation sample"
+        inner = model.slope_size(weights, model.learner.start() if leaves is None else leaves, batch)
+        words = f"{solver.oracle}, on the evaluation sample"
     if slope.system:
         words += f", system residual {slope.system:.1e}"
     return slope.gradient.detach().double().cpu().numpy(), inner, words
@@ -208,7 +218,9 @@ def _vertex(form: Form) -> tuple[str, ...]:
     from mixopt.language.curvature import curvature
 
     if isinstance(form, Program) and curvature(form.objective) == "affine":
-        return ("the objective is linear in the weights, so the optimum is a corner of the feasible set; add a KL term or caps if that is not meant",)
+        return (
+            "the objective is linear in the weights, so the optimum is a corner of the feasible set; add a KL term or caps if that is not meant",
+        )
     return ()
 
 
@@ -236,7 +248,9 @@ def _started(ready: Plan, start: Start | np.ndarray) -> np.ndarray | None:
         return None
     if isinstance(start, Result):
         if start.mixture != ready.form.mixture:
-            raise InputError(f"start is a result for '{start.mixture}' over {domains_of(start.mixture)}, but the problem's '{ready.form.mixture}' is over {domains}")
+            raise InputError(
+                f"start is a result for '{start.mixture}' over {domains_of(start.mixture)}, but the problem's '{ready.form.mixture}' is over {domains}"
+            )
         return domains.weights(start.weights)
     if isinstance(start, (str, os.PathLike)):
         return domains.weights(saved_weights(start, ready.problem))
@@ -256,7 +270,18 @@ def _result(ready: Plan, task: Task, outcome: Outcome) -> Result:
     assert ready.solver is not None
     sign = -1 if form.maximised else 1
     return Result(
-        ready.problem, form.mixture, str(ready.solver), outcome.status, w, None if value is None else sign * value, check, duals, outcome.trace, outcome.cost, trained, outcome.message
+        ready.problem,
+        form.mixture,
+        str(ready.solver),
+        outcome.status,
+        w,
+        None if value is None else sign * value,
+        check,
+        duals,
+        outcome.trace,
+        outcome.cost,
+        trained,
+        outcome.message,
     )
 
 
@@ -285,7 +310,7 @@ def _judged_model(ready: Plan, task: Task, outcome: Outcome, w: np.ndarray) -> t
         value = model.first(model.env(at, fixed, batch))[0]
         (ascent,) = torch.autograd.grad(value, at)
         check, duals = certify(task.region, w, -ascent.cpu().numpy(), f"the best response in the weights to the trained model, {sample}")
-        return check, duals, float(value)
+        return check, duals, float(value.detach())
     from mixopt.solvers.bilevel import BilevelSolver
 
     judge = ready.solver
@@ -297,4 +322,3 @@ def _judged_model(ready: Plan, task: Task, outcome: Outcome, w: np.ndarray) -> t
         value = model.upper(model.weights(w), leaves, batch)
     check, duals = certify(task.region, w, gradient, words, inner=inner)
     return check, duals, float(value)
-

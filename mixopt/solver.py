@@ -6,7 +6,7 @@ import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -100,6 +100,16 @@ class Solver(ABC):
     @abstractmethod
     def leaves(self, state: State) -> Any:
         """The trained parameters in a state, or None where none are trained."""
+
+    def __str__(self) -> str:
+        """The name, with the settings that are not the defaults."""
+        shown = []
+        for entry in fields(self):  # type: ignore[arg-type]
+            value = getattr(self, entry.name)
+            default = entry.default_factory() if entry.default_factory is not MISSING else entry.default
+            if value != default:
+                shown.append(f"{entry.name}={value!r}")
+        return f"{type(self).__name__}({', '.join(shown)})"
 
 
 @dataclass(frozen=True)
@@ -218,9 +228,9 @@ class _Run:
         average = self.pace.average
         if not self.weights:
             w = self.task.start
-        elif average == "best":
+        elif average == "best" and not (state.status is not None and state.status.solved):
             w = self.weights[int(np.argmin(self.series["value"]))]
-        elif average == "last":
+        elif average in ("last", "best"):
             w = self.weights[-1]
         else:
             total = np.sum(self.weights, axis=0)

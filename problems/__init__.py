@@ -1,0 +1,11 @@
+"""Ready-made problems of the literature, each a few lines with its source; the mixing laws; and the heuristics."""
+
+from .doge import doge as doge
+from .doge import validation_problem as validation_problem
+from .doremi import doremi as doremi
+from .heuristics import proportional as proportional
+from .heuristics import temperature as temperature
+from .heuristics import uniform as uniform
+from .heuristics import unimax as unimax
+
+__all__ = ["doge", "doremi", "proportional", "temperature", "uniform", "unimax", "validation_problem"]

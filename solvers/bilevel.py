@@ -156,7 +156,9 @@ class BilevelSolver(Solver):
         inner = seen if slope.inner is None else slope.inner
         system = torch.full_like(slope.value.detach(), slope.system)
         info: Mapping[str, Any] = {"value": slope.value.detach(), "inner": inner, "system": system, "losses": losses}
-        message = "negative curvature met in the linear system: raise damping, or take Gauss-Newton products" if slope.negative else state.message
+        message = (
+            "negative curvature met in the linear system: raise damping, or take Gauss-Newton products" if slope.negative else state.message
+        )
         return State(w, _Sampled(memory.leaves, memory.optimizer, memory.draw, slope.warm), info, None, message)
 
 

@@ -17,11 +17,14 @@ from mixopt.runtime.program import Function
 from mixopt.solver import Pace, Solver, State, Task
 
 
+TIGHT = {"tol_gap_abs": 1e-10, "tol_gap_rel": 1e-10, "tol_feas": 1e-10}
+
+
 @dataclass(frozen=True)
 class Conic(Solver):
     """A convex program with convex constraints, solved to optimality by an interior-point method.
 
-    ``solver`` names one of cvxpy's (CLARABEL by default); ``options`` go to it unread. Duals come back by the
+    ``solver`` names one of cvxpy's; ``options`` go to it unread. The default is CLARABEL, run to gaps of 1e-10. Duals come back by the
     constraint's name: >= 0 for an inequality, and the value improves by the dual times a small relaxation.
     """
 
@@ -59,7 +62,7 @@ class Conic(Solver):
         limits = [_relation(r, lowered) for r in task.form.constraints]
         problem = cp.Problem(cp.Minimize(objective), [*limits, variable >= 0, cp.sum(variable) == 1])
         try:
-            problem.solve(solver=self.solver, **self.options)
+            problem.solve(solver=self.solver, **({**TIGHT, **self.options} if self.solver == "CLARABEL" else self.options))
         except cp.error.SolverError as error:
             return State(task.start, status=Status.STUCK, message=f"{self.solver} gave up: {error}")
         raw = f"{self.solver}: {problem.status}"

@@ -17,11 +17,15 @@ def refuses_region(geometry: str, constraints: tuple[Relation, ...]) -> tuple[st
     """Why a step of this geometry cannot respect these constraints."""
     for relation in constraints:
         if curvature(relation.gap) not in ("affine", "constant"):
-            return (f"constraint '{relation.label}' is not linear, and its steps respect linear constraints only; put it into the objective as a penalty",)
+            return (
+                f"constraint '{relation.label}' is not linear, and its steps respect linear constraints only; put it into the objective as a penalty",
+            )
         rows = relation.gap.shape or (1,)
         single = relation.sense != "==" and _one_weight_a_row(relation)
         if geometry == "entropic" and not single:
-            return (f"constraint '{relation.label}' ({rows[0]} rows) ties several weights, which entropic steps do not; set geometry='euclidean'",)
+            return (
+                f"constraint '{relation.label}' ({rows[0]} rows) ties several weights, which entropic steps do not; set geometry='euclidean'",
+            )
     return ()
 
 

@@ -111,7 +111,9 @@ def hessian_product(model: Modelled, w: Tensor, at: Leaves, batch: Batch) -> tup
     """p -> H p of the lower level on one retained graph, and its gradient [P]."""
     graph = model.gradient(model.lower(w, at, batch), at, create_graph=True)
     if not any(g.requires_grad for g in graph):
-        raise LearnerError("the lower level is linear in the model, so it has no curvature and no minimum; add a regulariser such as sum_squares(theta)")
+        raise LearnerError(
+            "the lower level is linear in the model, so it has no curvature and no minimum; add a regulariser such as sum_squares(theta)"
+        )
 
     def product(p: Tensor) -> Tensor:
         return vector(torch.autograd.grad(graph, at, split(p, at), retain_graph=True, materialize_grads=True))
@@ -130,7 +132,8 @@ def gauss_newton_product(model: Modelled, w: Tensor, at: Leaves, batch: Batch) -
     rest = model.second(detached)[0]
     coefficients = torch.autograd.grad(rest, tuple(fixed.values()), retain_graph=True, materialize_grads=True)
     products = [
-        model.learner.gauss_newton(at, node.data, batch, model.bound.ordered_back(node, c)) for node, c in zip(fixed, coefficients, strict=True)
+        model.learner.gauss_newton(at, node.data, batch, model.bound.ordered_back(node, c))
+        for node, c in zip(fixed, coefficients, strict=True)
     ]
     graph = torch.autograd.grad(rest, at, create_graph=True, materialize_grads=True)
     bends = any(g.requires_grad for g in graph)

@@ -70,4 +70,3 @@ class Projected(Solver):
 
     def leaves(self, state: State) -> None:
         return None
-

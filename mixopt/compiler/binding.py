@@ -39,11 +39,15 @@ def _order(node: Expr, abilities: Abilities) -> Order:
     has: Provided = known[name]
     if node.op == "tokens":
         if not has.tokens:
-            raise LearnerError(f"the problem needs token losses {name!r}, but the learner has only their means; use losses(...), or a TorchLearner")
+            raise LearnerError(
+                f"the problem needs token losses {name!r}, but the learner has only their means; use losses(...), or a TorchLearner"
+            )
         return None
     if node.op == "loss":
         if has.size is not None:
-            raise LearnerError(f"loss(theta, {name!r}) is a scalar, but the learner's {name!r} is a vector [{has.size}]; write losses(theta, domains, name={name!r})")
+            raise LearnerError(
+                f"loss(theta, {name!r}) is a scalar, but the learner's {name!r} is a vector [{has.size}]; write losses(theta, domains, name={name!r})"
+            )
         return None
     wanted = node.index or ()
     if has.size is None:
@@ -71,7 +75,9 @@ def bind_tokens(form: Form, abilities: Abilities | None) -> None:
             for inner in node.walk():
                 names = abilities.provides[inner.data].names if inner.op == "tokens" else node.index
                 if names != node.index:
-                    raise LearnerError(f"domain_mean is over {listed(node.index or ())}, but the learner's {inner.data!r} is over {listed(names or ())}")
+                    raise LearnerError(
+                        f"domain_mean is over {listed(node.index or ())}, but the learner's {inner.data!r} is over {listed(names or ())}"
+                    )
 
 
 def bind_given(form: Form, given: Mapping[str, Any] | None) -> tuple[dict[str, np.ndarray], dict[Expr, Any]]:

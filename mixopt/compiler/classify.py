@@ -43,7 +43,9 @@ def _saddle(outer: Problem) -> Saddle:
             "Write minimize(maximize(payoff, over=w), over=theta) for a saddle, or minimize(loss(argmin(...)), over=w) for a bilevel problem"
         )
     if outer.sense == inner.sense:
-        raise ProblemError(f"both levels {outer.sense}, over {theta} and over {w}; a saddle minimises over the model and maximises over the weights")
+        raise ProblemError(
+            f"both levels {outer.sense}, over {theta} and over {w}; a saddle minimises over the model and maximises over the weights"
+        )
     if outer.subject_to:
         raise ProblemError(
             f"{listed([r.label for r in outer.subject_to])} stands on the outer problem, over '{theta}'; constraints on the weights belong to the inner one"
@@ -107,19 +109,31 @@ def _single(problem: Problem) -> Expr:
 
 
 def _one_mixture(form: Form) -> None:
-    parts = (form.objective,) if isinstance(form, Program) else (form.payoff, form.descent) if isinstance(form, Saddle) else (form.upper, form.lower)
+    parts = (
+        (form.objective,)
+        if isinstance(form, Program)
+        else (form.payoff, form.descent)
+        if isinstance(form, Saddle)
+        else (form.upper, form.lower)
+    )
     others = sorted({str(n) for p in parts for n in p.walk() if n.op == "mixture" and n != form.mixture})
     if others:
-        raise ProblemError(f"the objective uses the mixtures {listed([form.mixture, *others])} (or one name over two sets of domains); a problem has one mixture")
+        raise ProblemError(
+            f"the objective uses the mixtures {listed([form.mixture, *others])} (or one name over two sets of domains); a problem has one mixture"
+        )
 
 
 def _constraint(relation: Relation, mixture: Expr) -> None:
     nodes = [n for side in (relation.left, relation.right) for n in side.walk()]
     bad = next((n for n in nodes if n.op in ("model", "argmin", "tokens")), None)
     if bad is not None:
-        raise ProblemError(f"constraint '{relation.label}' uses the model '{bad}'; constraints are on the weights, put losses into the objective")
+        raise ProblemError(
+            f"constraint '{relation.label}' uses the model '{bad}'; constraints are on the weights, put losses into the objective"
+        )
     others = [n for n in nodes if n.op == "mixture" and n != mixture]
     if others:
-        raise ProblemError(f"constraint '{relation.label}' is on '{others[0]}' over {listed(others[0].index or ())}, not on the problem's '{mixture}'")
+        raise ProblemError(
+            f"constraint '{relation.label}' is on '{others[0]}' over {listed(others[0].index or ())}, not on the problem's '{mixture}'"
+        )
     if not any(depends_on_mixture(side) for side in (relation.left, relation.right)):
         raise ProblemError(f"constraint '{relation.label}' has no weight in it, so no choice of weights can meet or break it")

@@ -17,7 +17,9 @@ def route(problem: Problem, form: Form) -> tuple[str, ...]:
     if isinstance(form, Program):
         steps.append(f"program in '{form.mixture}': {_bend(curvature(form.objective))} objective, {_count(form)}")
     elif isinstance(form, Saddle):
-        steps.append(f"saddle: '{form.theta}' descends, '{form.mixture}' ascends a payoff {_bend(curvature(form.payoff))} in it, {_count(form)}")
+        steps.append(
+            f"saddle: '{form.theta}' descends, '{form.mixture}' ascends a payoff {_bend(curvature(form.payoff))} in it, {_count(form)}"
+        )
         if form.payoff != form.descent and not form.maximised:
             steps.append(f"surrogate: '{form.mixture}' sees {form.payoff}; '{form.theta}' follows {form.descent}")
     else:
@@ -80,4 +82,3 @@ class Choice:
             lines += [f"        {name} refuses: {reasons[0]}", *(f"        {' ' * len(name)} and: {r}" for r in reasons[1:])]
         lines += [f"Note    {note}" for note in self.notes]
         return "\n".join(lines)
-

@@ -291,4 +291,3 @@ def shown(expr: Expr) -> str:
     names = f" over {listed(expr.index)}" if expr.index else ""
     sizes = ", ".join("tokens" if n == TOKENS else str(n) for n in expr.shape or ())
     return f"'{expr}' [{sizes}]{names}"
-

@@ -55,7 +55,9 @@ def domain_mean(values: Expr, domains: Domains | Sequence[str]) -> Expr:
     """The mean over each domain's tokens [k] of a vector of token values."""
     index = domains if isinstance(domains, Domains) else Domains(domains)
     if number(values, "domain_mean").shape != (TOKENS,):
-        raise ProblemError(f"domain_mean folds token values into domains, but {shown(values)} is no vector of tokens; build it from tokens(theta)")
+        raise ProblemError(
+            f"domain_mean folds token values into domains, but {shown(values)} is no vector of tokens; build it from tokens(theta)"
+        )
     return Expr("domain_mean", (values,), (len(index),), index.names)
 
 

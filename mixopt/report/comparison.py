@@ -33,7 +33,9 @@ class Comparison:
 
     def spread(self, solver: str) -> np.ndarray:
         """Standard deviation of each weight over a solver's seeds [k]."""
-        return np.std([r.result.vector for r in self.rows if r.result is not None and r.solver == solver and r.result.vector is not None], axis=0)
+        return np.std(
+            [r.result.vector for r in self.rows if r.result is not None and r.solver == solver and r.result.vector is not None], axis=0
+        )
 
     def __str__(self) -> str:
         head = ("solver", "seed", "status", "value", "gap", "inner", "gradients", "Hv", "seconds")
@@ -46,12 +48,21 @@ class Comparison:
                 table.append((row.solver, str(row.seed), "refused", *("-" for _ in head[3:])))
                 continue
             gap, inner = (r.check.gap, r.check.inner) if r.check else (None, None)
-            cells = (_short(r.value), _short(gap, 1), _short(inner, 1), str(r.cost.gradients), str(r.cost.hessian_products), f"{r.cost.seconds:.2f}")
+            cells = (
+                _short(r.value),
+                _short(gap, 1),
+                _short(inner, 1),
+                str(r.cost.gradients),
+                str(r.cost.hessian_products),
+                f"{r.cost.seconds:.2f}",
+            )
             table.append((row.solver, str(row.seed), r.status.name, *cells))
         names = [_brief(row[0]) for row in table]
         widths = [max(len(n) for n in names), *(max(len(row[j]) for row in table) for j in range(1, len(head)))]
         lines = [
-            "  ".join(cell.ljust(w) if j < 3 else cell.rjust(w) for j, (cell, w) in enumerate(zip((name, *row[1:]), widths, strict=True))).rstrip()
+            "  ".join(
+                cell.ljust(w) if j < 3 else cell.rjust(w) for j, (cell, w) in enumerate(zip((name, *row[1:]), widths, strict=True))
+            ).rstrip()
             for name, row in zip(names, table, strict=True)
         ]
         return "\n".join([*lines, *notes])

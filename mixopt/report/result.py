@@ -65,7 +65,9 @@ class Check:
     def __str__(self) -> str:
         worst = max(self.constraints.values(), default=0.0)
         parts = [f"off the simplex by {self.simplex:.1e}", f"constraints off by {worst:.1e}"]
-        parts += [f"{n} {v:.1e}" for n, v in (("gap", self.gap), ("KKT residual", self.kkt), ("inner gradient", self.inner)) if v is not None]
+        parts += [
+            f"{n} {v:.1e}" for n, v in (("gap", self.gap), ("KKT residual", self.kkt), ("inner gradient", self.inner)) if v is not None
+        ]
         return "; ".join([*parts, f"by {self.oracle}", *self.notes])
 
 
@@ -81,8 +83,19 @@ class Cost:
     seconds: float = 0.0
 
     def __str__(self) -> str:
-        counts = {"steps": self.steps, "gradients": self.gradients, "Hessian products": self.hessian_products, "forward passes": self.forward_passes}
-        return ", ".join([*(f"{v} {n}" for n, v in counts.items() if v), *([f"{self.tokens:.3g} tokens"] if self.tokens else []), f"{self.seconds:.2f} s"])
+        counts = {
+            "steps": self.steps,
+            "gradients": self.gradients,
+            "Hessian products": self.hessian_products,
+            "forward passes": self.forward_passes,
+        }
+        return ", ".join(
+            [
+                *(f"{v} {n}" for n, v in counts.items() if v),
+                *([f"{self.tokens:.3g} tokens"] if self.tokens else []),
+                f"{self.seconds:.2f} s",
+            ]
+        )
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from mixopt.language.expression import Expr
 
 from .evaluate import Bound, Env, Lowered, Meter
 from .learner import Batch, Learner
-from .tree import Leaves
+from .tree import Leaves, vector
 
 
 class Modelled:
@@ -78,3 +78,8 @@ class Modelled:
         """d value / d leaves, zeros where a leaf is not used."""
         self.meter.gradients += 1
         return torch.autograd.grad(value, leaves, materialize_grads=True, **options)
+
+    def slope_size(self, w: Tensor, leaves: Leaves, batch: Batch) -> float:
+        """|d second / d leaves|: how far the lower level is from stationary."""
+        at = tuple(leaf.detach().requires_grad_() for leaf in leaves)
+        return float(vector(self.gradient(self.lower(w, at, batch), at)).norm())

@@ -84,7 +84,7 @@ class Region:
 
     @property
     def kind(self) -> str:
-        """"simplex", "box", "linear" or "nonlinear": what a step has to respect."""
+        """ "simplex", "box", "linear" or "nonlinear": what a step has to respect."""
         if any(not limit.linear for limit in self.limits):
             return "nonlinear"
         if len(self.G) or len(self.A):

@@ -167,7 +167,9 @@ class TorchLearner(Learner):
             out = functional_call(self._module, named, (tokens,))
         logits = out if isinstance(out, Tensor) else getattr(out, "logits", None)
         if logits is None:
-            raise LearnerError(f"the module returns a {type(out).__name__}; logits [b, t, vocabulary], or an object with .logits, are expected")
+            raise LearnerError(
+                f"the module returns a {type(out).__name__}; logits [b, t, vocabulary], or an object with .logits, are expected"
+            )
         return logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
 
     def _precision(self) -> AbstractContextManager[Any]:
@@ -180,7 +182,9 @@ class TorchLearner(Learner):
             with torch.no_grad():
                 logits = self._logits(self.start(), tokens.to(self._device))
             if logits.dim() != 3 or logits.shape[:2] != tokens.shape:
-                raise LearnerError(f"the module maps tokens {list(tokens.shape)} to {list(logits.shape)}; logits [b, t, vocabulary] are expected")
+                raise LearnerError(
+                    f"the module maps tokens {list(tokens.shape)} to {list(logits.shape)}; logits [b, t, vocabulary] are expected"
+                )
             if stream.vocabulary > logits.shape[-1]:
                 raise InputError(f"{name!r} holds token {stream.vocabulary - 1}, but the module's vocabulary is {logits.shape[-1]}")
 
