@@ -29,7 +29,7 @@ lint: .venv/.test  ## check style, format, types and the import contracts
 	$(BIN)/lint-imports
 
 doctest: .venv/.test  ## run the examples in docstrings and pages
-	$(BIN)/python -P -m pytest --doctest-modules --doctest-glob='*.md' mixopt docs README.md
+	$(BIN)/python -P -m pytest --doctest-modules --doctest-glob='*.md' mixopt $(wildcard docs) README.md
 
 wheel: .venv/.test  ## build the wheel into dist/ and try it outside this folder
 	rm -rf build dist
