@@ -13,13 +13,14 @@ from mixopt.compiler.binding import bind_given, bind_losses, bind_tokens
 from mixopt.compiler.classify import classify
 from mixopt.compiler.plan import Choice, biased, route
 from mixopt.errors import InputError, RefusalError
-from mixopt.forms import Abilities, Bilevel, Form, Program, Saddle
+from mixopt.forms import Bilevel, Form, Program, Saddle
+from mixopt.language.curvature import curvature
 from mixopt.language.problem import Problem
 from mixopt.language.symbols import domains_of
 from mixopt.method import Method
 from mixopt.report.check import Duals, certify, program_check
 from mixopt.report.comparison import Comparison, Row
-from mixopt.report.result import Check, Result, Status, saved_weights
+from mixopt.report.result import Check, Result, saved_weights
 from mixopt.runtime.region import Region
 from mixopt.solver import Budget, Outcome, Solver, Task, Watch, run
 from mixopt.solvers.table import TABLE
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from mixopt.runtime.modelled import Modelled
     from mixopt.solvers.bilevel import BilevelSolver
 
-Start = Result | Mapping[str, float] | Sequence[float] | str | os.PathLike[str] | None
+Start = Result | Mapping[str, float] | Sequence[float] | np.ndarray | str | os.PathLike[str] | None
 
 
 @dataclass(frozen=True)
@@ -215,16 +216,15 @@ def _name(solver: Solver | Method) -> str:
 
 
 def _vertex(form: Form) -> tuple[str, ...]:
-    from mixopt.language.curvature import curvature
-
     if isinstance(form, Program) and curvature(form.objective) == "affine":
         return (
-            "the objective is linear in the weights, so the optimum is a corner of the feasible set; add a KL term or caps if that is not meant",
+            "the objective is linear in the weights, so the optimum is a corner of the feasible set; "
+            "add a KL term or caps if that is not meant",
         )
     return ()
 
 
-def _task(ready: Plan, given: Mapping[str, Any] | None, seed: int, start: Start | np.ndarray) -> Task:
+def _task(ready: Plan, given: Mapping[str, Any] | None, seed: int, start: Start) -> Task:
     form = ready.form
     numbers, models = bind_given(form, given)
     orders = bind_losses(form, None if ready.learner is None else ready.learner.abilities)
@@ -242,14 +242,15 @@ def _task(ready: Plan, given: Mapping[str, Any] | None, seed: int, start: Start 
     return Task(form, region, first, numbers, seed, model)
 
 
-def _started(ready: Plan, start: Start | np.ndarray) -> np.ndarray | None:
+def _started(ready: Plan, start: Start) -> np.ndarray | None:
     domains = domains_of(ready.form.mixture)
     if start is None:
         return None
     if isinstance(start, Result):
         if start.mixture != ready.form.mixture:
             raise InputError(
-                f"start is a result for '{start.mixture}' over {domains_of(start.mixture)}, but the problem's '{ready.form.mixture}' is over {domains}"
+                f"start is a result for '{start.mixture}' over {domains_of(start.mixture)}, "
+                f"but the problem's '{ready.form.mixture}' is over {domains}"
             )
         return domains.weights(start.weights)
     if isinstance(start, (str, os.PathLike)):

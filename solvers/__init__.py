@@ -32,4 +32,4 @@ def __getattr__(name: str) -> Any:
     return getattr(importlib.import_module(f"{__name__}.{_LATER[name]}"), name)
 
 
-__all__ = ["ConjugateGradients", "Conic", "DescentAscent", "Implicit", "Inner", "Normalised", "Projected", "Unrolled"]
+__all__ = ["Conic", "ConjugateGradients", "DescentAscent", "Implicit", "Inner", "Normalised", "Projected", "Unrolled"]

@@ -16,7 +16,6 @@ from mixopt.report.result import Status
 from mixopt.runtime.program import Function
 from mixopt.solver import Pace, Solver, State, Task
 
-
 TIGHT = {"tol_gap_abs": 1e-10, "tol_gap_rel": 1e-10, "tol_feas": 1e-10}
 
 
@@ -85,7 +84,8 @@ class Conic(Solver):
 def _bent(form: Program, bend: str) -> str:
     shown = -form.objective if form.maximised else form.objective
     if bend == "concave":
-        return f"'{shown}' is {'convex, and is maximised' if form.maximised else 'concave, and is minimised'}: its optima lie at corners, of which there can be many"
+        what = "convex, and is maximised" if form.maximised else "concave, and is minimised"
+        return f"'{shown}' is {what}: its optima lie at corners, of which there can be many"
     where = culprit(form.objective)
     return f"'{shown}' is neither convex nor concave by the rules" + (f", at '{where}'" if where not in (None, shown) else "")
 

@@ -18,19 +18,21 @@ def refuses_region(geometry: str, constraints: tuple[Relation, ...]) -> tuple[st
     for relation in constraints:
         if curvature(relation.gap) not in ("affine", "constant"):
             return (
-                f"constraint '{relation.label}' is not linear, and its steps respect linear constraints only; put it into the objective as a penalty",
+                f"constraint '{relation.label}' is not linear, and its steps respect linear constraints only; "
+                "put it into the objective as a penalty",
             )
         rows = relation.gap.shape or (1,)
         single = relation.sense != "==" and _one_weight_a_row(relation)
         if geometry == "entropic" and not single:
             return (
-                f"constraint '{relation.label}' ({rows[0]} rows) ties several weights, which entropic steps do not; set geometry='euclidean'",
+                f"constraint '{relation.label}' ({rows[0]} rows) ties several weights, which entropic steps do not respect; "
+                "set geometry='euclidean'",
             )
     return ()
 
 
 def _one_weight_a_row(relation: Relation) -> bool:
     mixture = next(n for side in (relation.left, relation.right) for n in side.walk() if n.op == "mixture")
-    numbers = {n.data[0]: np.ones(n.shape) for side in (relation.left, relation.right) for n in side.walk() if n.op == "parameter"}
+    numbers = {n.data[0]: np.ones(n.shape or ()) for side in (relation.left, relation.right) for n in side.walk() if n.op == "parameter"}
     rows = Function(relation.gap, mixture, numbers).jacobian(np.full(len(mixture), 1 / len(mixture)))
     return bool(((rows != 0).sum(axis=1) <= 1).all())

@@ -46,7 +46,8 @@ def _order(node: Expr, abilities: Abilities) -> Order:
     if node.op == "loss":
         if has.size is not None:
             raise LearnerError(
-                f"loss(theta, {name!r}) is a scalar, but the learner's {name!r} is a vector [{has.size}]; write losses(theta, domains, name={name!r})"
+                f"loss(theta, {name!r}) is a scalar, but the learner's {name!r} is a vector [{has.size}]; "
+                f"write losses(theta, domains, name={name!r})"
             )
         return None
     wanted = node.index or ()

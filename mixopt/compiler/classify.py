@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from mixopt.errors import ProblemError, listed
-from mixopt.forms import Bilevel, Form, Program, Saddle
+from mixopt.forms import Bilevel, Form, Program, Saddle, expressions
 from mixopt.language.curvature import depends_on_mixture
 from mixopt.language.expression import Expr, Relation
 from mixopt.language.problem import Problem
@@ -39,8 +39,9 @@ def _saddle(outer: Problem) -> Saddle:
     theta, w = _single(outer), _single(inner)
     if theta.op != "model" or w.op != "mixture":
         raise ProblemError(
-            f"'{outer.sense}' is over {theta.op} '{theta}' and the inner '{inner.sense}' over {w.op} '{w}': neither min-max, bilevel nor a program. "
-            "Write minimize(maximize(payoff, over=w), over=theta) for a saddle, or minimize(loss(argmin(...)), over=w) for a bilevel problem"
+            f"'{outer.sense}' is over {theta.op} '{theta}' and the inner '{inner.sense}' over {w.op} '{w}': "
+            "neither min-max, bilevel nor a program. Write minimize(maximize(payoff, over=w), over=theta) for a saddle, "
+            "or minimize(loss(argmin(...)), over=w) for a bilevel problem"
         )
     if outer.sense == inner.sense:
         raise ProblemError(
@@ -48,7 +49,8 @@ def _saddle(outer: Problem) -> Saddle:
         )
     if outer.subject_to:
         raise ProblemError(
-            f"{listed([r.label for r in outer.subject_to])} stands on the outer problem, over '{theta}'; constraints on the weights belong to the inner one"
+            f"{listed([r.label for r in outer.subject_to])} stands on the outer problem, over '{theta}'; "
+            "constraints on the weights belong to the inner one"
         )
     sign = 1 if outer.sense == "minimize" else -1
     payoff = inner.objective if sign > 0 else -inner.objective
@@ -63,12 +65,14 @@ def _one_level(problem: Problem, objective: Expr) -> Form:
     kinds = {s.op for s in problem.over}
     if kinds == {"mixture", "model"}:
         raise ProblemError(
-            f"{problem.sense} over both a mixture and a model is neither min-max, bilevel nor a program: the weights would favour whatever is "
-            "easy to learn. Write argmin(w @ losses(theta, domains), over=theta) for the model and minimise its validation loss over w"
+            f"{problem.sense} over both a mixture and a model is neither min-max, bilevel nor a program: "
+            "the weights would favour whatever is easy to learn. "
+            "Write argmin(w @ losses(theta, domains), over=theta) for the model and minimise its validation loss over w"
         )
     if kinds == {"model"}:
         raise ProblemError(
-            f"{problem.sense} over the model alone has no mixture to find; {FORMS_ARE}. For the worst domain write maximize(w @ ..., over=w) inside"
+            f"{problem.sense} over the model alone has no mixture to find; {FORMS_ARE}. "
+            "For the worst domain write maximize(w @ ..., over=w) inside"
         )
     w = _single(problem)
     maximised = problem.sense == "maximize"
@@ -109,17 +113,11 @@ def _single(problem: Problem) -> Expr:
 
 
 def _one_mixture(form: Form) -> None:
-    parts = (
-        (form.objective,)
-        if isinstance(form, Program)
-        else (form.payoff, form.descent)
-        if isinstance(form, Saddle)
-        else (form.upper, form.lower)
-    )
-    others = sorted({str(n) for p in parts for n in p.walk() if n.op == "mixture" and n != form.mixture})
+    others = sorted({str(n) for e in expressions(form) for n in e.walk() if n.op == "mixture" and n != form.mixture})
     if others:
         raise ProblemError(
-            f"the objective uses the mixtures {listed([form.mixture, *others])} (or one name over two sets of domains); a problem has one mixture"
+            f"the objective uses the mixtures {listed([form.mixture, *others])} (or one name over two sets of domains); "
+            "a problem has one mixture"
         )
 
 

@@ -109,7 +109,8 @@ def kl(p: Operand, q: Operand) -> Expr:
     if b.op == "constant" and builtins.min(b.data.value) <= 0:
         where = int(np.argmin(b.data.value))
         raise ProblemError(
-            f"kl(p, q) needs q > 0 everywhere, but entry {where} of q is {b.data.value[where]:.6g}; leave that domain out or give it a floor"
+            f"kl(p, q) needs q > 0 everywhere, but entry {where} of q is {b.data.value[where]:.6g}; "
+            "leave that domain out or give it a floor"
         )
     return Expr("kl", (a, b))
 

@@ -114,7 +114,7 @@ class Curvatures:
             return "+" if node.data[1] else "any"
         rule, signs = OPS[node.op].sign, [self._sign[a] for a in node.args]
         if rule in ("+", "-"):
-            return rule  # type: ignore[return-value]
+            return rule
         if not signs:
             return "any"
         if rule == "same":

@@ -92,7 +92,7 @@ class Domains:
         sizes = self.sizes
         return sizes / sizes.sum()
 
-    def weights(self, given: Mapping[str, float] | Sequence[float], tolerance: float = 1e-6) -> np.ndarray:
+    def weights(self, given: Mapping[str, float] | Sequence[float] | np.ndarray, tolerance: float = 1e-6) -> np.ndarray:
         """Given weights as a float64 vector [k] on the simplex; they are checked, then renormalised exactly.
 
         Raises:

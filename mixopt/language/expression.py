@@ -60,7 +60,7 @@ class Expr:
         object.__setattr__(self, "_hash", hash((self.op, self.args, self.shape, self.index, self.data)))
 
     def __hash__(self) -> int:
-        return self._hash  # type: ignore[attr-defined, no-any-return]
+        return self._hash  # type: ignore[attr-defined]
 
     def __eq__(self, other: object) -> bool:
         if self is other:

@@ -58,8 +58,8 @@ def multipliers(region: Region, w: np.ndarray, gradient: np.ndarray) -> tuple[fl
             if limit.equality:
                 columns.append(-row)
                 owners.append((j, i, -1.0))
-    for i in np.flatnonzero(w <= ACTIVE):
-        columns.append(-np.eye(k)[i])
+    for unit in np.eye(k)[w <= ACTIVE]:
+        columns.append(-unit)
         owners.append((-1, 0, 0.0))
     solution, residual = nnls(np.array(columns).T, -gradient)
     duals: Duals = {}

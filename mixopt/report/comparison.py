@@ -39,7 +39,7 @@ class Comparison:
 
     def __str__(self) -> str:
         head = ("solver", "seed", "status", "value", "gap", "inner", "gradients", "Hv", "seconds")
-        table = [head]
+        table: list[tuple[str, ...]] = [head]
         notes = []
         for row in self.rows:
             r = row.result

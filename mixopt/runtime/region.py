@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from scipy.linalg import null_space
@@ -105,7 +106,7 @@ class Region:
             return ""
         return "" if self._lp(np.zeros(self.size)).status == 0 else f"no weights satisfy these constraints together: {names}"
 
-    def _lp(self, cost: np.ndarray):  # type: ignore[no-untyped-def]
+    def _lp(self, cost: np.ndarray) -> Any:
         ones = np.ones((1, self.size))
         return linprog(
             cost,
