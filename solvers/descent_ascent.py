@@ -57,9 +57,8 @@ class DescentAscent(Solver):
         reasons = list(refuses_region(self.geometry, form.constraints))
         bend = curvature(form.payoff)
         if bend not in ("affine", "concave"):
-            reasons.append(
-                f"the payoff is {'convex' if bend == 'convex' else 'neither convex nor concave'} in the weights, so ascent need not find the inner maximum"
-            )
+            what = "convex" if bend == "convex" else "neither convex nor concave"
+            reasons.append(f"the payoff is {what} in the weights, so ascent need not find the inner maximum")
         if self.temperature and self.geometry == "euclidean":
             reasons.append("a temperature goes with entropic steps; set geometry='entropic'")
         return tuple(reasons)

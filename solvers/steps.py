@@ -53,10 +53,8 @@ def move(region: Region, w: Tensor, g: Tensor, rate: float | Normalised, geometr
     bounds: dict[str, Tensor] = {}
     if region.kind == "box":
         bounds = {n: torch.as_tensor(getattr(region, n), dtype=w.dtype, device=w.device) for n in ("lower", "upper")}
-    if geometry == "euclidean":
-        u = project(w - scale * g, **bounds)
-    else:
-        u = mirror(w, g, scale, temperature=temperature, **bounds)
+    euclidean = geometry == "euclidean"
+    u = project(w - scale * g, **bounds) if euclidean else mirror(w, g, scale, temperature=temperature, **bounds)
     if not smoothing:
         return u
     u = smoothed(u, smoothing)

@@ -127,14 +127,14 @@ class TorchLearner(Learner):
             return self._logits(parts, flat)
 
         base = tuple(leaf.detach() for leaf in leaves)
-        logits, pull = vjp(outputs, *base)
+        logits, pull = vjp(outputs, *base)  # type: ignore[misc]
         chances = logits.softmax(dim=-1)
 
         def product(v: Leaves) -> Leaves:
-            _, push = jvp(outputs, base, v)
+            _, push = jvp(outputs, base, v)  # type: ignore[misc]
             weighted = chances * push
             bent = weighted - chances * weighted.sum(dim=-1, keepdim=True)
-            return pull(bent * share.to(bent.dtype)[:, None, None])  # type: ignore[no-any-return]
+            return pull(bent * share.to(bent.dtype)[:, None, None])
 
         return product
 
@@ -159,7 +159,7 @@ class TorchLearner(Learner):
         return windows.shape[0] * windows.shape[1] * (windows.shape[2] - 1)
 
     def _windows(self, name: str, batch: Batch) -> Tensor:
-        return batch[name]  # type: ignore[no-any-return]
+        return batch[name]
 
     def _logits(self, leaves: Leaves, tokens: Tensor) -> Tensor:
         named = {**self._rest, **dict(zip(self._names, leaves, strict=True))}
