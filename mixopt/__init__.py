@@ -17,7 +17,9 @@ import importlib
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
+from mixopt.api import Audit as Audit
 from mixopt.api import Plan as Plan
+from mixopt.api import audit as audit
 from mixopt.api import compare as compare
 from mixopt.api import hypergradient as hypergradient
 from mixopt.api import plan as plan
@@ -101,7 +103,12 @@ def __getattr__(name: str) -> Any:
     return found if attribute is None else getattr(found, attribute)
 
 
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
 __all__ = [
+    "Audit",
     "Budget",
     "Check",
     "Domains",
@@ -123,6 +130,7 @@ __all__ = [
     "TorchLearner",
     "abs",
     "argmin",
+    "audit",
     "clip",
     "compare",
     "constant",

@@ -84,6 +84,7 @@ def plan(problem: Problem | Method, learner: Learner | None = None, *, solver: S
     """
     if isinstance(problem, Method):
         solver, problem = solver or problem.solver, problem.problem
+    _right_kinds(learner, solver)
     form = classify(problem)
     abilities = None if learner is None else learner.abilities
     if abilities is not None:
@@ -180,15 +181,9 @@ def hypergradient(
     float64, on the CPU, the direct term included; by the engine of ``solver`` (``Implicit()`` by default). With a sampled
     learner it is taken at the learner's parameters as they stand, on its evaluation sample.
     """
-    from mixopt.solvers.bilevel import BilevelSolver
-
-    ready = plan(problem, learner, solver=solver)
-    if not isinstance(ready.form, Bilevel) or not isinstance(ready.solver, BilevelSolver):
-        raise InputError(f"hypergradients are of bilevel problems, and this is a {type(ready.form).__name__.lower()}")
-    task = _task(ready, None, 0, None if at is None else domains_of(ready.form.mixture).weights(at))
+    ready, task, w = _bilevel_task(problem, learner, at, solver)
     assert task.model is not None
-    w = task.start if at is None else domains_of(ready.form.mixture).weights(at)
-    return slope_at(ready.solver, task.model, w, None)[0]
+    return slope_at(ready.solver, task.model, w, None)[0]  # type: ignore[arg-type]
 
 
 def slope_at(solver: BilevelSolver, model: Modelled, w: np.ndarray, leaves: Any) -> tuple[np.ndarray, float, str]:
@@ -209,6 +204,18 @@ def slope_at(solver: BilevelSolver, model: Modelled, w: np.ndarray, leaves: Any)
     if slope.system:
         words += f", system residual {slope.system:.1e}"
     return slope.gradient.detach().double().cpu().numpy(), inner, words
+
+
+def _right_kinds(learner: object, solver: object) -> None:
+    """Refuse a solver in the learner's place, or a class where its instance is meant."""
+    if isinstance(learner, (Solver, type)) or (learner is not None and not hasattr(learner, "abilities")):
+        raise InputError(f"the second argument is a learner, not {_told(learner)}; a solver is given as solver=...")
+    if solver is not None and not isinstance(solver, Solver):
+        raise InputError(f"solver={_told(solver)} is no solver; write solver=mx.solvers.Conic() or another, with brackets")
+
+
+def _told(thing: object) -> str:
+    return f"the class {thing.__name__}" if isinstance(thing, type) else repr(thing)
 
 
 def _name(solver: Solver | Method) -> str:
@@ -323,3 +330,57 @@ def _judged_model(ready: Plan, task: Task, outcome: Outcome, w: np.ndarray) -> t
         value = model.upper(model.weights(w), leaves, batch)
     check, duals = certify(task.region, w, gradient, words, inner=inner)
     return check, duals, float(value)
+
+
+@dataclass(frozen=True)
+class Audit:
+    """A hypergradient held against what training really does: both slopes [k] and their cosine on the simplex.
+
+    ``inner`` is the norm of the lower level's gradient where the hypergradient was taken; the larger it is, the less the
+    implicit function theorem says. ``outcome`` are finite differences of the upper loss after ``steps`` training steps.
+    """
+
+    hypergradient: np.ndarray
+    outcome: np.ndarray
+    cosine: float
+    inner: float
+    steps: int
+    oracle: str
+
+    def __str__(self) -> str:
+        return f"cosine {self.cosine:.2f} with the loss after {self.steps} steps; inner gradient {self.inner:.1e}; by {self.oracle}"
+
+
+def audit(
+    problem: Problem | Method,
+    learner: Learner,
+    *,
+    at: Mapping[str, float] | Sequence[float] | None = None,
+    solver: Solver | None = None,
+    steps: int = 20,
+    epsilon: float = 0.02,
+    seed: int = 0,
+) -> Audit:
+    """Check a bilevel solver's direction at the learner's parameters and given weights by finite differences.
+
+    Trains 2 k copies of the model for ``steps`` steps with the learner's optimizer on the same batches; see
+    ``mixopt.runtime.audit``. A one-step or implicit direction that disagrees with the outcome is no ground for weights.
+    """
+    from mixopt.runtime.audit import cosine, outcome_slope
+
+    ready, task, w = _bilevel_task(problem, learner, at, solver)
+    assert task.model is not None
+    leaves = learner.start()
+    slope, inner, words = slope_at(ready.solver, task.model, w, leaves)  # type: ignore[arg-type]
+    outcome = outcome_slope(task.model, w, leaves, steps=steps, epsilon=epsilon, seed=seed)
+    return Audit(slope, outcome, cosine(slope, outcome), inner, steps, words)
+
+
+def _bilevel_task(problem: Problem | Method, learner: Learner, at: Any, solver: Solver | None) -> tuple[Plan, Task, np.ndarray]:
+    from mixopt.solvers.bilevel import BilevelSolver
+
+    ready = plan(problem, learner, solver=solver)
+    if not isinstance(ready.form, Bilevel) or not isinstance(ready.solver, BilevelSolver):
+        raise InputError(f"hypergradients are of bilevel problems, and this is a {type(ready.form).__name__.lower()}")
+    task = _task(ready, None, 0, None)
+    return ready, task, task.start if at is None else domains_of(ready.form.mixture).weights(at)

@@ -1,0 +1,70 @@
+"""The demo's data: the embedded text cut to the size of a study, as token streams for training, validation and test."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mixopt.errors import InputError
+from mixopt.language.domains import Domains
+from mixopt.runtime.streams import Streams
+
+from .corpus import Corpus
+from .sizes import CONTEXT
+
+HELD_OUT = "docstrings"
+BLOCK = 2048
+
+
+@dataclass(frozen=True)
+class Data:
+    """Domains that are trained on, one that never is, and their streams by part."""
+
+    domains: Domains
+    held_out: str
+    train: Streams
+    validation: Streams
+    test: Streams
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every domain that is measured: those trained on, then the one held out."""
+        return self.validation.names
+
+
+def prepare(corpus: Corpus, budget: int, device: str = "cpu") -> Data:
+    """The corpus for runs of ``budget`` tokens: training text cut evenly so that there is about as much as a run reads.
+
+    Cutting makes the demo a project in miniature: as in a large one, a run passes over its data about once, and small
+    domains are repeated if their weight is large. Validation and test text is whole.
+
+    Raises:
+        InputError: the installation lacks the text that the demo needs.
+    """
+    names = [d for d in corpus.domains if d != HELD_OUT]
+    if HELD_OUT not in corpus.domains or len(names) < 2:
+        lacks = "; ".join(f"{n}: {why}" for n, why in corpus.missing.items())
+        raise InputError(f"the demo needs docstrings and two more domains of Python's own text, but this installation lacks them ({lacks})")
+    sizes = corpus.sizes("train")
+    share = min(1.0, budget / sum(sizes[n] for n in names))
+    cut = {n: _cut(corpus.tokens["train"][n], share) for n in names}
+    domains = Domains(names, tokens=[len(cut[n]) for n in names])
+    parts = {part: {n: corpus.tokens[part][n] for n in (*names, HELD_OUT)} for part in ("validation", "test")}
+    return Data(
+        domains,
+        HELD_OUT,
+        Streams(cut, CONTEXT, device),
+        Streams(parts["validation"], CONTEXT, device),
+        Streams(parts["test"], CONTEXT, device),
+    )
+
+
+def _cut(tokens: np.ndarray, share: float) -> np.ndarray:
+    """Evenly spaced blocks that hold about a share of the tokens."""
+    blocks = max(1, len(tokens) // BLOCK)
+    keep = max(1, round(share * blocks))
+    if keep >= blocks:
+        return tokens
+    starts = (np.arange(keep) * blocks // keep) * BLOCK
+    return np.concatenate([tokens[s : s + BLOCK] for s in starts])
