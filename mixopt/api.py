@@ -211,7 +211,7 @@ def _right_kinds(learner: object, solver: object) -> None:
     if isinstance(learner, (Solver, type)) or (learner is not None and not hasattr(learner, "abilities")):
         raise InputError(f"the second argument is a learner, not {_told(learner)}; a solver is given as solver=...")
     if solver is not None and not isinstance(solver, Solver):
-        raise InputError(f"solver={_told(solver)} is no solver; write solver=mx.solvers.Conic() or another, with brackets")
+        raise InputError(f"solver is {_told(solver)}; give an instance of a solver, such as solver=mx.solvers.Conic()")
 
 
 def _told(thing: object) -> str:

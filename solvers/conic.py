@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mixopt.errors import ProblemError
+from mixopt.errors import ProblemError, unknown
 from mixopt.forms import Abilities, Form, Program
 from mixopt.language.curvature import culprit, curvature
 from mixopt.language.expression import Expr, Relation
@@ -55,6 +55,8 @@ class Conic(Solver):
         import cvxpy as cp
 
         assert isinstance(task.form, Program)
+        if self.solver not in cp.installed_solvers():
+            raise unknown("conic solver", self.solver, cp.installed_solvers())
         variable = cp.Variable(len(task.form.mixture))
         lowered = _Lowering(task.form.mixture, variable, task.given)
         objective = lowered(task.form.objective)

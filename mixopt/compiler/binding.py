@@ -88,6 +88,10 @@ def bind_given(form: Form, given: Mapping[str, Any] | None) -> tuple[dict[str, n
         InputError: a value that is missing, left over, of another shape, negative where it must not be, or not finite.
     """
     values = dict(given or {})
+    symbols = [*parameters(form), *given_models(form)]
+    twice = sorted({str(s) for s in symbols if [str(t) for t in symbols].count(str(s)) > 1})
+    if twice:
+        raise InputError(f"two different symbols are named {listed(twice)}, so given={{...}} cannot tell them apart; rename one")
     wanted = {p.data[0]: p for p in parameters(form)}
     models = {str(m): m for m in given_models(form)}
     missing = [n for n in (*wanted, *models) if n not in values]
@@ -104,7 +108,10 @@ def _number(symbol: Expr, value: Any) -> np.ndarray:
     name, nonneg = symbol.data
     if hasattr(value, "detach"):
         value = value.detach().cpu().numpy()
-    array = np.asarray(value, dtype=float)
+    try:
+        array = np.asarray(value, dtype=float)
+    except (TypeError, ValueError):
+        raise InputError(f"the given value of {name!r} is {value!r}, which is not numbers of shape {list(symbol.shape or ())}") from None
     if array.shape != symbol.shape:
         raise InputError(f"parameter {name!r} has shape {list(symbol.shape or ())}, but the given value has shape {list(array.shape)}")
     if not np.isfinite(array).all():

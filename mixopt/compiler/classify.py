@@ -58,6 +58,9 @@ def _saddle(outer: Problem) -> Saddle:
         raise ProblemError(f"the payoff '{inner.objective}' does not depend on '{w}', over which it is optimised")
     if theta not in set(payoff.walk()):
         raise ProblemError(f"the payoff '{inner.objective}' does not depend on '{theta}', over which it is optimised")
+    trained = next((n for n in payoff.walk() if n.op == "argmin"), None)
+    if trained is not None:
+        raise ProblemError(f"the payoff '{inner.objective}' uses the argmin '{trained}', a third level; {FORMS_ARE}")
     return Saddle(w, theta, view(payoff, 0), view(payoff, 1), inner.subject_to, maximised=sign < 0)
 
 
@@ -85,6 +88,11 @@ def _one_level(problem: Problem, objective: Expr) -> Form:
         theta, lower = trained[0].data
         if w not in set(lower.walk()):
             raise ProblemError(f"the lower level '{lower}' does not depend on '{w}', so the weights change nothing")
+        if theta in nodes:
+            raise ProblemError(
+                f"the objective '{objective}' uses the free model '{theta}' beside the trained '{trained[0]}'; "
+                f"write its losses of '{trained[0]}', which argmin(...) made"
+            )
         return Bilevel(w, theta, trained[0], least, lower, problem.subject_to, maximised)
     loose = sorted(str(n) for n in nodes if n.op == "model")
     if loose:

@@ -105,7 +105,10 @@ class Domains:
             if missing:
                 raise InputError(f"weights are missing for {listed(missing)}; give every domain one, 0 included")
             given = [given[n] for n in self.names]
-        values = np.asarray(given, dtype=float)
+        try:
+            values = np.asarray(given, dtype=float)
+        except (TypeError, ValueError):
+            raise InputError(f"weights are numbers, one for each of {listed(self.names)}, not {given!r}") from None
         if values.shape != (len(self),):
             raise InputError(f"weights have shape {values.shape}, but there are {len(self)} domains {listed(self.names)}")
         for name, value in zip(self.names, values, strict=True):

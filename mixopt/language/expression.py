@@ -128,6 +128,8 @@ class Expr:
 
     def __neg__(self) -> Expr:
         number(self, "-")
+        if self.op == "negate":
+            return self.args[0]
         return Expr("negate", (self,), self.shape, self.index)
 
     def __pow__(self, power: float) -> Expr:
@@ -269,7 +271,10 @@ def joint(left: Expr, right: Expr, where: str) -> tuple[tuple[int, ...], Names |
 def elementwise(op: str, left: Operand, right: Operand) -> Expr:
     """An operation entry by entry."""
     a, b = expression(left), expression(right)
-    shape, index = joint(a, b, f"'{op}({a}, {b})'")
+    infix = OPS[op].infix
+    shape, index = joint(a, b, f"'{a}{infix}{b}'" if infix else f"'{op}({a}, {b})'")
+    if op == "divide" and b.op == "constant" and (b.data.value == 0).any():
+        raise ProblemError(f"'{a}{infix}{b}' divides by zero")
     return Expr(op, (a, b), shape, index)
 
 

@@ -7,7 +7,7 @@ from typing import Literal
 
 Shape = Literal["affine", "convex", "concave", "product", "quotient", "leaf", "opaque"]
 Monotone = Literal["+", "-", "0", "sign"]
-Sign = Literal["+", "-", "any", "same", "flip", "sum", "product", "max", "min", "second"]
+Sign = Literal["+", "-", "any", "same", "flip", "sum", "product", "max", "min"]
 
 
 @dataclass(frozen=True)

@@ -86,8 +86,8 @@ def _symbols(over: Expr | tuple[Expr, ...], where: str) -> tuple[Expr, ...]:
     symbols = over if isinstance(over, tuple) else (over,)
     for symbol in symbols:
         if not isinstance(symbol, Expr) or symbol.op not in DECISIONS:
-            what = f"'{symbol}'" + (f" ({symbol.op})" if isinstance(symbol, Expr) else "")
-            raise ProblemError(f"{where} is over symbols, but {what} is none; give what Mixture(domains) or model() made")
+            what = f"'{symbol}', which is an expression" if isinstance(symbol, Expr) else f"{symbol!r}"
+            raise ProblemError(f"{where} is over a symbol that Mixture(domains) or model() made, not over {what}")
     if len(set(symbols)) < len(symbols) or not symbols:
         raise ProblemError(f"{where} is over {listed(symbols)}; name each symbol once")
     return symbols

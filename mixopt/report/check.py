@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 from scipy.optimize import nnls
@@ -12,6 +13,7 @@ from mixopt.language.curvature import smooth
 from mixopt.runtime.program import Function
 from mixopt.runtime.region import Region
 
+from .kinks import convex, linear_gap
 from .result import Check
 
 ACTIVE = 1e-6
@@ -35,13 +37,24 @@ def certify(
 
 
 def program_check(form: Program, region: Region, w: np.ndarray, given: Mapping[str, np.ndarray]) -> tuple[Check, Duals]:
-    """The check of a program's weights, its gradient taken by our own reverse mode in float64."""
-    kink = smooth(form.objective)
-    if kink is not None:
-        note = f"no gap or KKT residual: the objective has a kink at '{kink}'"
+    """The check of a program's weights, its gradient taken by our own reverse mode in float64.
+
+    A convex program with kinks or with constraints that are not linear has the gap of its linearised pieces (see ``kinks``).
+    """
+    function = Function(form.objective, form.mixture, given)
+    value = function.value(w)
+    if not np.isfinite(value):
+        note = f"no gap or KKT residual: the objective is {value} there"
         return Check(off_simplex(w), region.residuals(w), "evaluation in float64", notes=(note,)), {}
-    gradient = Function(form.objective, form.mixture, given).gradient(w)
-    return certify(region, w, gradient, "the exact gradient in float64")
+    kinks = [smooth(e) for e in (form.objective, *(r.gap for r in form.constraints))]
+    kink = next((k for k in kinks if k is not None), None)
+    if kink is None:
+        check, duals = certify(region, w, function.gradient(w), "the exact gradient in float64")
+        return (replace(check, gap=linear_gap(form, w, given)) if check.gap is None and convex(form) else check), duals
+    gap = linear_gap(form, w, given) if convex(form) else None
+    note = f"no gap or KKT residual: there is a kink at '{kink}'"
+    oracle = "the exact gradients of the pieces in float64"
+    return Check(off_simplex(w), region.residuals(w), oracle, gap, notes=(note,) if gap is None else ()), {}
 
 
 def multipliers(region: Region, w: np.ndarray, gradient: np.ndarray) -> tuple[float, Duals]:

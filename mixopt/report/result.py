@@ -24,7 +24,7 @@ class Status(Enum):
     OPTIMAL = "a global optimum, to the solver's tolerance"
     STATIONARY = "a stationary point, to the solver's tolerance: no small move of the weights helps, to first order"
     BUDGET = "the budget was spent; this is the best point so far. Give a larger budget, or start=result to go on from here"
-    STUCK = "no step along the gradient improves the value any more: rounding or an inexact inner solve is in the way"
+    STUCK = "it can get no further: rounding, or an inexact inner solve, is in the way"
     INFEASIBLE = "no weights satisfy all the constraints; relax one of them"
     FAILED = "the losses became NaN or infinite; the weights are the last good ones. Lower the rate"
     INTERRUPTED = "it was interrupted; this is the best point so far"
@@ -45,8 +45,9 @@ class Check:
     """What a point is, computed apart from the solver and labelled with the oracle it was computed by.
 
     ``simplex`` is the larger of |sum - 1| and the most negative entry; ``constraints`` the violation of each;
-    ``gap`` the Frank-Wolfe gap <g, w> - min <g, u> over the feasible u (for a saddle the best-response gap in w), in the
-    objective's unit; ``kkt`` the norm of what no multipliers explain of the gradient; ``inner`` the norm of the lower level's gradient.
+    ``gap`` the Frank-Wolfe gap <g, w> - min <g, u> over the feasible u (for a saddle the best-response gap in w; for a
+    convex program with kinks that of its linearised pieces), in the objective's unit; ``kkt`` the norm of what no
+    multipliers explain of the gradient; ``inner`` the norm of the lower level's gradient.
     """
 
     simplex: float

@@ -46,7 +46,7 @@ class Limit:
 class Region:
     """The simplex over k domains with linear rows G w <= h, A w = b (the sum not among them), and nonlinear limits."""
 
-    size: int
+    names: tuple[str, ...]
     lower: np.ndarray
     upper: np.ndarray
     G: np.ndarray
@@ -81,7 +81,12 @@ class Region:
                     rows[limit.equality].append((row, -offset))
         G, h = _matrix(rows[False], k)
         A, b = _matrix(rows[True], k)
-        return Region(k, lower, upper, G, h, A, b, tuple(limits))
+        return Region(mixture.index or (), lower, upper, G, h, A, b, tuple(limits))
+
+    @property
+    def size(self) -> int:
+        """Number of domains k."""
+        return len(self.names)
 
     @property
     def kind(self) -> str:
@@ -96,12 +101,13 @@ class Region:
     def empty(self) -> str:
         """Why no weights satisfy the linear constraints, or an empty text."""
         names = ", ".join(repr(limit.relation.label) for limit in self.limits)
-        if (self.lower > self.upper + 1e-12).any():
-            return f"a lower bound lies above an upper bound, among the constraints {names}"
+        for name, low, high in zip(self.names, self.lower, self.upper, strict=True):
+            if low > high + 1e-12:
+                return f"the weight of {name!r} has the lower bound {low:.6g} and the upper bound {high:.6g}, by the constraints {names}"
         if self.lower.sum() > 1 + 1e-9:
-            return f"the lower bounds sum to {self.lower.sum():.6g}, above 1, among the constraints {names}"
+            return f"the lower bounds sum to {self.lower.sum():.6g}, above 1, by the constraints {names}"
         if self.upper.sum() < 1 - 1e-9:
-            return f"the upper bounds sum to {self.upper.sum():.6g}, below 1, among the constraints {names}"
+            return f"the upper bounds sum to {self.upper.sum():.6g}, below 1, by the constraints {names}"
         if self.kind in ("simplex", "box"):
             return ""
         return "" if self._lp(np.zeros(self.size)).status == 0 else f"no weights satisfy these constraints together: {names}"

@@ -1,0 +1,137 @@
+"""A lower bound of a convex program from one point: its smooth parts linearised there, its kinks kept, solved as a linear program.
+
+By the rules of composition, a tangent in place of a smooth atom makes a convex objective smaller and a convex feasible
+set larger, so the linear program's value lies below the optimum, and f(w) minus it is a gap. Without kinks, and with linear
+constraints, it is the Frank-Wolfe gap; with a ``max`` it is the least one over convex combinations of the pieces' gradients.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.optimize import linprog
+
+from mixopt.forms import Program
+from mixopt.language.curvature import curvature
+from mixopt.language.expression import Expr
+from mixopt.runtime.numpy_ops import NUMPY, unspread
+
+KINKED = ("max", "min", "maximum", "minimum", "abs", "pos", "norm")
+TOLERANCES = {"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10}
+
+
+def convex(form: Program) -> bool:
+    """Whether the rules prove objective and constraints convex."""
+    bends = [(curvature(r.gap), r.sense) for r in form.constraints]
+    limits = all(bend == "affine" or (bend == "convex" and sense != "==") for bend, sense in bends)
+    return limits and curvature(form.objective) in ("affine", "convex")
+
+
+def linear_gap(form: Program, w: np.ndarray, given: Mapping[str, np.ndarray]) -> float | None:
+    """f(w) minus a lower bound of the optimum of a convex program, >= 0; None where the linear program has no solution."""
+    roots = [form.objective, *(r.gap for r in form.constraints)]
+    model = _Tangent(roots, form.mixture, given, w)
+    goal, *limits = (model.rows[root] for root in roots)
+    weights = np.arange(model.width) < len(w)
+    upper, equal = list(model.cuts), [_Affine(weights[None].astype(float), np.array([-1.0]))]
+    for relation, limit in zip(form.constraints, limits, strict=True):
+        (equal if relation.sense == "==" else upper).append(limit)
+    least = linprog(
+        goal.slope[0],
+        **_system("ub", upper),
+        **_system("eq", equal),
+        bounds=[(0, 1)] * len(w) + [(None, None)] * (model.width - len(w)),
+        method="highs",
+        options=TOLERANCES,
+    )
+    if least.status != 0:
+        return None
+    return max(float(model.values[form.objective]) - float(least.fun) - float(goal.offset[0]), 0.0)
+
+
+@dataclass(frozen=True)
+class _Affine:
+    """slope z + offset, a row an entry; z holds the weights and one variable for each entry of a kinked atom."""
+
+    slope: np.ndarray
+    offset: np.ndarray
+
+    def __neg__(self) -> _Affine:
+        return _Affine(-self.slope, -self.offset)
+
+    def minus(self, other: _Affine) -> _Affine:
+        """The difference, a single row spread over many."""
+        return _Affine(self.slope - other.slope, self.offset - other.offset)
+
+
+class _Tangent:
+    """Expressions at w with tangents for smooth atoms; a kinked one is a variable with cuts: above its pieces, or below."""
+
+    def __init__(self, roots: list[Expr], mixture: Expr, given: Mapping[str, np.ndarray], w: np.ndarray):
+        nodes = list(dict.fromkeys(node for root in roots for node in root.walk()))
+        self.values: dict[Expr, Any] = {}
+        self.rows: dict[Expr, _Affine] = {}
+        self.cuts: list[_Affine] = []
+        self._used = len(w)
+        self.width = len(w) + sum(_variables(n) for n in nodes)
+        for node in nodes:
+            self.values[node] = self._value(node, mixture, given, w)
+            self.rows[node] = self._row(node, mixture)
+
+    def _value(self, node: Expr, mixture: Expr, given: Mapping[str, np.ndarray], w: np.ndarray) -> Any:
+        if node == mixture:
+            return w
+        if node.op == "constant":
+            return node.data.value
+        if node.op == "parameter":
+            return given[node.data[0]]
+        return np.asarray(NUMPY[node.op].value(node, *(self.values[a] for a in node.args)))
+
+    def _row(self, node: Expr, mixture: Expr) -> _Affine:
+        if node == mixture:
+            return _Affine(np.eye(len(node), self.width), np.zeros(len(node)))
+        if not _variables(node):
+            return self._linearised(node)
+        args = [self.rows[a] for a in node.args]
+        bound = self._fresh(_variables(node))
+        pieces = {"abs": [*args, -args[0]], "norm": [*args, -args[0]], "pos": [*args, _Affine(0 * bound.slope, 0 * bound.offset)]}
+        below = node.op in ("min", "minimum")
+        for piece in pieces.get(node.op, args):
+            self.cuts.append(bound.minus(piece) if below else piece.minus(bound))
+        summed = node.op == "norm" and node.data == 1
+        return _Affine(bound.slope.sum(0, keepdims=True), np.zeros(1)) if summed else bound
+
+    def _fresh(self, count: int) -> _Affine:
+        first, self._used = self._used, self._used + count
+        return _Affine(np.eye(count, self.width, first), np.zeros(count))
+
+    def _linearised(self, node: Expr) -> _Affine:
+        value = np.ravel(self.values[node])
+        slope, offset = np.zeros((value.size, self.width)), value.astype(float)
+        inputs = [np.asarray(self.values[a]) for a in node.args]
+        if any(self.rows[a].slope.any() for a in node.args):
+            seeds = np.eye(value.size) if node.shape else [1.0]
+            pulls = [NUMPY[node.op].pull(node, seed, *inputs) for seed in seeds]
+            for j, (arg, x) in enumerate(zip(node.args, inputs, strict=True)):
+                if not self.rows[arg].slope.any():
+                    continue
+                jacobian = np.array([np.ravel(unspread(parts[j], x)) for parts in pulls])
+                slope = slope + jacobian @ self.rows[arg].slope
+                offset = offset + jacobian @ (self.rows[arg].offset - np.ravel(x))
+        return _Affine(slope, offset)
+
+
+def _variables(node: Expr) -> int:
+    """How many variables a node brings: one for each entry of a piecewise linear atom."""
+    if node.op not in KINKED or (node.op == "norm" and node.data == 2):
+        return 0
+    return len(node.args[0]) if node.op == "norm" and node.data == 1 else int(np.prod(node.shape or ()))
+
+
+def _system(kind: str, rows: list[_Affine]) -> dict[str, np.ndarray | None]:
+    if not rows:
+        return {}
+    return {f"A_{kind}": np.vstack([r.slope for r in rows]), f"b_{kind}": -np.concatenate([r.offset for r in rows])}
