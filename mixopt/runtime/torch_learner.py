@@ -50,7 +50,7 @@ class TorchLearner(Learner):
         dtype: torch.dtype | None = None,
         autocast: Autocast = None,
     ):
-        self._device = _checked(device, module)
+        self._device = checked_device(device, module)
         self._user = module
         self._module = copy.deepcopy(module).to(self._device, dtype)
         if not streams:
@@ -100,10 +100,11 @@ class TorchLearner(Learner):
         return dict(zip(self._names, copied(leaves), strict=True))
 
     def store(self, leaves: Leaves) -> None:
-        named = dict(self._user.named_parameters())
         with torch.no_grad():
-            for name, leaf in zip(self._names, leaves, strict=True):
-                named[name].copy_(leaf)
+            for module in (self._user, self._module):
+                named = dict(module.named_parameters())
+                for name, leaf in zip(self._names, leaves, strict=True):
+                    named[name].copy_(leaf)
 
     def draw(self, generator: torch.Generator) -> Batch:
         return {name: stream.draw(self._per_domain, generator) for name, stream in self._streams.items()}
@@ -117,7 +118,8 @@ class TorchLearner(Learner):
     def tokens(self, leaves: Leaves, name: str, batch: Batch) -> Tensor:
         windows = self._windows(name, batch)
         flat = windows.flatten(0, 1)
-        return cross_entropy(self._logits(leaves, flat[:, :-1]), flat[:, 1:]).view(len(windows), -1)
+        with self._still() if batch is self._fixed else nullcontext():
+            return cross_entropy(self._logits(leaves, flat[:, :-1]), flat[:, 1:]).view(len(windows), -1)
 
     def gauss_newton(self, leaves: Leaves, name: str, batch: Batch, coefficients: Tensor) -> Callable[[Leaves], Leaves]:
         flat = self._windows(name, batch).flatten(0, 1)[:, :-1]
@@ -146,13 +148,20 @@ class TorchLearner(Learner):
         """Dropout off and attention by plain maths: the fused kernels have neither forward mode nor double backward."""
         from torch.nn.attention import SDPBackend, sdpa_kernel
 
-        training = self._module.training
-        self._module.eval()
+        with self._still(), sdpa_kernel(SDPBackend.MATH):
+            yield
+
+    @contextmanager
+    def _still(self) -> Iterator[None]:
+        """Dropout and the like off; on the fixed sample too, so that a check does not change from one call to the next."""
+        noisy = [part for part in self._module.modules() if part.training]
+        for part in noisy:
+            part.training = False
         try:
-            with sdpa_kernel(SDPBackend.MATH):
-                yield
+            yield
         finally:
-            self._module.train(training)
+            for part in noisy:
+                part.training = True
 
     def tokens_of(self, batch: Batch, name: str) -> int:
         windows = self._windows(name, batch)
@@ -179,12 +188,13 @@ class TorchLearner(Learner):
         """One small forward pass, so that a module or a token that does not fit is told before any work starts."""
         for name, stream in self._streams.items():
             tokens = stream.fixed(1)[:1, 0, :-1]
-            with torch.no_grad():
-                logits = self._logits(self.start(), tokens.to(self._device))
+            logits = self._logits(copied(self.start(), trainable=True), tokens.to(self._device))
             if logits.dim() != 3 or logits.shape[:2] != tokens.shape:
                 raise LearnerError(
                     f"the module maps tokens {list(tokens.shape)} to {list(logits.shape)}; logits [b, t, vocabulary] are expected"
                 )
+            if not logits.requires_grad:
+                raise LearnerError("the module's logits carry no gradient of its parameters: does it run under no_grad, or detach them?")
             if stream.vocabulary > logits.shape[-1]:
                 raise InputError(f"{name!r} holds token {stream.vocabulary - 1}, but the module's vocabulary is {logits.shape[-1]}")
 
@@ -194,9 +204,9 @@ def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     return torch.logsumexp(logits, dim=-1) - logits.gather(-1, targets[..., None]).squeeze(-1)
 
 
-def _checked(device: str | torch.device | None, module: nn.Module) -> torch.device:
+def checked_device(device: str | torch.device | None, module: nn.Module) -> torch.device:
     if device is None:
-        first = next(iter(module.parameters()), None)
+        first = None if module is None else next(iter(module.parameters()), None)
         return torch.device("cpu") if first is None else first.device
     try:
         found = torch.device(device)
