@@ -64,9 +64,8 @@ def run(
         screen.say(f"\nInterrupted. What was finished is in {store.folder}; the same command goes on from there.", "yellow")
         _conclude(screen, store, data, sizes)
         raise
-    screen.say(
-        f"\nIn {(time.perf_counter() - clock) / 60:.1f} minutes. Written to {store.folder}: weights.json, runs.csv, table.json and pictures."
-    )
+    minutes = (time.perf_counter() - clock) / 60
+    screen.say(f"\nIn {minutes:.1f} minutes. Written to {store.folder}: weights.json, runs.csv, table.json and pictures.")
 
 
 def _sizes(
@@ -89,12 +88,9 @@ def _introduce(screen: Screen, data: Data, sizes: Sizes, again: bool) -> None:
     shares = ", ".join(f"{n} {s / 1000:.0f} kB" for n, s in zip(data.domains, data.domains.sizes, strict=True))
     screen.say(f"  trained on   {shares}")
     screen.say(f"  never on     {data.held_out}, the out-of-domain target")
-    screen.say(
-        f"  proxies      {sizes.proxies} of {parameters(sizes.proxy_width) / 1e3:.0f}k parameters, {sizes.proxy_tokens / 1e3:.0f}k bytes each"
-    )
-    screen.say(
-        f"  target runs  {parameters(sizes.target_width) / 1e3:.0f}k parameters, {sizes.target_tokens / 1e3:.0f}k bytes, {sizes.seeds} seeds"
-    )
+    small, large = parameters(sizes.proxy_width) / 1e3, parameters(sizes.target_width) / 1e3
+    screen.say(f"  proxies      {sizes.proxies} of {small:.0f}k parameters, {sizes.proxy_tokens / 1e3:.0f}k bytes each")
+    screen.say(f"  target runs  {large:.0f}k parameters, {sizes.target_tokens / 1e3:.0f}k bytes, {sizes.seeds} seeds for each mixture")
     if again:
         screen.say("  going on with the study that was begun in this folder")
 

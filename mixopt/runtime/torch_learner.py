@@ -204,7 +204,8 @@ def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     return torch.logsumexp(logits, dim=-1) - logits.gather(-1, targets[..., None]).squeeze(-1)
 
 
-def checked_device(device: str | torch.device | None, module: nn.Module) -> torch.device:
+def checked_device(device: str | torch.device | None, module: nn.Module | None = None) -> torch.device:
+    """The device asked for, else the module's; raises InputError where it is unknown or absent."""
     if device is None:
         first = None if module is None else next(iter(module.parameters()), None)
         return torch.device("cpu") if first is None else first.device
