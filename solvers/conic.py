@@ -57,11 +57,11 @@ class Conic(Solver):
         assert isinstance(task.form, Program)
         if self.solver not in cp.installed_solvers():
             raise unknown("conic solver", self.solver, cp.installed_solvers())
-        variable = cp.Variable(len(task.form.mixture))
+        variable = cp.Variable(len(task.form.mixture), nonneg=True)
         lowered = _Lowering(task.form.mixture, variable, task.given)
         objective = lowered(task.form.objective)
         limits = [_relation(r, lowered) for r in task.form.constraints]
-        problem = cp.Problem(cp.Minimize(objective), [*limits, variable >= 0, cp.sum(variable) == 1])
+        problem = cp.Problem(cp.Minimize(objective), [*limits, cp.sum(variable) == 1])
         try:
             problem.solve(solver=self.solver, **({**TIGHT, **self.options} if self.solver == "CLARABEL" else self.options))
         except cp.error.SolverError as error:

@@ -103,7 +103,7 @@ def kl(p: Operand, q: Operand) -> Expr:
         ProblemError: shapes that do not fit, or a fixed q with an entry that is not > 0.
     """
     a, b = _vector(p, "kl"), _vector(q, "kl")
-    joint(a, b, f"'kl({a}, {b})'")
+    joint(a, b, "kl({}, {})")
     if a.shape != b.shape:
         raise ProblemError(f"shapes do not fit in kl: {shown(a)} and {shown(b)}")
     if b.op == "constant" and builtins.min(b.data.value) <= 0:

@@ -191,7 +191,7 @@ class Relation:
     name: str | None = None
 
     def __post_init__(self) -> None:
-        joint(self.left, self.right, f"'{self.left} {self.sense} {self.right}'")
+        joint(self.left, self.right, f"{{}} {self.sense} {{}}")
 
     def named(self, name: str) -> Relation:
         """The same relation under a name."""
@@ -259,12 +259,16 @@ def number(value: Operand, where: str) -> Expr:
 
 
 def joint(left: Expr, right: Expr, where: str) -> tuple[tuple[int, ...], Names | None]:
-    """Shape and names of an elementwise operation; scalars spread over vectors."""
-    a, b = number(left, where).shape or (), number(right, where).shape or ()
+    """Shape and names of an elementwise operation; scalars spread over vectors. ``where`` shows it, with {} for each side."""
+    for side in (left, right):
+        if side.shape is None:
+            number(side, where.format(left, right))
+    a, b = left.shape or (), right.shape or ()
     if a and b and a != b:
-        raise ProblemError(f"shapes do not fit in {where}: {shown(left)} and {shown(right)}")
+        raise ProblemError(f"shapes do not fit in '{where.format(left, right)}': {shown(left)} and {shown(right)}")
     if left.index and right.index and left.index != right.index:
-        raise ProblemError(f"the entries of {where} are over different names: {listed(left.index)} and {listed(right.index)}")
+        names = f"{listed(left.index)} and {listed(right.index)}"
+        raise ProblemError(f"the entries of '{where.format(left, right)}' are over different names: {names}")
     return a or b, (left.index or right.index) if (a or b) else None
 
 
@@ -272,7 +276,7 @@ def elementwise(op: str, left: Operand, right: Operand) -> Expr:
     """An operation entry by entry."""
     a, b = expression(left), expression(right)
     infix = OPS[op].infix
-    shape, index = joint(a, b, f"'{a}{infix}{b}'" if infix else f"'{op}({a}, {b})'")
+    shape, index = joint(a, b, f"{{}}{infix}{{}}" if infix else f"{op}({{}}, {{}})")
     if op == "divide" and b.op == "constant" and (b.data.value == 0).any():
         raise ProblemError(f"'{a}{infix}{b}' divides by zero")
     return Expr(op, (a, b), shape, index)
@@ -281,13 +285,12 @@ def elementwise(op: str, left: Operand, right: Operand) -> Expr:
 def matmul(left: Operand, right: Operand) -> Expr:
     """Inner product of vectors, or product with a constant matrix."""
     a, b = number(left, "@"), number(right, "@")
-    where = f"'{a} @ {b}'"
     if not a.shape or not b.shape:
-        raise ProblemError(f"{where} needs vectors or matrices: {shown(a)} and {shown(b)}; use * for a scalar")
+        raise ProblemError(f"'{a} @ {b}' needs vectors or matrices: {shown(a)} and {shown(b)}; use * for a scalar")
     if a.shape[-1] != b.shape[0]:
-        raise ProblemError(f"shapes do not fit in {where}: {shown(a)} and {shown(b)}")
+        raise ProblemError(f"shapes do not fit in '{a} @ {b}': {shown(a)} and {shown(b)}")
     if len(a.shape) == len(b.shape) == 1:
-        joint(a, b, where)
+        joint(a, b, "{} @ {}")
     return Expr("matmul", (a, b), a.shape[:-1] + b.shape[1:])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,30 +15,38 @@ if TYPE_CHECKING:
 
 def text(expr: Expr) -> str:
     """The expression as a user would write it, with as few brackets as its meaning allows."""
-    leaf = _LEAVES.get(expr.op)
+    known: dict[Expr, str] = {}
+    for node in expr.walk():
+        known[node] = _written(node, [known[a] for a in node.args])
+    return known[expr]
+
+
+def _written(node: Expr, parts: list[str]) -> str:
+    """One node, from the texts of its arguments."""
+    leaf = _LEAVES.get(node.op)
     if leaf:
-        return leaf(expr)
-    op = OPS[expr.op]
+        return leaf(node, *parts)
+    op = OPS[node.op]
     if op.infix:
-        left, right = expr.args
-        tight = expr.op in ("subtract", "divide", "matmul", "multiply")
-        return f"{_inside(left, op.level)}{op.infix}{_inside(right, op.level + (1 if tight else 0))}"
-    if expr.op == "negate":
-        return f"-{_inside(expr.args[0], op.level + 1)}"
-    if expr.op == "take":
-        return f"{_inside(expr.args[0], op.level)}[{_taken(expr)}]"
-    settings = expr.data if isinstance(expr.data, tuple) and expr.op == "clip" else (expr.data,) if expr.op in _SETTINGS else ()
-    extra = "".join(f", {_plain(s)}" for s in settings)
-    return f"{expr.op}({', '.join(text(a) for a in expr.args)}{extra})"
+        tight = node.op in ("subtract", "divide", "matmul", "multiply")
+        left, right = _within(node, 0, parts, op.level), _within(node, 1, parts, op.level + (1 if tight else 0))
+        return f"{left}{op.infix}{right}"
+    if node.op == "negate":
+        return f"-{_within(node, 0, parts, op.level + 1)}"
+    if node.op == "take":
+        return f"{_within(node, 0, parts, op.level)}[{_taken(node)}]"
+    settings = node.data if node.op == "clip" else (node.data,) if node.op in _SETTINGS else ()
+    return f"{node.op}({', '.join([*parts, *map(_plain, settings)])})"
 
 
 _SETTINGS = ("quad_form", "norm")  # operations whose data is shown behind their arguments
 
 
-def _inside(expr: Expr, level: int) -> str:
-    inner = OPS[expr.op].level
-    negative = expr.op == "constant" and expr.shape == () and float(expr.data.value) < 0 and level > 1
-    return f"({text(expr)})" if inner < level or negative else text(expr)
+def _within(node: Expr, position: int, parts: list[str], level: int) -> str:
+    """An argument's text, in brackets where it binds less than ``level``."""
+    arg = node.args[position]
+    negative = arg.op == "constant" and arg.shape == () and float(arg.data.value) < 0 and level > 1
+    return f"({parts[position]})" if OPS[arg.op].level < level or negative else parts[position]
 
 
 def _taken(expr: Expr) -> str:
@@ -60,14 +69,14 @@ def _plain(value: object) -> str:
     return f"<{'x'.join(map(str, array.shape))} numbers>"
 
 
-_LEAVES = {
+_LEAVES: dict[str, Callable[..., str]] = {
     "constant": lambda e: _plain(e.data),
     "parameter": lambda e: e.data[0],
     "mixture": lambda e: e.data[0],
     "model": lambda e: e.data,
     "argmin": lambda e: f"{e.data[0]}*",
-    "losses": lambda e: f"losses({text(e.args[0])}, {e.data!r})",
-    "loss": lambda e: f"loss({text(e.args[0])}, {e.data!r})",
-    "tokens": lambda e: f"tokens({text(e.args[0])}, {e.data!r})",
-    "model_sum_squares": lambda e: f"sum_squares({text(e.args[0])})",
+    "losses": lambda e, model: f"losses({model}, {e.data!r})",
+    "loss": lambda e, model: f"loss({model}, {e.data!r})",
+    "tokens": lambda e, model: f"tokens({model}, {e.data!r})",
+    "model_sum_squares": lambda e, model: f"sum_squares({model})",
 }

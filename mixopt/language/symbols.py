@@ -67,7 +67,7 @@ def surrogate(value: Expr, *, gradient: Expr) -> Expr:
     DoReMi (arXiv 2305.10429, Algorithm 1) needs it: its weights see the clipped excess, its model descends the plain loss.
     """
     value, gradient = expression(value), expression(gradient)
-    shape, index = joint(value, gradient, "surrogate(value, gradient)")
+    shape, index = joint(value, gradient, "surrogate({}, gradient={})")
     if value.shape != gradient.shape:
         raise ProblemError(f"the two views of a surrogate have different shapes: {shown(value)} and {shown(gradient)}")
     return Expr("surrogate", (value, gradient), shape, index)

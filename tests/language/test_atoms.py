@@ -1,0 +1,60 @@
+"""Atoms: their shapes, the arguments they refuse, and that each name is one record of the language."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+import mixopt as mx
+from mixopt.language.ops import ATOMS, LEAVES, OPS
+
+W = mx.Mixture(["a", "b", "c"])
+
+
+@pytest.mark.parametrize("make", [mx.exp, mx.log, mx.abs, mx.pos, mx.square, lambda x: mx.clip(x, 0, 1)])
+def test_an_entrywise_atom_keeps_shape_and_names(make):
+    assert make(W).shape == (3,)
+    assert make(W).index == ("a", "b", "c")
+    assert make(W["a"]).shape == ()
+
+
+@pytest.mark.parametrize(
+    "make", [mx.sum, mx.mean, mx.max, mx.min, mx.sum_squares, mx.norm, mx.entropy, lambda x: mx.kl(x, [0.2, 0.3, 0.5])]
+)
+def test_a_fold_is_one_number_of_a_vector(make):
+    assert make(W).shape == ()
+    with pytest.raises(mx.ProblemError, match=r"is of a vector, but 'w\[a\]' \[\] is a scalar"):
+        make(W["a"])
+
+
+def test_maximum_and_minimum_spread_scalars():
+    assert mx.maximum(W, 0.5).shape == (3,)
+    assert mx.minimum(0.5, W).index == ("a", "b", "c")
+
+
+def test_every_record_stands_under_its_own_name():
+    assert all(name == op.name for name, op in OPS.items())
+    assert not set(ATOMS) & set(LEAVES)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: mx.clip(W, 1, 0), r"clip needs finite bounds with lower <= upper, not \[1, 0\]"),
+        (lambda: mx.clip(W, -math.inf, 0), "clip needs finite bounds"),
+        (lambda: mx.norm(W, 3), "norm takes p = 1, 2 or math.inf, not 3"),
+        (lambda: mx.kl(W, [0.5, 0.5]), r"shapes do not fit in.*\[3\].*\[2\]"),
+        (lambda: mx.kl(W, [0.5, 0.5, 0]), "needs q > 0 everywhere, but entry 2 of q is 0; leave that domain out or give it a floor"),
+        (lambda: mx.quad_form(W, np.eye(2)), r"needs a matrix \[3, 3\].*not \[2, 2\]"),
+        (lambda: mx.quad_form(W, [[1, 1, 0], [0, 1, 0], [0, 0, 1]]), r"symmetric matrix; take \(P \+ P.T\) / 2"),
+        (lambda: mx.quad_form(W, -np.eye(3)), "positive semidefinite matrix, but its smallest eigenvalue is -1"),
+        (lambda: mx.stack([]), "stack joins one or more scalars"),
+        (lambda: mx.stack([W]), "stack joins one or more scalars"),
+        (lambda: mx.exp(mx.model()), "'theta' is a model, not a number"),
+    ],
+)
+def test_what_does_not_fit_is_refused_in_words(make, words):
+    with pytest.raises(mx.ProblemError, match=words):
+        make()

@@ -1,0 +1,149 @@
+"""Curvature and sign by rules: known cases, and random expressions held against samples and against cvxpy's own rules."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+import mixopt as mx
+from mixopt.language.curvature import culprit, curvature, sign, smooth
+from mixopt.runtime.program import Function
+
+cp = pytest.importorskip("cvxpy")
+from mixopt.solvers.conic import conic_table  # noqa: E402
+
+W = mx.Mixture(["a", "b", "c"])
+A = np.array([[1.0, -2.0, 0.5], [0.0, 1.0, 3.0], [-1.0, 0.25, -0.5]])
+
+
+@pytest.mark.parametrize(
+    ("expr", "bend"),
+    [
+        (mx.constant([1.0, 2.0]), "constant"),
+        (mx.parameter("p") * 2, "constant"),
+        (W, "affine"),
+        (A @ W - 1, "affine"),
+        (W * mx.parameter("p", 3), "affine"),
+        (W / mx.parameter("p"), "affine"),
+        (mx.exp(A @ W), "convex"),
+        (-mx.exp(A @ W), "concave"),
+        (mx.log(W), "concave"),
+        (mx.max(mx.exp(W)), "convex"),
+        (mx.min(mx.log(W)), "concave"),
+        (mx.max(mx.log(W)), "unknown"),
+        (mx.square(W), "convex"),
+        (mx.square(mx.exp(W)), "convex"),
+        (mx.square(-mx.exp(W)), "convex"),
+        (mx.square(mx.log(W)), "unknown"),
+        (mx.square(mx.maximum(W, -1)), "convex"),
+        (mx.parameter("p", nonneg=True) * mx.exp(W[0]), "convex"),
+        (mx.parameter("p") * mx.exp(W[0]), "unknown"),
+        (mx.exp(W[0]) / -2, "concave"),
+        (1 / W, "unknown"),
+        (W @ W, "unknown"),
+        (mx.exp(W[0]) - mx.exp(W[1]), "unknown"),
+        (mx.entropy(W), "concave"),
+        (mx.kl(W, [0.2, 0.3, 0.5]), "convex"),
+        (mx.quad_form(A @ W, np.eye(3)), "convex"),
+        (mx.clip(W[0], 0, 0.5), "unknown"),
+        (mx.norm(mx.pos(A @ W), 1), "convex"),
+    ],
+    ids=str,
+)
+def test_known_curvatures(expr, bend):
+    assert curvature(expr) == bend
+
+
+def test_the_culprit_is_the_innermost_part_that_breaks_the_rules():
+    bent = mx.exp(W[0]) - mx.exp(W[1])
+    assert culprit(mx.max(mx.exp(W)) + mx.exp(bent)) == bent
+    assert culprit(mx.exp(W[0])) is None
+
+
+def test_a_kink_is_one_of_the_weights_not_of_a_constant():
+    assert smooth(mx.abs(mx.parameter("p")) * mx.exp(W[0])) is None
+    assert smooth(mx.exp(mx.abs(W[0]))) == mx.abs(W[0])
+
+
+def combined(parts):
+    """Larger expressions from smaller ones; vectors stay of length 3."""
+    return st.one_of(
+        st.builds(lambda x, op: op(x), parts, st.sampled_from([mx.exp, mx.square, mx.abs, mx.pos, lambda x: -x, mx.log])),
+        st.builds(
+            lambda x, y, op: op(x, y), parts, parts, st.sampled_from([lambda x, y: x + y, lambda x, y: x - y, mx.maximum, mx.minimum])
+        ),
+        st.builds(lambda x, c: x * c, parts, st.sampled_from([-2.0, 0.5, 0.0, np.array([1.0, 0.0, 2.0]), np.array([-1.0, 1.0, 0.5])])),
+        st.builds(lambda x, c: x / c, parts, st.sampled_from([-4.0, 2.0])),
+        st.builds(lambda x: A @ x, parts),
+        st.builds(
+            lambda x, op: x * 0.5 + op(x),
+            parts,
+            st.sampled_from(
+                [mx.sum, mx.mean, mx.max, mx.min, mx.sum_squares, mx.norm, lambda x: mx.norm(x, 1), lambda x: mx.norm(x, np.inf)]
+            ),
+        ),
+        st.builds(lambda x: x + mx.quad_form(x, A.T @ A), parts),
+        st.builds(lambda x, op: x + op, parts, st.sampled_from([mx.entropy(W), mx.kl(W, [0.2, 0.3, 0.5]), mx.kl(0.5 * W + 0.1, W)])),
+    )
+
+
+LEAVES = st.sampled_from([W, A @ W, W - 0.25, 0.5 - W, mx.constant([0.5, 1.0, 2.0]), mx.constant([-1.0, 0.0, 1.0])])
+EXPRESSIONS = st.recursive(LEAVES, combined, max_leaves=5)
+MIXTURES = np.random.default_rng(0).dirichlet(np.ones(3), size=12)
+
+
+def values(expr) -> np.ndarray:
+    """The expression [n, 3] at the sampled mixtures; examples that leave the domain of a logarithm, or explode, are dropped."""
+    function = Function(expr, W, {})
+    with np.errstate(all="ignore"):
+        found = np.array([function.value(w) for w in (*MIXTURES, *(MIXTURES[:6] + MIXTURES[6:]) / 2)])
+    assume(np.isfinite(found).all() and np.abs(found).max() < 1e8)
+    return found
+
+
+@settings(deadline=None, max_examples=300)
+@given(EXPRESSIONS)
+def test_what_is_called_convex_is_convex_at_samples_and_signs_hold(expr):
+    found = values(expr)
+    chord, middle = (found[:6] + found[6:12]) / 2, found[12:]
+    slack = 1e-9 * (1 + np.abs(found).max())
+    bend = curvature(expr)
+    if bend in ("convex", "affine", "constant"):
+        assert (middle <= chord + slack).all()
+    if bend in ("concave", "affine", "constant"):
+        assert (middle >= chord - slack).all()
+    if bend == "constant":
+        assert np.ptp(found, axis=0).max() == 0
+    holds = {"+": found >= 0, "-": found <= 0, "0": found == 0, "any": found == found}
+    assert holds[sign(expr)].all()
+
+
+@settings(deadline=None, max_examples=200)
+@given(EXPRESSIONS)
+def test_cvxpy_never_contradicts(expr):
+    """What our rules prove, cvxpy's prove too: otherwise ``Conic`` would take a program that cvxpy refuses."""
+    bend = curvature(expr)
+    assume(bend in ("convex", "concave", "affine"))
+    table, known = conic_table(), {W: cp.Variable(3, nonneg=True)}
+    for node in expr.walk():
+        if node not in known:
+            known[node] = node.data.value if node.op == "constant" else table[node.op](node, *(known[a] for a in node.args))
+    lowered = known[expr]
+    assert bend == "concave" or lowered.is_convex()
+    assert bend == "convex" or lowered.is_concave()
+
+
+@settings(deadline=None, max_examples=150)
+@given(EXPRESSIONS)
+def test_text_means_what_the_expression_means(expr):
+    """Read back as Python, the printed text has the same value: brackets stand where they must."""
+    assume("numbers>" not in str(expr))
+    names = {n: getattr(mx, n) for n in ("exp", "square", "abs", "pos", "log", "sum", "mean", "max", "min", "sum_squares", "kl", "entropy")}
+    names |= {"maximum": mx.maximum, "minimum": mx.minimum, "norm": mx.norm, "inf": np.inf, "w": W}
+    text = str(expr)
+    for constant in {str(n) for n in expr.walk() if n.op == "constant"}:
+        names[f"c{len(names)}"] = mx.constant(eval(constant))
+        text = text.replace(constant, f"c{len(names) - 1}") if constant.startswith("[") else text
+    np.testing.assert_allclose(values(eval(text, {}, names)), values(expr), rtol=1e-12, atol=1e-12)
