@@ -193,7 +193,7 @@ def slope_at(solver: BilevelSolver, model: Modelled, w: np.ndarray, leaves: Any)
     weights = model.weights(w)
     if model.exact:
         near = solver.trained(model, weights, Trained(model.learner.start() if leaves is None else leaves, np.inf))
-        slope = solver.slope(model, weights, near.leaves if near.warm is None else near.warm, None, None)
+        slope = solver.slope_of(model, weights, near)
         inner, words = near.inner, f"{solver.oracle}, exact"
     else:
         batch = model.learner.evaluation()

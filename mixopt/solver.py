@@ -161,27 +161,27 @@ class _Run:
         self.good_leaves: Any = None
 
     def go(self) -> Outcome:
-        state, status, message = self.solver.begin(self.task), Status.BUDGET, ""
-        taken = 0
+        state, status, failure = State(self.task.start), Status.BUDGET, ""
+        taken, over = 0, False
         try:
-            while status is Status.BUDGET and state.status is None and taken < self.limit:
+            state = self.solver.begin(self.task)
+            while not failure and not over and state.status is None and taken < self.limit:
                 state = self.solver.step(self.task, state)
                 taken += 1
                 self.pending.append(state)
-                if taken % self.pace.every == 0 or state.status is not None or taken == self.limit:
-                    message = self._look(state)
-                    status = Status.FAILED if message else status
-                    if not message and self._spent():
-                        break
+                over = self._spent()
+                if over or taken % self.pace.every == 0 or state.status is not None or taken == self.limit:
+                    failure = self._look(state)
+            status = state.status or status
         except KeyboardInterrupt:
-            status = Status.INTERRUPTED
-            message = self._look(state) or f"after {taken} steps"
-        if status is Status.BUDGET and state.status is not None:
-            status, message = state.status, state.message
-        failed = status is Status.FAILED
+            status, failure = Status.INTERRUPTED, self._look(state)
+        if failure:
+            status = Status.FAILED
+        message = failure or (f"after {taken} steps" if status is Status.INTERRUPTED else state.message)
         weights = None if status is Status.INFEASIBLE else self._answer(state)
-        leaves = self.good_leaves if failed else self.solver.leaves(state)
-        return Outcome(weights, status, message or state.message, self._trace(), self._cost(taken), leaves, state.duals)
+        begun = state.memory is not None
+        leaves = self.good_leaves if status is Status.FAILED or not begun else self.solver.leaves(state)
+        return Outcome(weights, status, message, self._trace(), self._cost(taken), leaves, state.duals)
 
     def _look(self, state: State) -> str:
         """Bring the pending steps to the host at once; an unbounded loss drops its step and all after it, and says which."""
@@ -201,8 +201,10 @@ class _Run:
         self.pending = []
         if count < len(good):
             return self._failure(first + count, {name: values[count] for name, values in arrays.items()})
-        if self.pace.every > 1:
-            self.good_leaves = _snapshot(self.solver.leaves(state))
+        leaves = self.solver.leaves(state)
+        if not _finite(leaves):
+            return f"the model's parameters are not finite after step {len(self.weights)}"
+        self.good_leaves = _snapshot(leaves)
         if self.watch is not None:
             shown = {n: float(v[-1]) for n, v in arrays.items() if np.ndim(v[-1]) == 0}
             self.watch(Progress(len(self.weights), self.limit, time.perf_counter() - self.clock, weights[-1], shown))
@@ -257,6 +259,15 @@ def _stacked(values: list[Any]) -> np.ndarray:
 
         return torch.stack([v.detach() for v in values]).double().cpu().numpy()
     return np.array(values, dtype=float)
+
+
+def _finite(leaves: Any) -> bool:
+    """Whether all parameters are finite, in one transfer."""
+    if leaves is None:
+        return True
+    import torch
+
+    return bool(torch.stack([leaf.isfinite().all() for leaf in leaves]).all())
 
 
 def _snapshot(leaves: Any) -> Any:

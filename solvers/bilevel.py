@@ -40,11 +40,17 @@ class Slope:
 
 @dataclass(frozen=True)
 class Trained:
-    """A lower level trained for some weights: the parameters, the norm of its gradient, and the engine's own leftovers."""
+    """A lower level trained for some weights: the parameters, and the norm of its gradient there.
+
+    ``start`` is where the engine's rule begins, if not at the parameters; ``kept`` what the engine can use again;
+    ``doubt`` says why a hypergradient here may be wrong, with the mend, and is empty where there is no reason.
+    """
 
     leaves: Leaves
     inner: float
-    warm: Any = None
+    start: Leaves | None = None
+    kept: Any = None
+    doubt: str = ""
 
 
 @dataclass(frozen=True)
@@ -91,6 +97,10 @@ class BilevelSolver(Solver):
     def slope(self, model: Modelled, w: Tensor, leaves: Leaves, batch: Batch, warm: Any) -> Slope:
         """The hypergradient at given weights and parameters; ``leaves`` are where the engine's rule starts from."""
 
+    def slope_of(self, model: Modelled, w: Tensor, near: Trained) -> Slope:
+        """The hypergradient of an exact learner's lower level as ``trained`` left it."""
+        return self.slope(model, w, near.leaves if near.start is None else near.start, None, None)
+
     @property
     @abstractmethod
     def oracle(self) -> str:
@@ -113,7 +123,8 @@ class BilevelSolver(Solver):
         if model.exact:
             search = _Search(self, model, Trained(model.learner.start(), np.inf))
             at = begin(search, task.region.start(task.start))
-            return State(at.w, (search, at))
+            failed = _unbounded(at, "the starting weights")
+            return State(at.w, (search, at), {}, Status.FAILED if failed else None, _joined(failed, search.near.doubt))
         leaves = copied(model.learner.start(), trainable=True)
         memory = _Sampled(leaves, model.learner.optimizer(leaves), model.generator(task.seed))
         w = model.weights(task.start)
@@ -132,16 +143,15 @@ class BilevelSolver(Solver):
     def _exact(self, task: Task, state: State) -> State:
         search, at = state.memory
         new: Descent = spectral_step(search, task.region, at)
+        failed, doubt = _unbounded(new, "the weights tried"), search.near.doubt
+        info = {"value": new.value, "gap": np.inf, "inner": search.near.inner, "system": search.last.system}
+        if failed:
+            return State(at.w, state.memory, info | {"value": at.value}, Status.FAILED, _joined(failed, doubt))
         gap = float(new.gradient @ (new.w - task.region.lowest(new.gradient)))
-        last = search.last
-        inner = search.near.inner
-        info = {"value": new.value, "gap": gap, "inner": inner, "system": last.system}
-        status, message = None, ""
-        if gap <= self.tolerance:
-            status = Status.STATIONARY
-        elif new.stuck:
-            status, message = Status.STUCK, f"gap {gap:.1e}, inner gradient {inner:.1e}"
-        return State(new.w, (search, new), info, status, message)
+        settled = gap <= self.tolerance
+        status = Status.STATIONARY if settled and not doubt else Status.STUCK if settled or new.stuck else None
+        message = f"gap {gap:.1e}, inner gradient {search.near.inner:.1e}" if status is Status.STUCK else ""
+        return State(new.w, (search, new), info | {"gap": gap}, status, _joined(message, doubt))
 
     def _sampled(self, task: Task, state: State) -> State:
         model, memory = task.model, state.memory
@@ -177,9 +187,19 @@ class _Search:
 
     def gradient(self, w: np.ndarray) -> np.ndarray:
         """Hypergradient [k] at the weights whose value was asked for last."""
-        start = self.near.leaves if self.near.warm is None else self.near.warm
-        self.last = self.solver.slope(self.model, self.model.weights(w), start, None, None)
+        self.last = self.solver.slope_of(self.model, self.model.weights(w), self.near)
         return self.last.gradient.detach().double().cpu().numpy()
+
+
+def _unbounded(at: Descent, where: str) -> str:
+    """That a value or a gradient is NaN or infinite, in words; empty where both are finite."""
+    if np.isfinite(at.value) and np.isfinite(at.gradient).all():
+        return ""
+    return f"the upper objective is {at.value:.6g} and the norm of its hypergradient {np.linalg.norm(at.gradient):.3g} at {where}"
+
+
+def _joined(*parts: str) -> str:
+    return "; ".join(part for part in parts if part)
 
 
 def _advance(model: Modelled, memory: _Sampled, w: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:

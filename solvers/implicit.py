@@ -83,33 +83,49 @@ class Implicit(BilevelSolver):
         return ()
 
     def trained(self, model: Modelled, w: Tensor, near: Trained) -> Trained:
-        leaves, inner = newton(model, w, near.leaves, self.inner, self.system)
-        return Trained(leaves, inner)
+        found, taken = newton(model, w, near.leaves, self.inner, self.system)
+        goal, inner = reach(self.inner, near.leaves), float(found.slope.norm())
+        doubt = (
+            f"the lower level has not converged: |grad| = {inner:.1e} against a tolerance of {goal:.1e} after {taken} Newton steps, so the "
+            "hypergradient may be off. Give Inner(steps=...), a larger Inner(tolerance=...), or a regulariser such as sum_squares(theta)"
+        )
+        return Trained(copied(found.at), inner, kept=found, doubt="" if inner <= goal else doubt)
 
     def slope(self, model: Modelled, w: Tensor, leaves: Leaves, batch: Batch, warm: Any) -> Slope:
         at = tuple(leaf.detach().requires_grad_() for leaf in leaves)
-        free = w.detach().clone().requires_grad_()
-        value = model.upper(free, at, batch)
-        *over_leaves, direct = model.gradient(value, (*at, free))
-        v = vector(tuple(over_leaves))
-        product, residual = self._product(model, w, at, batch)
-        solved = conjugate_gradients(product, v, start=warm, steps=self.system.steps, tolerance=self.system.tolerance)
-        model.meter.hessian_products += solved.products
-        cross = cross_term(model, w, at, batch, split(solved.x, at))
-        return Slope(direct - cross, value, residual, solved.residual, solved.negative, None if batch is None else solved.x)
-
-    def _product(self, model: Modelled, w: Tensor, at: Leaves, batch: Batch) -> tuple[Product, Tensor]:
         if self.curvature == "gauss-newton":
-            product, slope = gauss_newton_product(model, w, at, batch)
-        else:
-            product, slope = hessian_product(model, w, at, batch)
-        damping = self.system.damping
-        return (lambda p: product(p) + damping * p) if damping else product, slope.norm()
+            return self._solved(model, w, gauss_newton(model, w, at, batch), batch, warm)
+        return self._solved(model, w, hessian(model, model.lower(w, at, batch), at), batch, warm)
+
+    def slope_of(self, model: Modelled, w: Tensor, near: Trained) -> Slope:
+        if self.curvature == "gauss-newton":
+            return super().slope_of(model, w, near)
+        return self._solved(model, w, near.kept, None, None)
+
+    def _solved(self, model: Modelled, w: Tensor, bent: Curved, batch: Batch, warm: Any) -> Slope:
+        free, damping = w.detach().clone().requires_grad_(), self.system.damping
+        value = model.upper(free, bent.at, batch)
+        *v, direct = model.gradient(value, (*bent.at, free))
+        product: Product = (lambda p: bent.product(p) + damping * p) if damping else bent.product
+        solved = conjugate_gradients(product, vector(tuple(v)), start=warm, steps=self.system.steps, tolerance=self.system.tolerance)
+        model.meter.hessian_products += solved.products
+        cross = cross_term(model, w, bent.at, batch, split(solved.x, bent.at))
+        kept = None if batch is None else solved.x
+        return Slope(direct - cross, value.detach(), bent.slope.norm(), solved.residual, solved.negative, kept)
 
 
-def hessian_product(model: Modelled, w: Tensor, at: Leaves, batch: Batch) -> tuple[Product, Tensor]:
-    """p -> H p of the lower level on one retained graph, and its gradient [P]."""
-    graph = model.gradient(model.lower(w, at, batch), at, create_graph=True)
+@dataclass(frozen=True)
+class Curved:
+    """The lower level at some parameters: curvature products p -> B p, and its gradient [P]."""
+
+    at: Leaves
+    product: Product
+    slope: Tensor
+
+
+def hessian(model: Modelled, lower: Tensor, at: Leaves) -> Curved:
+    """p -> H p of the lower level's value on one retained graph."""
+    graph = model.gradient(lower, at, create_graph=True)
     if not any(g.requires_grad for g in graph):
         raise LearnerError(
             "the lower level is linear in the model, so it has no curvature and no minimum; add a regulariser such as sum_squares(theta)"
@@ -118,10 +134,10 @@ def hessian_product(model: Modelled, w: Tensor, at: Leaves, batch: Batch) -> tup
     def product(p: Tensor) -> Tensor:
         return vector(torch.autograd.grad(graph, at, split(p, at), retain_graph=True, materialize_grads=True))
 
-    return product, vector(tuple(g.detach() for g in graph))
+    return Curved(at, product, vector(tuple(g.detach() for g in graph)))
 
 
-def gauss_newton_product(model: Modelled, w: Tensor, at: Leaves, batch: Batch) -> tuple[Product, Tensor]:
+def gauss_newton(model: Modelled, w: Tensor, at: Leaves, batch: Batch) -> Curved:
     """p -> (sum_i c_i J_i' H_i J_i + H_rest) p with c = d lower / d losses, H_rest the Hessian of what is no loss."""
     env = model.env(w, at, batch)
     lower = model.second(env)[0]
@@ -147,7 +163,7 @@ def gauss_newton_product(model: Modelled, w: Tensor, at: Leaves, batch: Batch) -
             total = total + vector(more)
         return total  # type: ignore[return-value]
 
-    return product, slope
+    return Curved(at, product, slope)
 
 
 def cross_term(model: Modelled, w: Tensor, at: Leaves, batch: Batch, q: Leaves) -> Tensor:
@@ -160,33 +176,40 @@ def cross_term(model: Modelled, w: Tensor, at: Leaves, batch: Batch, q: Leaves) 
     return torch.zeros_like(free) if tangent is None else tangent
 
 
-def newton(model: Modelled, w: Tensor, start: Leaves, inner: Inner, system: ConjugateGradients) -> tuple[Leaves, float]:
-    """The lower level by Newton steps with a line search; parameters and |grad| where it ended."""
-    leaves = tuple(leaf.detach() for leaf in start)
-    size = float("inf")
-    for _ in range(inner.steps):
-        at = tuple(leaf.requires_grad_() for leaf in leaves)
-        product, slope = hessian_product(model, w, at, None)
-        size = float(slope.norm())
-        if not size > inner.tolerance:
-            break
-        aim = max(0.1 * inner.tolerance / size, 1e-3)
-        solved: Solved = conjugate_gradients(product, -slope, start=None, steps=system.steps, tolerance=aim)
+def reach(inner: Inner, leaves: Leaves) -> float:
+    """The tolerance on |grad| that the parameters' dtype can reach."""
+    return max(inner.tolerance, 100 * max(torch.finfo(leaf.dtype).eps for leaf in leaves))
+
+
+def newton(model: Modelled, w: Tensor, start: Leaves, inner: Inner, system: ConjugateGradients) -> tuple[Curved, int]:
+    """The lower level by Newton steps with a line search: where it ended, and the steps taken.
+
+    Each linear system is solved to the square of the last step's progress, so that convergence is quadratic in the end.
+    """
+    at, goal = tuple(leaf.detach().requires_grad_() for leaf in start), reach(inner, start)
+    last, share, taken = float("inf"), 1e-3, 0
+    while True:
+        value = model.lower(w, at, None)
+        bent = hessian(model, value, at)
+        size = float(bent.slope.norm())
+        if not size > goal or taken == inner.steps:
+            return bent, taken
+        share = min(share, (size / last) ** 2) if taken else share
+        aim = max(0.1 * goal / size, share)
+        solved: Solved = conjugate_gradients(bent.product, -bent.slope, steps=system.steps, tolerance=aim)
         model.meter.hessian_products += solved.products
-        path = solved.x if float(solved.x @ slope) < 0 else -slope
-        moved = _searched(model, w, leaves, path, float(path @ slope))
+        path = solved.x if float(solved.x @ bent.slope) < 0 else -bent.slope
+        moved = _searched(model, w, at, path, float(value.detach()), float(path @ bent.slope))
         if moved is None:
-            break
-        leaves = moved
-    return copied(leaves), size
+            return bent, taken
+        at, last, taken = tuple(leaf.requires_grad_() for leaf in moved), size, taken + 1
 
 
-def _searched(model: Modelled, w: Tensor, leaves: Leaves, path: Tensor, descent: float) -> Leaves | None:
-    """Armijo backtracking along a path; None where rounding leaves no progress."""
+def _searched(model: Modelled, w: Tensor, leaves: Leaves, path: Tensor, value: float, descent: float) -> Leaves | None:
+    """Armijo backtracking along a path from a value; None where rounding leaves no progress."""
     base = tuple(leaf.detach() for leaf in leaves)
     parts = split(path, base)
     with torch.no_grad():
-        value = float(model.lower(w, base, None))
         slack = 1e-13 * (1 + abs(value))
         share = 1.0
         while share > 1e-10:

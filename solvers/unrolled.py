@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,7 +53,9 @@ class Unrolled(BilevelSolver):
         for _ in range(self.steps):
             leaves = self._stepped(model, w, leaves, None, graph=False)
         slope = vector(model.gradient(model.lower(w, leaves, None), leaves))
-        return Trained(leaves, float(slope.norm()), warm=start)
+        inner = float(slope.norm())
+        doubt = "" if inner < math.inf else f"the {self.steps} unrolled steps of {self.step_size:g} diverged; lower step_size"
+        return Trained(leaves, inner, start, doubt=doubt)
 
     def slope(self, model: Modelled, w: Tensor, leaves: Leaves, batch: Batch, warm: Any) -> Slope:
         if self.steps == 1 and batch is not None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import reduce
 from typing import Any
 
 import torch
@@ -65,26 +67,24 @@ class Env:
         known = self.measured.get(node)
         if known is not None:
             return known
-        model, learner = node.args[0], self.bound.learner
-        leaves, fixed = self.models[model], model in self.bound.models
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not fixed):
-            if self.bound.learner.abilities.provides[node.data].tokens:
-                value = self._tokens(node, leaves)
-                value = value if node.op == "tokens" else value.mean(dim=-1)
-            else:
-                self._count(node.data)
-                value = learner.losses(leaves, node.data, self.batch)
+        model = node.args[0]
+        with torch.no_grad() if model in self.bound.models else nullcontext():
+            value = self._taken(node, self.models[model])
         order = self.bound.orders.get(node)
         value = value if order is None else value[order]
         self.measured[node] = value
         return value
 
-    def _tokens(self, node: Expr, leaves: Leaves) -> Tensor:
+    def _taken(self, node: Expr, leaves: Leaves) -> Tensor:
+        learner = self.bound.learner
+        if not learner.abilities.provides[node.data].tokens:
+            self._count(node.data)
+            return learner.losses(leaves, node.data, self.batch)
         key = (node.args[0], node.data)
         if key not in self.measured:
             self._count(node.data)
-            self.measured[key] = self.bound.learner.tokens(leaves, node.data, self.batch)
-        return self.measured[key]
+            self.measured[key] = learner.tokens(leaves, node.data, self.batch)
+        return self.measured[key] if node.op == "tokens" else self.measured[key].mean(dim=-1)
 
     def _count(self, name: str) -> None:
         self.bound.meter.forward_passes += 1
@@ -123,5 +123,5 @@ def _leaf(node: Expr, env: Env) -> Tensor:
     if node.op == "parameter":
         return env.bound.given[node.data[0]]
     if node.op == "model_sum_squares":
-        return sum((leaf * leaf).sum() for leaf in env.models[node.args[0]])  # type: ignore[return-value]
+        return reduce(torch.add, [(leaf * leaf).sum() for leaf in env.models[node.args[0]]])
     return env.measure(node)

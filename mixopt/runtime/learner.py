@@ -94,7 +94,7 @@ class FunctionLearner(Learner):
 
     Raises:
         InputError: parameters that are no floating tensors, or an empty dict of losses.
-        LearnerError: a loss that is no scalar or vector, or is NaN or infinite at the start.
+        LearnerError: a loss that is no scalar or vector, is NaN or infinite at the start, or carries no gradient.
     """
 
     def __init__(
@@ -119,8 +119,8 @@ class FunctionLearner(Learner):
         self._optimizer: Optimizer = optimizer or (lambda tensors: torch.optim.SGD(tensors, lr=0.1))
 
     def _measured(self, name: str, function: Callable[[Any], Tensor], domains: Any) -> Provided:
-        with torch.no_grad():
-            value = function(self._given)
+        with torch.enable_grad():
+            value = function(unflatten(self._given, copied(self._like, trainable=True)))
         if not isinstance(value, Tensor) or value.dim() > 1:
             what = f"shape {list(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
             raise LearnerError(f"loss {name!r} returns {what}; a scalar tensor or a vector [k] is expected")
@@ -131,6 +131,8 @@ class FunctionLearner(Learner):
                 raise LearnerError(f"loss {name!r} returns shape {list(value.shape)} for the {len(names)} domains {listed(names)}")
         if not bool(torch.isfinite(value).all()):
             raise LearnerError(f"loss {name!r} is {value.tolist()} at the start; losses must be finite")
+        if not value.requires_grad:
+            raise LearnerError(f"loss {name!r} carries no gradient of the parameters: was it detached, or computed outside torch?")
         return Provided(names, None if value.dim() == 0 else len(value))
 
     @property

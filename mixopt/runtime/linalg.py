@@ -21,33 +21,55 @@ class Solved:
     negative: bool
 
 
-def conjugate_gradients(product: Callable[[Tensor], Tensor], b: Tensor, *, start: Tensor | None, steps: int, tolerance: float) -> Solved:
+def conjugate_gradients(
+    product: Callable[[Tensor], Tensor],
+    b: Tensor,
+    *,
+    start: Tensor | None = None,
+    steps: int,
+    tolerance: float,
+    look_every: int | None = None,
+) -> Solved:
     """Solve H x = b for a symmetric positive definite H given as a product.
 
     Stops when |b - H x| <= tolerance |b|, after ``steps`` products, or where p' H p <= 0 (H is not positive definite
-    along p: the point so far is returned and ``negative`` is set). The host looks every few products, not at each.
+    along p: the point before it is returned and ``negative`` is set). The host looks at every product on the CPU, where
+    looking is free, and at every fifth on other devices, where it waits; ``look_every`` says otherwise.
     """
+    every = look_every or (1 if b.device.type == "cpu" else LOOK_EVERY)
     size = float(b.norm())
+    goal = (tolerance * size) ** 2
     if size == 0:
         return Solved(torch.zeros_like(b), 0.0, 0, False)
     x = torch.zeros_like(b) if start is None else start
-    r = b.clone() if start is None else b - product(x)
+    r = b if start is None else b - product(x)
     p, rr = r, r @ r
-    used, least = int(start is not None), torch.full((), torch.inf, dtype=b.dtype, device=b.device)
-    for count in range(1, steps + 1):
+    at, left, bend, used = x, float(rr), 1.0, int(start is not None)
+    course: list[Tensor] = []
+    marks: list[Tensor] = []
+    while left > goal and bend > 0 and used < steps:
         Hp = product(p)
         used += 1
-        bend = p @ Hp
-        least = torch.minimum(least, bend)
-        ok = (least > 0) & (rr > 0)
-        alpha = torch.where(ok, rr / torch.where(ok, bend, torch.ones_like(bend)), torch.zeros_like(rr))
-        x, r = x + alpha * p, r - alpha * Hp
+        curve = p @ Hp
+        step = rr / curve
+        x, r = torch.addcmul(x, step, p), torch.addcmul(r, step, Hp, value=-1)
         new = r @ r
-        p = r + torch.where(rr > 0, new / torch.where(rr > 0, rr, torch.ones_like(rr)), torch.zeros_like(rr)) * p
-        rr = new
-        if count % LOOK_EVERY == 0 or count == steps:
-            left, low = torch.stack([rr, least]).tolist()
-            if left <= (tolerance * size) ** 2 or low <= 0:
-                break
-    left, low = torch.stack([rr, least]).tolist()
-    return Solved(x, left**0.5 / size, used, low < 0)
+        course.append(x)
+        marks += [curve, new]
+        p, rr = torch.addcmul(r, new / rr, p), new
+        if len(course) == every or used == steps:
+            at, left, bend = _reached(course, torch.stack(marks).view(-1, 2).tolist(), at, left, goal)
+            course, marks = [], []
+    return Solved(at, left**0.5 / size, used, not bend > 0)
+
+
+def _reached(course: list[Tensor], marks: list[list[float]], at: Tensor, left: float, goal: float) -> tuple[Tensor, float, float]:
+    """The first point that is good enough, or the last before the curvature failed; its squared residual; the last curvature."""
+    bend = 1.0
+    for x, (bend, new) in zip(course, marks, strict=True):
+        if not bend > 0:
+            break
+        at, left = x, new
+        if left <= goal:
+            break
+    return at, left, bend

@@ -70,9 +70,12 @@ class Modelled:
         return self.second(self.env(w, leaves, batch))[0]
 
     def domain_losses(self, env: Env) -> Tensor:
-        """Every per-domain loss measured in an evaluation, as one vector for the record; NaN shows here first."""
-        found = [v.detach() for node, v in env.measured.items() if isinstance(node, Expr) and node.op == "losses"]
-        return found[-1] if found else torch.zeros(0)
+        """The trained model's losses by training domain [k] as an evaluation measured them, for the record; NaN shows here first."""
+        for node in self.second.measures:
+            if node.op != "loss" and node.args[0] == self.inner:
+                value = env.measured[node].detach()
+                return value if node.op == "losses" else value.mean(dim=-1)
+        return torch.zeros(0)
 
     def gradient(self, value: Tensor, leaves: Leaves, **options: Any) -> Leaves:
         """d value / d leaves, zeros where a leaf is not used."""
