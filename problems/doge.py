@@ -2,25 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from mixopt.language.atoms import mean
 from mixopt.language.domains import Domains
+from mixopt.language.expression import Relation
 from mixopt.language.problem import Problem, argmin, minimize
 from mixopt.language.symbols import Mixture, losses, model
 from mixopt.method import Method
 
 
-def validation_problem(domains: Domains, targets: Domains | None = None, name: str = "val") -> Problem:
+def validation_problem(
+    domains: Domains, targets: Domains | None = None, *, name: str = "val", subject_to: Iterable[Relation] = ()
+) -> Problem:
     """min over w of the mean loss on ``targets`` of the model trained on the mixture w: Eq. 2 of the survey.
 
     ``targets`` are the training domains themselves, or any others, which are then never trained on (out of domain).
+    ``subject_to`` are relations on ``Mixture(domains)``.
     """
     w, theta = Mixture(domains), model()
     trained = argmin(w @ losses(theta, domains), over=theta)
-    return minimize(mean(losses(trained, targets or domains, name=name)), over=w)
+    return minimize(mean(losses(trained, targets or domains, name=name)), over=w, subject_to=subject_to)
 
 
 def doge(
-    domains: Domains, targets: Domains | None = None, *, mu: float = 0.01, step_size: float = 1e-3, steps: int = 1000, name: str = "val"
+    domains: Domains,
+    targets: Domains | None = None,
+    *,
+    mu: float = 0.01,
+    step_size: float = 1e-3,
+    steps: int = 1000,
+    name: str = "val",
+    subject_to: Iterable[Relation] = (),
 ) -> Method:
     r"""w_i proportional to w_i exp(eta W_i / mu), W_i = <grad l_i, grad l_target>, then one training step under the new w.
 
@@ -35,4 +48,4 @@ def doge(
     from mixopt.solvers import Unrolled
 
     solver = Unrolled(steps=1, step_size=step_size, rate=1 / mu, geometry="entropic", average="mean", outer_steps=steps)
-    return Method(validation_problem(domains, targets, name), solver, "DoGE")
+    return Method(validation_problem(domains, targets, name=name, subject_to=subject_to), solver, "DoGE")

@@ -14,6 +14,7 @@ from .search import Found
 from .verdict import Line
 
 STYLE = {"better": "green", "worse": "red"}
+SHORT = {"within noise": "noise", "the same": "same"}
 
 
 class Screen:
@@ -43,7 +44,7 @@ class Screen:
         """A stage with a bar; the caller tells the share that is done, and the time left of the whole is shown."""
         begun = time.perf_counter()
         columns = (TextColumn("  {task.description:<26}"), BarColumn(30), TextColumn("{task.percentage:>3.0f} %  {task.fields[left]}"))
-        with Progress(*columns, console=self.console, transient=True) as progress:
+        with Progress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal) as progress:
             task = progress.add_task(name, total=1.0, left="")
 
             def tell(share: float) -> None:
@@ -78,21 +79,21 @@ class Screen:
     def verdict(self, title: str, lines: Sequence[Line], sentences: Sequence[str]) -> None:
         """The verdict on one target: best first."""
         self.head(title)
-        head = ("mixture", "loss", "against uniform [95 %]", "", "worst domain", "epochs", "cost")
+        head = ("mixture", "loss", "vs uniform", "", "worst domain", "epochs", "cost")
         table = Table(*head, box=None, pad_edge=False, header_style="dim")
         for i in (1, 2, 5, 6):
             table.columns[i].justify = "right"
         for line in lines:
             word = line.against_uniform
-            interval = "-" if line.name == "uniform" else f"{line.difference:+.3f} [{line.low:+.3f}, {line.high:+.3f}]"
+            half = (line.high - line.low) / 2
             table.add_row(
-                f"{line.name}{'' if line.method else ' *'}",
+                f"{line.name.partition(' (')[0]}{'' if line.method else ' *'}",
                 f"{line.loss:.3f}",
-                interval,
-                "" if line.name == "uniform" else f"[{STYLE.get(word, 'dim')}]{word}[/]",
+                "-" if line.name == "uniform" else f"{line.difference:+.3f} ± {half:.3f}",
+                "" if line.name == "uniform" else f"[{STYLE.get(word, 'dim')}]{SHORT.get(word, word)}[/]",
                 f"{line.worst} {line.worst_loss:.2f}",
                 f"{line.epochs:.1f}",
-                f"{line.cost:.2f}" if line.cost else "-",
+                f"{line.cost:.1f}" if line.cost else "-",
             )
         self._indented(table)
         for sentence in sentences:

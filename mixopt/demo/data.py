@@ -33,11 +33,11 @@ class Data:
         return self.validation.names
 
 
-def prepare(corpus: Corpus, budget: int, device: str = "cpu") -> Data:
-    """The corpus for runs of ``budget`` tokens: training text cut evenly so that there is about as much as a run reads.
+def prepare(corpus: Corpus, size: int, device: str = "cpu") -> Data:
+    """The corpus with its training text cut evenly to about ``size`` tokens in all; validation and test text is whole.
 
-    Cutting makes the demo a project in miniature: as in a large one, a run passes over its data about once, and small
-    domains are repeated if their weight is large. Validation and test text is whole.
+    Cutting makes the demo a project in miniature: as in a large one, a run passes over its data once or twice, and small
+    domains are repeated if their weight is large.
 
     Raises:
         InputError: the installation lacks the text that the demo needs.
@@ -47,7 +47,7 @@ def prepare(corpus: Corpus, budget: int, device: str = "cpu") -> Data:
         lacks = "; ".join(f"{n}: {why}" for n, why in corpus.missing.items())
         raise InputError(f"the demo needs docstrings and two more domains of Python's own text, but this installation lacks them ({lacks})")
     sizes = corpus.sizes("train")
-    share = min(1.0, budget / sum(sizes[n] for n in names))
+    share = min(1.0, size / sum(sizes[n] for n in names))
     cut = {n: _cut(corpus.tokens["train"][n], share) for n in names}
     domains = Domains(names, tokens=[len(cut[n]) for n in names])
     parts = {part: {n: corpus.tokens[part][n] for n in (*names, HELD_OUT)} for part in ("validation", "test")}

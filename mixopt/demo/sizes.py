@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, replace
 
 LAYERS, CONTEXT, VOCABULARY = 2, 64, 256
 FEWEST_STEPS = 60
+PASSES = 1.5  # how often a target run passes over the training text
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,11 @@ class Sizes:
         return self.target_steps * self.batch * CONTEXT
 
     @property
+    def training_text(self) -> int:
+        """Tokens of training text that the study is given."""
+        return round(self.target_tokens / PASSES)
+
+    @property
     def proxy_tokens(self) -> int:
         """Tokens that one proxy is trained on."""
         return self.proxy_steps * self.batch * CONTEXT
@@ -42,7 +48,7 @@ class Sizes:
 
 
 FULL = Sizes(400, 32, 32, 200, 200, 20, 20, 56, 350, 5)
-QUICK = Sizes(90, 20, 32, 120, 80, 8, 10, 40, 150, 5)
+QUICK = Sizes(90, 24, 32, 120, 80, 8, 10, 40, 150, 5)
 
 
 def parameters(width: int) -> int:

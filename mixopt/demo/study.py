@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -56,10 +56,11 @@ def run(
     before = store.sizes(identity)
     sizes, speed = _sizes(text, before or (QUICK if quick else FULL), before is not None, seconds, device, screen, clock)
     store.begin(identity, sizes)
-    data = prepare(text, sizes.target_tokens, device)
+    data = prepare(text, sizes.training_text, device)
     _introduce(screen, data, sizes, before is not None)
     try:
-        _study(screen, store, data, sizes, seed, speed)
+        limit = 1.15 * (seconds or sizes.seconds)
+        _study(screen, store, data, sizes, seed, speed, lambda: time.perf_counter() - clock > limit)
     except KeyboardInterrupt:
         screen.say(f"\nInterrupted. What was finished is in {store.folder}; the same command goes on from there.", "yellow")
         _conclude(screen, store, data, sizes)
@@ -71,22 +72,27 @@ def run(
 def _sizes(
     text: corpus.Corpus, sizes: Sizes, fixed: bool, seconds: float | None, device: str, screen: Screen, clock: float
 ) -> tuple[Sizes, float]:
-    """The sizes that fit the time on this machine, and its speed in operations a second."""
-    data = prepare(text, sizes.target_tokens, device)
-    speed = search.speed(data, sizes)
+    """The sizes that fit the time on this machine, and its speed in operations a second with the better number of threads."""
+    data = prepare(text, sizes.training_text, device)
+    speeds = {}
+    for threads in sorted({1, torch.get_num_threads()}):
+        torch.set_num_threads(threads)
+        speeds[threads] = search.speed(data, sizes)
+    best = max(speeds, key=lambda n: speeds[n])
+    torch.set_num_threads(best)
     limit = (seconds or sizes.seconds) - (time.perf_counter() - clock)
-    screen.say(f"  this machine trains at {speed / 1e9:.0f} GFLOP/s with {torch.get_num_threads()} threads")
+    screen.say(f"  this machine trains at {speeds[best] / 1e9:.0f} GFLOP/s with {best} thread{'s' if best > 1 else ''}")
     if fixed:
-        return sizes, speed
-    cut, dropped = fitted(sizes, speed, max(limit, 1.0), len(data.domains), DISTINCT)
+        return sizes, speeds[best]
+    cut, dropped = fitted(sizes, speeds[best], max(limit, 1.0), len(data.domains), DISTINCT)
     for what in dropped:
         screen.say(f"  too slow for {(seconds or sizes.seconds):.0f} s: {what}", "yellow")
-    return cut, speed
+    return cut, speeds[best]
 
 
 def _introduce(screen: Screen, data: Data, sizes: Sizes, again: bool) -> None:
-    shares = ", ".join(f"{n} {s / 1000:.0f} kB" for n, s in zip(data.domains, data.domains.sizes, strict=True))
-    screen.say(f"  trained on   {shares}")
+    shares = ", ".join(f"{n} {s / 1000:.0f}k" for n, s in zip(data.domains, data.domains.sizes, strict=True))
+    screen.say(f"  trained on   {shares} (bytes)")
     screen.say(f"  never on     {data.held_out}, the out-of-domain target")
     small, large = parameters(sizes.proxy_width) / 1e3, parameters(sizes.target_width) / 1e3
     screen.say(f"  proxies      {sizes.proxies} of {small:.0f}k parameters, {sizes.proxy_tokens / 1e3:.0f}k bytes each")
@@ -95,7 +101,7 @@ def _introduce(screen: Screen, data: Data, sizes: Sizes, again: bool) -> None:
         screen.say("  going on with the study that was begun in this folder")
 
 
-def _study(screen: Screen, store: Store, data: Data, sizes: Sizes, seed: int, speed: float) -> None:
+def _study(screen: Screen, store: Store, data: Data, sizes: Sizes, seed: int, speed: float, late: Callable[[], bool]) -> None:
     ahead = (search_work(sizes, len(data.domains)) + verdict_work(sizes, DISTINCT)) / speed
     screen.expect(ahead)
     screen.head("1  Proxy runs, as one vmapped ensemble")
@@ -111,7 +117,10 @@ def _study(screen: Screen, store: Store, data: Data, sizes: Sizes, seed: int, sp
     _pictures(screen, store, data, runs, checked, found, rows, [])
     screen.head("5  The verdict: a larger model, trained longer, on every mixture")
     with screen.stage(f"{sum(not c.same_as for c in rows) * sizes.seeds} target runs", verdict_work(sizes, DISTINCT) / speed) as tell:
-        verdict.measure(data, sizes, rows, store.losses(), store.save_losses, tell)
+        losses = verdict.measure(data, sizes, rows, store.losses(), store.save_losses, tell, late)
+    done = len(verdict.complete(rows, losses))
+    if done < sizes.seeds:
+        screen.say(f"  slower than measured: stopped at {done} of {sizes.seeds} seeds; the same command goes on from here", "yellow")
     _conclude(screen, store, data, sizes)
 
 
@@ -200,9 +209,10 @@ def _conclude(screen: Screen, store: Store, data: Data, sizes: Sizes) -> None:
         screen.verdict(f"Target: {what} (test text, nats per byte, {len(seeds)} seeds)", lines, said)
         table["targets"][target] = {"lines": [asdict(x) for x in lines], "sentences": said}
         drawn += [(what, x.name, x.difference, x.low, x.high) for x in lines if x.name != "uniform"]
-    screen.say("  * baselines; epochs: of the most repeated domain; cost: of finding the mixture, in target runs", "dim")
+    screen.say("  * baselines; ± 95 %, paired over seeds; epochs of the most repeated domain;", "dim")
+    screen.say("    cost of finding the mixture, in target runs", "dim")
     store.save_table(table)
-    _pictures(screen, store, data, runs, search.fit_law(runs)[1], found, rows, drawn)
+    _pictures(screen, store, data, runs, None, found, rows, drawn)
 
 
 def _pictures(
@@ -210,7 +220,7 @@ def _pictures(
     store: Store,
     data: Data,
     runs: Runs,
-    checked: CrossValidation,
+    checked: CrossValidation | None,
     found: Sequence[Found],
     rows: Sequence[verdict.Candidate],
     drawn: Sequence[tuple[str, str, float, float, float]],
@@ -226,6 +236,7 @@ def _pictures(
         plots.weights(store.folder / "weights.png", {n: w for n, w in weights.items() if n != "natural"}, natural=natural)
         traces = {f"{f.method}{'' if f.target == 'all' else f' ({f.target})'}": np.array(f.trace) for f in found if f.trace}
         plots.trajectories(store.folder / "trajectories.png", traces, data.domains.names)
-        plots.law_fit(store.folder / "law.png", checked.predicted, runs.metrics, runs.targets)
+        if checked is not None:
+            plots.law_fit(store.folder / "law.png", checked.predicted, search.mixed(runs).metrics, runs.targets)
     except MissingExtraError as error:
         screen.say(f"  no pictures: {error}", "yellow")

@@ -9,14 +9,14 @@ import numpy as np
 from scipy import stats
 
 from mixopt.runtime.ensemble import train
-from mixopt.runtime.gpt import GPT
 
 from .data import Data
-from .search import MEAN, TOGETHER, Found, part_of, recipe, target_losses
-from .sizes import CONTEXT, LAYERS, Sizes
+from .search import MEAN, TOGETHER, Found, part_of, recipe, target, target_losses
+from .sizes import Sizes
 
 SAME = 2e-3
 LEVEL = 0.95
+FEWEST_SEEDS = 3
 
 Losses = dict[str, dict[int, list[float]]]
 """Test losses of every domain [m] by mixture and seed."""
@@ -37,6 +37,8 @@ class Candidate:
 @dataclass(frozen=True)
 class Line:
     """One row of the verdict on a target; losses in nats per byte, differences from uniform paired over the seeds.
+
+    ``worst`` is the domain of the highest test loss among all that are measured.
 
     ``cost`` is what finding the mixture took, in target runs; ``epochs`` how often the most repeated domain is read.
     """
@@ -79,18 +81,27 @@ def candidates(
 
 
 def measure(
-    data: Data, sizes: Sizes, rows: Sequence[Candidate], losses: Losses, save: Callable[[Losses], None], tell: Callable[[float], None]
+    data: Data,
+    sizes: Sizes,
+    rows: Sequence[Candidate],
+    losses: Losses,
+    save: Callable[[Losses], None],
+    tell: Callable[[float], None],
+    late: Callable[[], bool],
 ) -> Losses:
-    """Train every candidate at every seed, a few together, and measure the test part; each few are saved as they finish."""
+    """Train every candidate at every seed, a few together, and measure the test part; each few are saved as they finish.
+
+    Once it is ``late``, no more are trained than the fewest seeds that a verdict takes.
+    """
     windows = data.test.fixed(sizes.test_windows)
     every = [(seed, c) for seed in range(sizes.seeds) for c in rows if not c.same_as]
     todo = [(seed, c) for seed, c in every if seed not in losses.get(c.name, {})]
     finished = len(every) - len(todo)
-    while todo:
+    while todo and not (late() and len(complete(rows, losses)) >= FEWEST_SEEDS):
         part, todo = todo[:TOGETHER], todo[TOGETHER:]
         seeds = [1000 + seed for seed, _ in part]
         models = train(
-            lambda s: GPT(context=CONTEXT, width=sizes.target_width, layers=LAYERS, seed=s),
+            lambda s: target(sizes, s),
             np.array([c.weights for _, c in part]),
             data.train,
             recipe(sizes.target_steps, sizes),
@@ -114,8 +125,7 @@ def judged(data: Data, sizes: Sizes, rows: Sequence[Candidate], losses: Losses, 
     lines = []
     for c in own:
         difference, low, high = paired(score[c.name] - score["uniform"])
-        by_domain = table[c.name].mean(axis=0)[: len(data.domains)] if target == MEAN else table[c.name].mean(axis=0)[-1:]
-        names = data.domains.names if target == MEAN else (data.held_out,)
+        by_domain, names = table[c.name].mean(axis=0), data.names
         worst = int(np.argmax(by_domain))
         epochs = float(np.max(np.array(c.weights) * sizes.target_tokens / data.domains.sizes))
         lines.append(
