@@ -13,6 +13,7 @@ from mixopt.language.curvature import curvature, smooth
 from mixopt.report.result import Status
 from mixopt.runtime.descent import begin, mirror_step, spectral_step
 from mixopt.runtime.program import Function
+from mixopt.runtime.simplex import smoothed
 from mixopt.solver import Pace, Solver, State, Task
 
 from .constraints import Geometry, refuses_region
@@ -51,7 +52,10 @@ class Projected(Solver):
     def begin(self, task: Task) -> State:
         assert isinstance(task.form, Program)
         function = Function(task.form.objective, task.form.mixture, task.given)
-        at = begin(function, task.region.start(task.start))
+        w = task.start
+        if self.geometry == "entropic" and (w == 0).any():  # entropic steps never leave a weight of 0
+            w = task.region.start(smoothed(w, 1e-3))
+        at = begin(function, w)
         convex = curvature(task.form.objective) in ("convex", "affine")
         return State(at.w, (function, at, convex))
 

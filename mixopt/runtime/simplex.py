@@ -14,7 +14,6 @@ Vector = Any
 """A numpy array or a torch tensor [k]; results are of the same kind."""
 
 HALVINGS = 64
-FLOOR = 1e-300
 
 
 def namespace(x: Vector) -> Any:
@@ -30,13 +29,15 @@ def mirror(w: Vector, g: Vector, rate: float, *, temperature: float = 0.0, lower
     """The entropic step: u_i proportional to w_i exp(-rate g_i), clipped to its bounds by one multiplier [k].
 
     With ``temperature`` t the objective gains t KL(u || uniform), taken exactly (a proximal step): logs shrink towards
-    0 by 1 / (1 + rate t). A weight of 0 stays 0.
+    0 by 1 / (1 + rate t). A weight of 0 stays 0, unless the bounds of the others leave no room for the sum to be 1.
     """
     xp = namespace(w)
-    logits = (xp.log(xp.clip(w, FLOOR, None)) - rate * g) / (1 + rate * temperature)
-    u = xp.exp(logits - logits.max()) * (w > 0)
-    u = u / u.sum()
-    return u if lower is None and upper is None else _scaled_into(u, lower, upper)
+    logits = (xp.log(xp.clip(w, float(xp.finfo(w.dtype).tiny), None)) - rate * g) / (1 + rate * temperature)
+    if lower is not None or upper is not None:
+        return _scaled_into(logits, lower, upper)
+    logits = xp.where(w > 0, logits, -xp.inf)
+    u = xp.exp(logits - logits.max())
+    return u / u.sum()
 
 
 def project(x: Vector, *, lower: Vector = None, upper: Vector = None) -> Vector:
@@ -64,24 +65,23 @@ def smoothed(w: Vector, smoothing: float) -> Vector:
 def entropy(w: Vector) -> Vector:
     """-sum w log w in nats, 0 log 0 = 0; exp of it is the effective number of domains."""
     xp = namespace(w)
-    return -(w * xp.log(xp.clip(w, FLOOR, None))).sum()
+    return -(w * xp.log(xp.clip(w, float(xp.finfo(w.dtype).tiny), None))).sum()
 
 
-def _scaled_into(u: Vector, lower: Vector, upper: Vector) -> Vector:
-    """clip(s u, lower, upper) with the scale s that makes the sum 1: the KL projection onto the box in the simplex."""
-    xp = namespace(u)
-    low = xp.zeros_like(u) if lower is None else lower
-    high = xp.ones_like(u) if upper is None else upper
-    one = u.sum()
-    least, most = -80 * one, 80 * one
+def _scaled_into(logits: Vector, lower: Vector, upper: Vector) -> Vector:
+    """clip(exp(logits + s), lower, upper) with the s that makes the sum 1: the KL projection onto the box in the simplex."""
+    xp = namespace(logits)
+    low = xp.zeros_like(logits) if lower is None else lower
+    high = xp.ones_like(logits) if upper is None else upper
+    least, most = -logits.max() - 800, -logits.min()
     for _ in range(HALVINGS):
         middle = (least + most) / 2
-        over = xp.clip(xp.exp(middle) * u, low, high).sum() > 1
+        over = xp.clip(xp.exp(xp.clip(logits + middle, None, 0)), low, high).sum() > 1
         least, most = xp.where(over, least, middle), xp.where(over, middle, most)
-    scaled = xp.exp((least + most) / 2) * u
+    scaled = xp.exp(xp.clip(logits + (least + most) / 2, None, 0))
     v = xp.clip(scaled, low, high)
     free = (scaled > low) & (scaled < high)
     inside = xp.where(free, v, xp.zeros_like(v)).sum()
     room = 1 - xp.where(free, xp.zeros_like(v), v).sum()
-    factor = xp.where(inside > 0, room / xp.clip(inside, FLOOR, None), xp.ones_like(inside))
+    factor = xp.where(inside > 0, room / xp.clip(inside, float(xp.finfo(v.dtype).tiny), None), xp.ones_like(inside))
     return xp.clip(xp.where(free, v * factor, v), low, high)

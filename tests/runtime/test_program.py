@@ -1,0 +1,146 @@
+"""Atoms in numpy, torch and cvxpy, each against the others and finite differences; functions of programs and their gradients."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import mixopt as mx
+from mixopt.language.expression import TOKENS, Expr
+from mixopt.language.ops import ATOMS
+from mixopt.runtime.numpy_ops import NUMPY, unspread
+from mixopt.runtime.program import Function
+
+torch = pytest.importorskip("torch")
+from mixopt.runtime.torch_ops import TORCH  # noqa: E402
+
+X, Y, S = mx.parameter("x", 4), mx.parameter("y", 4), mx.parameter("s")
+MATRIX = np.random.default_rng(3).normal(size=(4, 4))
+TOKEN_VALUES = Expr("tokens", (mx.model(),), (TOKENS,), None, "train")
+
+EXAMPLES = {
+    "add": X + Y,
+    "add a scalar": X + S,
+    "subtract": X - Y,
+    "subtract from a scalar": S - X,
+    "negate": -X,
+    "multiply": X * Y,
+    "multiply by a scalar": S * X,
+    "divide": X / Y,
+    "divide by a scalar": X / S,
+    "matmul": X @ Y,
+    "matmul with a matrix": mx.constant(MATRIX) @ X,
+    "matmul of a row with a matrix": X @ mx.constant(MATRIX),
+    "take": X[2],
+    "take several, one twice": X[[3, 1, 1]],
+    "sum": mx.sum(X),
+    "mean": mx.mean(X),
+    "exp": mx.exp(X),
+    "log": mx.log(X),
+    "square": mx.square(X),
+    "sum_squares": mx.sum_squares(X),
+    "norm": mx.norm(X),
+    "norm 1": mx.norm(X - 0.7, 1),
+    "norm inf": mx.norm(-X, np.inf),
+    "abs": mx.abs(X),
+    "pos": mx.pos(X),
+    "clip": mx.clip(X, 0.3, 0.9),
+    "max": mx.max(X),
+    "min": mx.min(X),
+    "maximum": mx.maximum(X, Y),
+    "maximum with a scalar": mx.maximum(S, X),
+    "minimum": mx.minimum(X, Y),
+    "entropy": mx.entropy(X),
+    "kl": mx.kl(X, Y),
+    "quad_form": mx.quad_form(X, MATRIX @ MATRIX.T),
+    "domain_mean": mx.domain_mean(TOKEN_VALUES, ["a", "b"]),
+    "surrogate": mx.surrogate(X, gradient=Y),
+}
+
+
+def inputs(node: Expr, seed: int) -> list[np.ndarray]:
+    """Arrays for the arguments of a node, away from ties and kinks."""
+    rng = np.random.default_rng(seed)
+    shapes = [(2, 5) if a.shape == (TOKENS,) else a.shape for a in node.args]
+    signed = node.op in ("abs", "pos", "negate", "square", "sum_squares", "norm", "quad_form")
+    draws = [rng.uniform(0.15, 1.4, shape) * (rng.choice([-1, 1], shape) if signed else 1) for shape in shapes]
+    return [a.data.value if a.op == "constant" else x for a, x in zip(node.args, draws, strict=True)]
+
+
+def test_every_atom_of_the_language_is_in_every_table():
+    pytest.importorskip("cvxpy")
+    from mixopt.solvers.conic import conic_table
+
+    assert set(NUMPY) == set(ATOMS)
+    assert set(TORCH) == set(ATOMS)
+    assert set(conic_table()) == set(ATOMS)
+    assert {node.op for node in EXAMPLES.values()} == set(ATOMS), "each atom has an example here"
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_value_and_pullback_agree_with_torch_and_with_differences(name, seed):
+    node = EXAMPLES[name]
+    arrays = inputs(node, seed)
+    value = np.asarray(NUMPY[node.op].value(node, *arrays))
+    leaves = [torch.tensor(a, requires_grad=True) for a in arrays]
+    theirs = TORCH[node.op](node, *leaves)
+    np.testing.assert_allclose(value, theirs.detach().numpy(), rtol=1e-13, atol=1e-15)
+
+    cotangent = np.random.default_rng(seed + 10).normal(size=value.shape)
+    theirs.backward(torch.tensor(cotangent).reshape(theirs.shape))
+    pulled = [unspread(part, a) for part, a in zip(NUMPY[node.op].pull(node, cotangent, *arrays), arrays, strict=True)]
+    for j, (mine, leaf) in enumerate(zip(pulled, leaves, strict=True)):
+        expected = np.zeros(leaf.shape) if leaf.grad is None else leaf.grad.numpy()
+        np.testing.assert_allclose(mine, expected, rtol=1e-12, atol=1e-13)
+        direction = np.random.default_rng(j).normal(size=arrays[j].shape)
+        moved = [[*arrays[:j], arrays[j] + step * direction, *arrays[j + 1 :]] for step in (1e-6, -1e-6)]
+        ahead, behind = (np.sum(cotangent * NUMPY[node.op].value(node, *at)) for at in moved)
+        assert np.sum(mine * direction) == pytest.approx((ahead - behind) / 2e-6, rel=1e-6, abs=1e-8)
+
+
+W = mx.Mixture(["a", "b", "c"])
+A = np.array([[1.0, -2.0, 0.5], [0.3, 1.0, 1.5]])
+
+
+def test_entropy_and_divergence_are_finite_at_a_corner():
+    corner = np.array([1.0, 0.0, 0.0])
+    assert Function(mx.entropy(W), W, {}).value(corner) == 0.0
+    assert Function(mx.kl(W, [0.5, 0.25, 0.25]), W, {}).value(corner) == pytest.approx(np.log(2), rel=1e-15)
+    assert np.isfinite(Function(mx.kl(W, [0.5, 0.25, 0.25]), W, {}).gradient(corner)).all()
+
+
+def test_the_logarithm_of_what_is_not_positive_stays_visible():
+    function = Function(mx.log(W["a"] - 0.5), W, {})
+    assert np.isnan(function.value(np.full(3, 1 / 3)))
+    assert function.value(np.array([0.5, 0.5, 0.0])) == -np.inf
+
+
+def test_a_function_gives_value_gradient_and_jacobian():
+    vector = mx.exp(A @ W) * mx.parameter("scale") + W["a"]
+    given, w = {"scale": np.array(2.0)}, np.array([0.2, 0.3, 0.5])
+    function = Function(vector, W, given)
+    expected = 2 * np.exp(A @ w)
+    np.testing.assert_allclose(function.value(w), expected + 0.2, rtol=1e-14)
+    np.testing.assert_allclose(function.jacobian(w), expected[:, None] * A + np.eye(3)[0], rtol=1e-14)
+    total = Function(mx.sum(vector), W, given)
+    value, gradient = total.value_and_gradient(w)
+    assert value == pytest.approx(expected.sum() + 0.4, rel=1e-14)
+    np.testing.assert_allclose(gradient, function.jacobian(w).sum(axis=0), rtol=1e-13)
+    np.testing.assert_allclose(total.jacobian(w), gradient[None], rtol=1e-15)
+
+
+def test_a_part_that_occurs_twice_counts_twice():
+    part = mx.sum_squares(W)
+    w = np.array([0.2, 0.3, 0.5])
+    np.testing.assert_allclose(Function(part * 3 + mx.exp(part), W, {}).gradient(w), 2 * w * (3 + np.exp(w @ w)), rtol=1e-14)
+
+
+def test_an_expression_without_weights_has_no_gradient():
+    assert Function(mx.parameter("p") * 2, W, {"p": np.array(1.5)}).value(np.ones(3) / 3) == 3.0
+    np.testing.assert_array_equal(Function(mx.parameter("p") * 2, W, {"p": np.array(1.5)}).gradient(np.ones(3) / 3), np.zeros(3))
+
+
+def test_losses_of_a_model_are_no_program():
+    with pytest.raises(mx.ProblemError, match="is not a number that a program can evaluate; it needs a learner"):
+        Function(mx.mean(mx.losses(mx.model(), ["a", "b"])), W, {})
