@@ -1,0 +1,126 @@
+"""The shared bilevel cases: hypergradients, optima and approximate engines against exact stored figures."""
+
+from __future__ import annotations
+
+import inspect
+import json
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F  # noqa: N812  (the usual name)
+
+import mixopt as mx
+from mixopt.solvers import Implicit, Unrolled
+
+CASES = ("a1_quad_interior", "b_ridge_k8_d50", "c_logistic_k5_d20")
+
+
+@pytest.fixture(scope="module")
+def load(shared):
+    """A function from a case's name to its arrays as tensors and its stored figures."""
+
+    def read(case):
+        figures = json.loads(shared("cases/bilevel/expected.json").read_text(encoding="utf-8"))["cases"][case]
+        with np.load(shared(f"cases/bilevel/{case}.npz")) as arrays:
+            return {name: torch.tensor(arrays[name]) for name in arrays}, figures
+
+    return read
+
+
+def functions(case, z):
+    """The two loss functions of a case."""
+    if case.startswith("a"):
+        return (
+            lambda p: torch.einsum("kd,kde,ke->k", p - z["C"], z["A"], p - z["C"]) / 2,
+            lambda p: (p - z["t"]) @ z["B"] @ (p - z["t"]) / 2,
+        )
+    if case.startswith("b"):
+        return lambda p: ((z["X"] @ p - z["y"]) ** 2).mean(1) / 2, lambda p: ((z["Xv"] @ p - z["yv"]) ** 2).mean() / 2
+    return lambda p: F.softplus(-z["y"] * (z["X"] @ p)).mean(1), lambda p: F.softplus(-z["yv"] * (z["Xv"] @ p)).mean()
+
+
+def problem_of(figures):
+    """The bilevel problem, with the ridge term where the case has one."""
+    domains = mx.Domains([f"d{i}" for i in range(figures["k"])])
+    w, theta = mx.Mixture(domains), mx.model()
+    lower = w @ mx.losses(theta, domains)
+    if figures["rho"]:
+        lower = lower + figures["rho"] / 2 * mx.sum_squares(theta)
+    return mx.minimize(mx.loss(mx.argmin(lower, over=theta), "val"), over=w)
+
+
+@pytest.fixture(params=CASES)
+def case(request, load):
+    """Problem, learner and stored figures of one case."""
+    z, figures = load(request.param)
+    train, val = functions(request.param, z)
+    learner = mx.FunctionLearner(torch.zeros(figures["d"], dtype=torch.float64), losses={"train": train, "val": val})
+    return problem_of(figures), learner, figures
+
+
+def test_hypergradients_equal_the_stored_ones_and_obey_euler(case):
+    problem, learner, figures = case
+    for point in figures["points"].values():
+        gradient = mx.hypergradient(problem, learner, at=point["w"])
+        expected = np.array(point["hypergrad"])
+        assert np.linalg.norm(gradient - expected) <= 1e-6 * np.linalg.norm(expected) + 1e-12
+        assert gradient @ point["w"] == pytest.approx(point["euler_rhs"], abs=1e-6)
+
+
+def test_implicit_reaches_the_stored_optimum(case):
+    problem, learner, figures = case
+    result = mx.solve(problem, learner, solver=Implicit())
+    assert result.status is mx.Status.STATIONARY
+    assert result.vector == pytest.approx(figures["optimum"]["w"], abs=1e-4)
+    assert result.value == pytest.approx(figures["optimum"].get("F", 0.0), abs=1e-8)
+    assert result.check.gap < 1e-5
+    assert result.check.inner <= 1e-9
+
+
+@pytest.mark.parametrize("steps", [1, 5, 20, 100])
+def test_unrolling_from_zero_gives_the_stored_gradients(case, steps):
+    problem, learner, figures = case
+    approximate = figures["approx_at_uniform"]
+    solver = Unrolled(steps=steps, step_size=approximate["eta"])
+    gradient = mx.hypergradient(problem, learner, solver=solver)
+    assert gradient == pytest.approx(approximate["unroll_from_zero"][str(steps)]["grad"], rel=1e-8, abs=1e-10)
+
+
+def test_one_step_scores_at_the_trained_model_are_doge_s(case):
+    """From the trained model with a tiny step, -gradient / step is <grad l_i, grad val>."""
+    problem, learner, figures = case
+    k, eta, rho = figures["k"], figures["approx_at_uniform"]["eta"], figures["rho"]
+    theta = learner.start()[0]
+    for _ in range(500):  # plain gradient descent, apart from everything under test
+        theta = theta.detach().requires_grad_()
+        value = learner.losses((theta,), "train", None).mean() + rho / 2 * (theta @ theta)
+        theta = theta - eta * torch.autograd.grad(value, theta)[0]
+    trained = mx.FunctionLearner(
+        theta.detach(),
+        losses={name: lambda p, name=name: learner.losses((p,), name, None) for name in ("train", "val")},
+    )
+    step = 1e-8
+    score = -mx.hypergradient(problem, trained, at=[1 / k] * k, solver=Unrolled(steps=1, step_size=step)) / step
+    assert score == pytest.approx(figures["approx_at_uniform"]["doge_scores_at_phi_star"]["score"], rel=1e-5, abs=1e-7)
+
+
+def users_code(train, val):
+    import mixopt as mx
+
+    domains = mx.Domains([f"d{i}" for i in range(8)])
+    w, theta = mx.Mixture(domains), mx.model()
+    ridge = mx.argmin(w @ mx.losses(theta, domains) + 0.005 * mx.sum_squares(theta), over=theta)
+    problem = mx.minimize(mx.loss(ridge, "val"), over=w)
+    learner = mx.FunctionLearner(torch.zeros(50, dtype=torch.float64), losses={"train": train, "val": val})
+    return mx.solve(problem, learner)
+
+
+def test_case_b_takes_at_most_ten_lines_of_the_user(load):
+    lines = [line for line in inspect.getsource(users_code).splitlines()[1:] if line.strip()]
+    assert len(lines) <= 10
+    assert "import mixopt" in lines[0]
+    assert "solve" in lines[-1]
+    z, figures = load("b_ridge_k8_d50")
+    result = users_code(*functions("b", z))
+    assert result.vector == pytest.approx(figures["optimum"]["w"], abs=1e-4)
