@@ -186,8 +186,11 @@ def hypergradient(
     return slope_at(ready.solver, task.model, w, None)[0]  # type: ignore[arg-type]
 
 
-def slope_at(solver: BilevelSolver, model: Modelled, w: np.ndarray, leaves: Any) -> tuple[np.ndarray, float, str]:
-    """A hypergradient [k] at weights w, the inner residual, and the oracle in words; exact learners are trained at w first."""
+def slope_at(solver: BilevelSolver, model: Modelled, w: np.ndarray, leaves: Any) -> tuple[np.ndarray, float, float, str]:
+    """A hypergradient [k] at weights w, the upper value, the inner residual and the oracle in words.
+
+    An exact learner is trained at w first; a sampled one is taken as it stands, on its evaluation sample.
+    """
     from mixopt.solvers.bilevel import Trained
 
     weights = model.weights(w)
@@ -203,7 +206,7 @@ def slope_at(solver: BilevelSolver, model: Modelled, w: np.ndarray, leaves: Any)
         words = f"{solver.oracle}, on the evaluation sample"
     if slope.system:
         words += f", system residual {slope.system:.1e}"
-    return slope.gradient.detach().double().cpu().numpy(), inner, words
+    return slope.gradient.detach().double().cpu().numpy(), float(slope.value.detach()), inner, words
 
 
 def _right_kinds(learner: object, solver: object) -> None:
@@ -325,11 +328,9 @@ def _judged_model(ready: Plan, task: Task, outcome: Outcome, w: np.ndarray) -> t
     if model.exact:
         judge = next(e for e in TABLE if e.name == "Implicit").make(model.learner.abilities)
     assert isinstance(judge, BilevelSolver)
-    gradient, inner, words = slope_at(judge, model, w, leaves)
-    with torch.no_grad():
-        value = model.upper(model.weights(w), leaves, batch)
+    gradient, upper, inner, words = slope_at(judge, model, w, leaves)
     check, duals = certify(task.region, w, gradient, words, inner=inner)
-    return check, duals, float(value)
+    return check, duals, upper
 
 
 @dataclass(frozen=True)
@@ -371,7 +372,7 @@ def audit(
     ready, task, w = _bilevel_task(problem, learner, at, solver)
     assert task.model is not None
     leaves = learner.start()
-    slope, inner, words = slope_at(ready.solver, task.model, w, leaves)  # type: ignore[arg-type]
+    slope, _, inner, words = slope_at(ready.solver, task.model, w, leaves)  # type: ignore[arg-type]
     outcome = outcome_slope(task.model, w, leaves, steps=steps, epsilon=epsilon, seed=seed)
     return Audit(slope, outcome, cosine(slope, outcome), inner, steps, words)
 

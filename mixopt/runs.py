@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from mixopt.errors import InputError, listed, nearest, unknown
+from mixopt.files import write
 from mixopt.language.domains import Domains
 
 _Path = str | os.PathLike[str]
@@ -186,21 +188,9 @@ class Runs:
         extras = [(n, a) for n, a in (("seed", self.seeds), ("params", self.params), ("tokens", self.tokens)) if a is not None]
         header = ["run", *(n for n, _ in extras), *(f"w/{d}" for d in self.domains), *(f"loss/{t}" for t in self.targets.names)]
         columns = [*(a.tolist() for _, a in extras), *self.mixtures.T.tolist(), *self.metrics.T.tolist()]
-        path = os.fspath(path)
-        part = f"{path}.{os.getpid()}.part"
-        try:
-            try:
-                with open(part, "w", newline="", encoding="utf-8") as file:
-                    csv.writer(file).writerows([header, *zip(self.ids, *columns, strict=True)])
-                os.replace(part, path)
-            except BaseException:
-                if os.path.exists(part):
-                    os.unlink(part)
-                raise
-        except OSError as error:
-            raise InputError(
-                f"cannot write the runs to {path}: {error.strerror}; give a path in a folder that exists and can be written"
-            ) from error
+        text = io.StringIO(newline="")
+        csv.writer(text).writerows([header, *zip(self.ids, *columns, strict=True)])
+        write(path, text.getvalue())
 
     def subset(self, index: ArrayLike) -> Runs:
         """The runs at these positions, or where a mask [R] is true."""

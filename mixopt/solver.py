@@ -232,7 +232,7 @@ class _Run:
             w = self.task.start
         elif average == "best" and not (state.status is not None and state.status.solved):
             w = self.weights[int(np.argmin(self.series["value"]))]
-        elif average in ("last", "best"):
+        elif average in ("last", "best") or (state.status is not None and state.status.solved):
             w = self.weights[-1]
         else:
             total = np.sum(self.weights, axis=0)

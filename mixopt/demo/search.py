@@ -14,7 +14,7 @@ import mixopt as mx
 from mixopt.problems import doge, doremi, validation_problem
 from mixopt.problems.laws import CrossValidation, Exponential, cross_validate
 from mixopt.report.result import Result
-from mixopt.runs import Runs
+from mixopt.runs import Runs, Targets
 from mixopt.runtime.ensemble import Recipe, train
 from mixopt.runtime.gpt import GPT
 from mixopt.runtime.torch_learner import TorchLearner
@@ -29,6 +29,7 @@ EPOCHS = 4.0
 TOGETHER = 6
 LEARNING_RATE = 3e-3
 MEAN = "mean"
+UNIT = "nats per byte"
 
 Tell = Callable[[float], None]
 
@@ -81,7 +82,7 @@ def proxy_runs(data: Data, sizes: Sizes, seed: int, done: Runs | None, save: Cal
 
     def table() -> Runs:
         tokens = np.full(len(metrics), float(sizes.proxy_tokens))
-        return Runs.from_arrays(data.domains, mixtures[: len(metrics)], data.names, metrics, tokens=tokens)
+        return Runs.from_arrays(data.domains, mixtures[: len(metrics)], Targets(data.names, unit=UNIT), metrics, tokens=tokens)
 
     tell(len(metrics) / len(mixtures))
     while len(metrics) < len(mixtures):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mixopt.errors import InputError
-from mixopt.report.result import write_text
+from mixopt.files import write
 from mixopt.runs import Runs
 
 from .search import Found
@@ -33,7 +33,7 @@ class Store:
             InputError: it cannot be made or written.
         """
         store = Store(Path(folder))
-        write_text(store.folder / ".writable", "")
+        write(store.folder / ".writable", "")
         (store.folder / ".writable").unlink()
         return store
 
@@ -105,4 +105,4 @@ class Store:
             raise InputError(f"{path} is damaged; give another --out, or --fresh to begin anew") from None
 
     def _write(self, name: str, content: Any) -> None:
-        write_text(self.folder / name, json.dumps(content, indent=1) + "\n")
+        write(self.folder / name, json.dumps(content, indent=1) + "\n")

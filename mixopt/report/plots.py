@@ -6,13 +6,13 @@ import io
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from mixopt.errors import InputError, MissingExtraError, listed
+from mixopt.files import write
 from mixopt.runs import Targets
 
 if TYPE_CHECKING:
@@ -326,14 +326,4 @@ def _save(figure: Figure, path: _Path) -> None:
     """Write the figure as PNG, whole or not at all."""
     drawn = io.BytesIO()
     figure.savefig(drawn, format="png", dpi=_DPI)
-    target = Path(path)
-    part = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            part.write_bytes(drawn.getvalue())
-            os.replace(part, target)
-        finally:
-            part.unlink(missing_ok=True)
-    except OSError as error:
-        raise InputError(f"{target} cannot be written: {error.strerror or error}; give another folder") from None
+    write(path, drawn.getvalue())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from mixopt.errors import InputError, ProblemError
+from mixopt.files import write
 from mixopt.language.expression import Expr
 from mixopt.language.problem import Problem
 
@@ -179,7 +179,7 @@ class Result:
             "value": self.value,
             "solver": self.solver,
         }
-        write_text(path, json.dumps(content, indent=2) + "\n")
+        write(path, json.dumps(content, indent=2) + "\n")
 
 
 def fingerprint(problem: Problem) -> str:
@@ -202,20 +202,3 @@ def saved_weights(path: str | os.PathLike[str], problem: Problem) -> dict[str, f
     if content["problem"] != fingerprint(problem):
         raise InputError(f"{path} is a checkpoint of another problem:\n{content['problem']}\nand not of\n{fingerprint(problem)}")
     return dict(content["weights"])
-
-
-def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Write a file whole or not at all.
-
-    Raises:
-        InputError: the folder cannot be written.
-    """
-    target = Path(path)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.replace(name, target)
-    except OSError as error:
-        raise InputError(f"{target} cannot be written: {error.strerror or error}; give another folder") from None

@@ -13,6 +13,8 @@ from .simplex import mirror
 
 MEMORY = 8
 SHORTEST, LONGEST = 1e-10, 1e10
+FAR = 1e6
+"""A target farther off projects to the same corner, and rounding would eat the sum."""
 
 
 class Oracle(Protocol):
@@ -49,7 +51,8 @@ def spectral_step(oracle: Oracle, region: Region, at: Descent) -> Descent:
 
     Source: Birgin, Martinez and Raydan 2000, Algorithm 2.2.
     """
-    direction = region.project(at.w - at.length * at.gradient) - at.w
+    far = FAR / max(float(np.ptp(at.gradient)), 1e-300)
+    direction = region.project(at.w - min(at.length, far) * at.gradient) - at.w
     slope = float(at.gradient @ direction)
     ceiling = max(at.values)
     return _searched(oracle, at, lambda share: at.w + share * direction, lambda share: ceiling + 1e-4 * share * slope, _spectral)
