@@ -198,8 +198,11 @@ def newton(model: Modelled, w: Tensor, start: Leaves, inner: Inner, system: Conj
         aim = max(0.1 * goal / size, share)
         solved: Solved = conjugate_gradients(bent.product, -bent.slope, steps=system.steps, tolerance=aim)
         model.meter.hessian_products += solved.products
-        path = solved.x if float(solved.x @ bent.slope) < 0 else -bent.slope
-        moved = _searched(model, w, at, path, float(value.detach()), float(path @ bent.slope))
+        moved = None
+        for path in (solved.x, -bent.slope):  # the gradient where Newton's step is no descent, or too long to be shortened
+            descent = float(path @ bent.slope)
+            if moved is None and descent < 0:
+                moved = _searched(model, w, at, path, float(value.detach()), descent)
         if moved is None:
             return bent, taken
         at, last, taken = tuple(leaf.requires_grad_() for leaf in moved), size, taken + 1

@@ -51,8 +51,9 @@ def spectral_step(oracle: Oracle, region: Region, at: Descent) -> Descent:
 
     Source: Birgin, Martinez and Raydan 2000, Algorithm 2.2.
     """
-    far = FAR / max(float(np.ptp(at.gradient)), 1e-300)
-    direction = region.project(at.w - min(at.length, far) * at.gradient) - at.w
+    g = at.gradient - at.gradient.mean()  # weights sum to 1, so a constant changes nothing but the rounding
+    far = FAR / max(float(np.ptp(g)), 1e-300)
+    direction = region.project(at.w - min(at.length, far) * g) - at.w
     slope = float(at.gradient @ direction)
     ceiling = max(at.values)
     return _searched(oracle, at, lambda share: at.w + share * direction, lambda share: ceiling + 1e-4 * share * slope, _spectral)

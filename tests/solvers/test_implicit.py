@@ -1,0 +1,221 @@
+"""Implicit against closed forms, finite differences, SciPy, and by what it refuses and reports."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy.optimize import minimize
+
+import mixopt as mx
+from mixopt.errors import InputError, LearnerError, RefusalError
+from mixopt.forms import Abilities
+from mixopt.solvers import ConjugateGradients, DescentAscent, Implicit, Inner, Normalised, Unrolled
+
+POINTS = [[0.25, 0.25, 0.25, 0.25], [0.7, 0.1, 0.1, 0.1], [0.0, 0.5, 0.5, 0.0]]
+
+
+@pytest.mark.parametrize("w", POINTS)
+def test_the_hypergradient_is_the_closed_one(toy, w):
+    assert mx.hypergradient(toy.problem(), toy.learner, at=w) == pytest.approx(toy.gradient(w), rel=1e-10, abs=1e-12)
+
+
+@pytest.mark.parametrize("w", POINTS)
+def test_the_closed_gradient_is_that_of_finite_differences(toy, w):
+    shift = 1e-6 * np.eye(4)
+    differences = [(toy.value(w + s) - toy.value(w - s)) / 2e-6 for s in shift]
+    assert toy.gradient(w) == pytest.approx(differences, abs=1e-8)
+
+
+def test_a_direct_term_is_part_of_the_hypergradient(toy):
+    problem = mx.minimize(toy.upper + 0.3 * mx.sum_squares(toy.w), over=toy.w)
+    w = np.array([0.4, 0.3, 0.2, 0.1])
+    assert mx.hypergradient(problem, toy.learner, at=w) == pytest.approx(toy.gradient(w) + 0.6 * w, rel=1e-10)
+
+
+def test_damping_shrinks_the_hypergradient_by_the_known_factor(toy):
+    """H is (1 + rho) I, so damping d multiplies the gradient by (1 + rho) / (1 + rho + d)."""
+    damped = mx.hypergradient(toy.problem(), toy.learner, solver=Implicit(system=ConjugateGradients(damping=0.5)))
+    assert damped == pytest.approx(toy.gradient([0.25] * 4) * 1.25 / 1.75, rel=1e-10)
+
+
+def constrained(toy):
+    """Constraints in mixopt's words and in SciPy's."""
+    w = toy.w
+    return {
+        "none": ([], []),
+        "caps": ([(w["b"] <= 0.3).named("cap"), (w["c"] >= 0.2).named("floor")], [(lambda u: 0.3 - u[1]), (lambda u: u[2] - 0.2)]),
+        "group": ([(mx.mass(w, ["b", "d"]) <= 0.4).named("group")], [lambda u: 0.4 - u[1] - u[3]]),
+        "both": (
+            [(mx.mass(w, ["b", "d"]) <= 0.4).named("group"), (w["d"] <= 0.1).named("cap")],
+            [lambda u: 0.4 - u[1] - u[3], lambda u: 0.1 - u[3]],
+        ),
+    }
+
+
+@pytest.mark.parametrize("which", ["none", "caps", "group", "both"])
+def test_constraints_agree_with_scipy_on_the_closed_form(toy, which):
+    relations, limits = constrained(toy)[which]
+    result = mx.solve(toy.problem(*relations), toy.learner, solver=Implicit())
+    scipy = minimize(
+        toy.value,
+        np.full(4, 0.25),
+        method="SLSQP",
+        bounds=[(0, 1)] * 4,
+        constraints=[{"type": "eq", "fun": lambda u: u.sum() - 1}, *({"type": "ineq", "fun": f} for f in limits)],
+        options={"ftol": 1e-14},
+    )
+    assert result.status is mx.Status.STATIONARY
+    assert result.value == pytest.approx(scipy.fun, abs=1e-8)
+    assert toy.value(result.vector) == pytest.approx(scipy.fun, abs=1e-8)
+    assert result.check.feasible
+    assert result.check.gap < 1e-6
+    assert result.check.kkt < 1e-5
+
+
+def test_the_dual_of_a_cap_is_the_slope_of_the_optimal_value(toy):
+    def best(limit):
+        return mx.solve(toy.problem((mx.mass(toy.w, ["b", "d"]) <= limit).named("group")), toy.learner, solver=Implicit())
+
+    step = 1e-4
+    slope = (best(0.4 + step).value - best(0.4 - step).value) / (2 * step)
+    assert best(0.4).duals["group"] == pytest.approx(-slope, rel=1e-3)
+
+
+def test_the_first_step_moves_along_the_projected_gradient(toy):
+    """The first length is 0.1 / spread of g, and a full projected step is taken where it descends."""
+    w, g = np.full(4, 0.25), toy.gradient([0.25] * 4)
+    target = w - 0.1 / np.ptp(g) * g
+    expected = target - (target.sum() - 1) / 4
+    assert (expected > 0).all()
+    result = mx.solve(toy.problem(), toy.learner, solver=Implicit(), budget=mx.Budget(steps=1))
+    assert result.trace.weights[0] == pytest.approx(expected, abs=1e-9)
+    assert result.trace["value"][0] == pytest.approx(toy.value(expected), abs=1e-10)
+
+
+def test_the_parameters_are_those_trained_under_the_weights(toy):
+    result = mx.solve(toy.problem(), toy.learner, solver=Implicit())
+    found = torch.cat([result.parameters["x"], result.parameters["y"]]).numpy()
+    assert found == pytest.approx(toy.theta(result.vector), abs=1e-8)
+    assert float(toy.learner.start()[0]) == 0.0
+
+
+def test_inplace_writes_the_parameters_into_the_user_s_tensors():
+    p = torch.zeros(1, dtype=torch.float64)
+    centres = torch.tensor([0.0, 2.0], dtype=torch.float64)
+    learner = mx.FunctionLearner(p, losses={"train": lambda q: (q - centres) ** 2, "val": lambda q: ((q - 1.2) ** 2).sum()})
+    w, theta = mx.Mixture(["a", "b"]), mx.model()
+    problem = mx.minimize(mx.loss(mx.argmin(w @ mx.losses(theta, ["a", "b"]), over=theta), "val"), over=w)
+    mx.solve(problem, learner)
+    assert p.item() == 0
+    mx.solve(problem, learner, inplace=True)
+    assert p.item() == pytest.approx(1.2, abs=1e-6)
+
+
+def test_an_unconverged_lower_level_is_said_with_the_mend():
+    """Far out this lower level has next to no curvature (1e-15), so that it takes more Newton steps than it is given."""
+    centres = torch.tensor([-3.0, 5.0], dtype=torch.float64)
+    learner = mx.FunctionLearner(
+        torch.full((1,), 20.0, dtype=torch.float64),
+        losses={"train": lambda q: torch.logaddexp(q - centres, centres - q), "val": lambda q: ((q - 1) ** 2).sum()},
+    )
+    w, theta = mx.Mixture(["a", "b"]), mx.model()
+    problem = mx.minimize(mx.loss(mx.argmin(w @ mx.losses(theta, ["a", "b"]), over=theta), "val"), over=w)
+    result = mx.solve(problem, learner, solver=Implicit(inner=Inner(steps=1), outer_steps=2))
+    assert "the lower level has not converged: |grad| = " in result.message
+    assert "after 1 Newton steps" in result.message
+    assert "Inner(steps=...)" in result.message
+    assert result.check.inner > 1e-9
+    assert result.status is not mx.Status.STATIONARY
+
+
+def test_a_lower_level_without_curvature_is_refused_in_words():
+    learner = mx.FunctionLearner(torch.zeros(2), losses={"train": lambda q: q * 2, "val": lambda q: (q * q).sum()})
+    w, theta = mx.Mixture(["a", "b"]), mx.model()
+    problem = mx.minimize(mx.loss(mx.argmin(w @ mx.losses(theta, ["a", "b"]), over=theta), "val"), over=w)
+    with pytest.raises(LearnerError, match=r"linear in the model.*sum_squares"):
+        mx.solve(problem, learner, solver=Implicit())
+
+
+def test_a_value_that_is_nan_at_the_start_fails_at_once_and_keeps_the_start():
+    centres = torch.tensor([1.0, 2.0], dtype=torch.float64)
+    learner = mx.FunctionLearner(
+        torch.zeros(1, dtype=torch.float64),
+        losses={"train": lambda q: (q - centres) ** 2, "val": lambda q: torch.log(0.5 - q).sum()},
+    )
+    w, theta = mx.Mixture(["a", "b"]), mx.model()
+    problem = mx.minimize(mx.loss(mx.argmin(w @ mx.losses(theta, ["a", "b"]), over=theta), "val"), over=w)
+    result = mx.solve(problem, learner, solver=Implicit())
+    assert result.status is mx.Status.FAILED
+    assert "the upper objective is nan" in result.message
+    assert result.vector.tolist() == [0.5, 0.5]
+
+
+def test_a_value_that_is_nan_beyond_a_point_is_walked_around():
+    """The upper objective exists for theta < 1.5 only, and falls towards it."""
+    centres = torch.tensor([1.0, 2.0], dtype=torch.float64)
+    learner = mx.FunctionLearner(
+        torch.zeros(1, dtype=torch.float64),
+        losses={"train": lambda q: (q - centres) ** 2, "val": lambda q: (-torch.log(1.5 - q) * 0.01 + (q - 1.6) ** 2).sum()},
+    )
+    w, theta = mx.Mixture(["a", "b"]), mx.model()
+    problem = mx.minimize(mx.loss(mx.argmin(w @ mx.losses(theta, ["a", "b"]), over=theta), "val"), over=w)
+    result = mx.solve(problem, learner, solver=Implicit(), start=[0.9, 0.1])
+    assert result.status is mx.Status.STATIONARY
+    t = 1 + result.vector[1]
+    assert 0.01 / (1.5 - t) + 2 * (t - 1.6) == pytest.approx(0, abs=1e-4)
+
+
+def test_refusals_say_why(toy):
+    form = mx.plan(toy.problem()).form
+    exact, none = Abilities(exact=True), Abilities(exact=True, double_backward=False)
+    assert Implicit().refuses(form, exact) == ()
+    assert "no Gauss-Newton products" in Implicit(curvature="gauss-newton").refuses(form, exact)[0]
+    assert "cannot be differentiated twice" in Implicit().refuses(form, none)[0]
+    program = mx.minimize(mx.sum_squares(toy.w), over=toy.w)
+    with pytest.raises(RefusalError, match="it takes bilevel problems, and this is a program"):
+        mx.solve(program, solver=Implicit())
+    bent = toy.problem((mx.sum_squares(toy.w) <= 0.5).named("ball"))
+    with pytest.raises(RefusalError, match="constraint 'ball' is not linear"):
+        mx.solve(bent, toy.learner, solver=Implicit())
+    sampled = Abilities(exact=False, gauss_newton=True)
+    tied = mx.plan(toy.problem(mx.mass(toy.w, ["a", "b"]) <= 0.5)).form
+    assert "ties several weights" in Implicit(geometry="entropic").refuses(tied, sampled)[0]
+    with pytest.raises(RefusalError, match="it takes saddles"):
+        mx.solve(toy.problem(), toy.learner, solver=DescentAscent())
+
+
+@pytest.mark.parametrize(
+    ("make", "text"),
+    [
+        (lambda: Implicit(curvature="newton"), "'hessian' or 'gauss-newton'"),
+        (lambda: Inner(tolerance=0), "both are > 0"),
+        (lambda: Inner(steps=0), "both are > 0"),
+        (lambda: ConjugateGradients(damping=-1), "damping is >= 0"),
+        (lambda: ConjugateGradients(steps=0), "steps and tolerance are > 0"),
+        (lambda: Implicit(rate=0), "the rate is 0"),
+        (lambda: Implicit(smoothing=1), "smoothing is 1"),
+        (lambda: Implicit(geometry="round"), "the geometry is 'round'"),
+        (lambda: Normalised(move=0), "moves by 0"),
+        (lambda: Unrolled(steps=0), "both are > 0"),
+        (lambda: Unrolled(step_size=0), "both are > 0"),
+    ],
+)
+def test_settings_outside_their_range_are_refused_when_made(make, text):
+    with pytest.raises(InputError, match=text):
+        make()
+
+
+def test_the_text_of_a_solver_shows_what_is_not_a_default():
+    assert str(Implicit()) == "Implicit()"
+    assert "damping=0.1" in str(Implicit(system=ConjugateGradients(damping=0.1)))
+
+
+def test_one_forward_mode_pass_serves_all_domains(toy, monkeypatch):
+    from torch.autograd import forward_ad
+
+    entered = []
+    level = forward_ad.dual_level
+    monkeypatch.setattr(forward_ad, "dual_level", lambda: entered.append(1) or level())
+    mx.hypergradient(toy.problem(), toy.learner)
+    assert len(entered) == 1
