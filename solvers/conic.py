@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,8 +24,9 @@ TIGHT = {"tol_gap_abs": 1e-10, "tol_gap_rel": 1e-10, "tol_feas": 1e-10}
 class Conic(Solver):
     """A convex program with convex constraints, solved to optimality by an interior-point method.
 
-    ``solver`` names one of cvxpy's; ``options`` go to it unread. The default is CLARABEL, run to gaps of 1e-10. Duals come back by the
-    constraint's name: >= 0 for an inequality, and the value improves by the dual times a small relaxation.
+    ``solver`` names one of cvxpy's; ``options`` go to it unread. The default is CLARABEL, run to gaps of 1e-10 or, where
+    rounding forbids that, to its own 1e-8. Duals come back by the constraint's name: >= 0 for an inequality, and the
+    value improves by the dual times a small relaxation.
     """
 
     solver: str = "CLARABEL"
@@ -62,10 +64,9 @@ class Conic(Solver):
         objective = lowered(task.form.objective)
         limits = [_relation(r, lowered) for r in task.form.constraints]
         problem = cp.Problem(cp.Minimize(objective), [*limits, cp.sum(variable) == 1])
-        try:
-            problem.solve(solver=self.solver, **({**TIGHT, **self.options} if self.solver == "CLARABEL" else self.options))
-        except cp.error.SolverError as error:
-            return State(task.start, status=Status.STUCK, message=f"{self.solver} gave up: {error}")
+        failure = self._solve(problem)
+        if failure:
+            return State(task.start, status=Status.STUCK, message=f"{self.solver} gave up: {failure}")
         raw = f"{self.solver}: {problem.status}"
         if problem.status in ("infeasible", "infeasible_inaccurate"):
             names = ", ".join(repr(r.label) for r in task.form.constraints)
@@ -76,11 +77,29 @@ class Conic(Solver):
         w = w / w.sum()
         duals = {r.label: _dual(limit.dual_value, r) for r, limit in zip(task.form.constraints, limits, strict=True)}
         value = Function(task.form.objective, task.form.mixture, task.given).value(w)
-        status = Status.OPTIMAL if problem.status == "optimal" else Status.STUCK
+        status = {"optimal": Status.OPTIMAL, "user_limit": Status.BUDGET}.get(problem.status, Status.STUCK)
         return State(w, info={"value": value}, status=status, message=raw, duals=duals)
 
     def leaves(self, state: State) -> None:
         return None
+
+    def _solve(self, problem: Any) -> str:
+        """Solve in place, to our tight tolerances or, where rounding forbids them, to the solver's own; why it failed, or nothing."""
+        import cvxpy as cp
+
+        failure = ""
+        for tolerances in (TIGHT, {}) if self.solver == "CLARABEL" else ({},):
+            try:
+                with warnings.catch_warnings():
+                    warnings.filterwarnings("ignore", "Solution may be inaccurate")  # the status says it
+                    problem.solve(solver=self.solver, **{**tolerances, **self.options})
+            except cp.error.SolverError as error:
+                failure = str(error)
+                continue
+            failure = ""
+            if problem.status != "optimal_inaccurate":
+                break
+        return failure
 
 
 def _bent(form: Program, bend: str) -> str:
@@ -103,10 +122,11 @@ def _relation(relation: Relation, lowered: _Lowering) -> Any:
 
 def _dual(value: Any, relation: Relation) -> float | dict[str, float]:
     """cvxpy's multiplier of gap <= 0 is ours; the entries of a vector relation go by their names."""
-    if np.ndim(value) == 0:
-        return float(value)
-    names = relation.gap.index or tuple(str(i) for i in range(len(value)))
-    return dict(zip(names, map(float, value), strict=True))
+    entries = [float(v) for v in np.ravel(value)]
+    if relation.gap.shape == ():
+        return entries[0]
+    names = relation.gap.index or tuple(str(i) for i in range(len(entries)))
+    return dict(zip(names, entries, strict=True))
 
 
 class _Lowering:
