@@ -29,6 +29,9 @@ def certify(
     The Frank-Wolfe gap is <g, w> - min over the feasible u of <g, u>, where the constraints are linear; the KKT residual
     is the norm of g + sum_j m_j a_j + nu 1 - s for the best multipliers m, s >= 0 of the active constraints and bounds.
     """
+    if not np.isfinite(gradient).all():
+        lost = "no gap or KKT residual: the gradient there is not finite"
+        return Check(off_simplex(w), region.residuals(w), oracle, inner=inner, notes=(*notes, lost)), {}
     gap = None
     if region.kind != "nonlinear":
         gap = max(float(gradient @ w - gradient @ region.lowest(gradient)), 0.0)
