@@ -98,6 +98,8 @@ class _Tangent:
         args = [self.rows[a] for a in node.args]
         bound = self._fresh(_variables(node))
         pieces = {"abs": [*args, -args[0]], "norm": [*args, -args[0]], "pos": [*args, _Affine(0 * bound.slope, 0 * bound.offset)]}
+        if node.op == "norm" and node.data == 2:  # not piecewise linear, but above these, and above its tangent
+            pieces["norm"].append(self._linearised(node))
         below = node.op in ("min", "minimum")
         for piece in pieces.get(node.op, args):
             self.cuts.append(bound.minus(piece) if below else piece.minus(bound))
@@ -126,7 +128,7 @@ class _Tangent:
 
 def _variables(node: Expr) -> int:
     """How many variables a node brings: one for each entry of a piecewise linear atom."""
-    if node.op not in KINKED or (node.op == "norm" and node.data == 2):
+    if node.op not in KINKED:
         return 0
     return len(node.args[0]) if node.op == "norm" and node.data == 1 else int(np.prod(node.shape or ()))
 

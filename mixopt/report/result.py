@@ -197,7 +197,8 @@ def saved_weights(path: str | os.PathLike[str], problem: Problem) -> dict[str, f
         content = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read as a saved result: {error}") from None
-    if not isinstance(content, dict) or content.get("format") != "mixopt result 1":
+    known = isinstance(content, dict) and content.get("format") == "mixopt result 1"
+    if not known or "problem" not in content or not isinstance(content.get("weights"), dict):
         raise InputError(f"{path} is no saved result; give a file written by result.save(path)")
     if content["problem"] != fingerprint(problem):
         raise InputError(f"{path} is a checkpoint of another problem:\n{content['problem']}\nand not of\n{fingerprint(problem)}")

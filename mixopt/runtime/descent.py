@@ -13,8 +13,8 @@ from .simplex import mirror
 
 MEMORY = 8
 SHORTEST, LONGEST = 1e-10, 1e10
-FAR = 1e6
-"""A target farther off projects to the same corner, and rounding would eat the sum."""
+FAR = 1e3
+"""A step aims no farther than this: the weights are within 1.5 of each other, and rounding grows with the distance."""
 
 
 class Oracle(Protocol):

@@ -141,7 +141,12 @@ class Region:
         return np.asarray(solved.x)
 
     def project(self, x: np.ndarray) -> np.ndarray:
-        """The nearest weights [k] of the linear part; exact (a least-distance problem by non-negative least squares)."""
+        """The nearest weights [k] of the linear part: a least-distance problem, by non-negative least squares.
+
+        Rounding is about 1e-16 times the distance, for which the problem is scaled.
+
+        Source: Lawson and Hanson 1974, chapter 23 (LDP).
+        """
         if len(self.G) == 0 and len(self.A) == 0:
             return project(x, lower=self.lower, upper=self.upper)
         equal = np.vstack([self.A, np.ones((1, self.size))])
@@ -155,13 +160,14 @@ class Region:
             return nearest
         if basis.shape[1] == 0:
             raise InfeasibleError(self.empty)
-        system = np.vstack([-(rows @ basis).T, slack])
+        scale = slack.max()
+        system = np.vstack([-(rows @ basis).T, slack / scale])
         unit = np.append(np.zeros(basis.shape[1]), 1.0)
         multipliers, distance = nnls(system, unit)
         residual = system @ multipliers - unit
         if distance < 1e-12 or residual[-1] == 0:
             raise InfeasibleError(self.empty)
-        return np.clip(nearest - basis @ (residual[:-1] / residual[-1]), self.lower, self.upper)
+        return np.clip(nearest - scale * basis @ (residual[:-1] / residual[-1]), self.lower, self.upper)
 
     def start(self, wanted: np.ndarray | None) -> np.ndarray:
         """Weights [k] to start from: the wanted ones or uniform, moved into the linear constraints."""
@@ -174,4 +180,7 @@ class Region:
 
 
 def _matrix(rows: list[tuple[np.ndarray, float]], k: int) -> tuple[np.ndarray, np.ndarray]:
-    return np.array([r for r, _ in rows]).reshape(len(rows), k), np.array([v for _, v in rows])
+    """Rows of length 1 with their right sides; a row of zeros stays."""
+    sizes = [float(np.linalg.norm(r)) or 1.0 for r, _ in rows]
+    matrix = np.array([r / size for (r, _), size in zip(rows, sizes, strict=True)]).reshape(len(rows), k)
+    return matrix, np.array([v / size for (_, v), size in zip(rows, sizes, strict=True)])
