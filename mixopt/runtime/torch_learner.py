@@ -187,8 +187,8 @@ class TorchLearner(Learner):
     def _try(self) -> None:
         """One small forward pass, so that a module or a token that does not fit is told before any work starts."""
         for name, stream in self._streams.items():
-            tokens = stream.fixed(1)[:1, 0, :-1]
-            logits = self._logits(copied(self.start(), trainable=True), tokens.to(self._device))
+            tokens = torch.zeros(1, stream.context, dtype=torch.long, device=self._device)
+            logits = self._logits(copied(self.start(), trainable=True), tokens)
             if logits.dim() != 3 or logits.shape[:2] != tokens.shape:
                 raise LearnerError(
                     f"the module maps tokens {list(tokens.shape)} to {list(logits.shape)}; logits [b, t, vocabulary] are expected"
