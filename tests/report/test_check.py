@@ -1,0 +1,145 @@
+"""Certificates: gaps that bound the distance to the optimum, multipliers, and the gap of programs with kinks."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, note, settings
+from hypothesis import strategies as st
+
+import mixopt as mx
+from mixopt.compiler.classify import classify
+from mixopt.forms import Program
+from mixopt.report.check import certify, off_simplex, program_check
+from mixopt.report.kinks import convex, linear_gap
+from mixopt.runtime.program import Function
+from mixopt.runtime.region import Region
+
+pytest.importorskip("cvxpy")
+
+NAMES = ["a", "b", "c", "d"]
+W = mx.Mixture(NAMES)
+
+
+def checked(problem: mx.Problem, w):
+    """The check and multipliers of weights for a program."""
+    form = classify(problem)
+    assert isinstance(form, Program)
+    return program_check(form, Region.compile(form.mixture, form.constraints, {}), np.asarray(w, dtype=float), {})
+
+
+def test_the_gap_of_a_linear_objective_is_the_distance_in_value():
+    check, _ = checked(mx.minimize(W @ [1.0, 2.0, 3.0, 4.0], over=W), [0.25, 0.25, 0.25, 0.25])
+    assert check.gap == pytest.approx(1.5)
+    assert check.oracle == "the exact gradient in float64"
+
+
+def test_residuals_and_distance_to_the_simplex_are_told():
+    check, _ = checked(mx.minimize(mx.sum(W), over=W, subject_to=[(W["a"] <= 0.2).named("cap")]), [0.5, 0.5, 0.1, -0.1])
+    assert check.simplex == pytest.approx(0.1)
+    assert check.constraints == pytest.approx({"cap": 0.3})
+    assert not check.feasible
+    assert off_simplex(np.array([0.5, 0.6])) == pytest.approx(0.1)
+
+
+def test_multipliers_solve_a_known_kkt_system():
+    """min (w - t)^2 with caps that bind at a: by hand, m = 2 (0.7 - 0.4) + nu with nu the slope of the free entries."""
+    problem = mx.minimize(mx.sum_squares(W - [0.7, 0.1, 0.1, 0.1]), over=W, subject_to=[(W <= [0.4, 0.5, 0.5, 0.5]).named("caps")])
+    check, duals = checked(problem, [0.4, 0.2, 0.2, 0.2])
+    assert check.kkt == pytest.approx(0, abs=1e-12)
+    assert duals["caps"] == pytest.approx({"a": 0.8, "b": 0.0, "c": 0.0, "d": 0.0}, abs=1e-12)
+
+
+def test_a_point_that_is_not_stationary_has_a_residual():
+    check, _ = checked(mx.minimize(mx.sum_squares(W), over=W), [0.4, 0.3, 0.2, 0.1])
+    assert check.kkt == pytest.approx(np.linalg.norm(2 * (np.array([0.4, 0.3, 0.2, 0.1]) - 0.25)))
+    assert check.gap == pytest.approx(2 * (0.3 - 0.1))
+
+
+def test_a_gradient_alone_is_enough_for_a_certificate():
+    region = Region.compile(W, [], {})
+    check, duals = certify(
+        region, np.array([1.0, 0, 0, 0]), np.array([1.0, 2, 3, 4]), "a gradient from elsewhere", inner=1e-9, notes=("by hand",)
+    )
+    assert (check.gap, duals) == (0.0, {})
+    assert check.kkt == pytest.approx(0, abs=1e-12)
+    assert str(check) == (
+        "off the simplex by 0.0e+00; constraints off by 0.0e+00; gap 0.0e+00; KKT residual 0.0e+00; inner gradient 1.0e-09; "
+        "by a gradient from elsewhere; by hand"
+    )
+
+
+def kinked(seed: int) -> tuple[mx.Problem, np.ndarray]:
+    """A convex program with kinks of every sort, and feasible weights."""
+    rng = np.random.default_rng(seed)
+    A, w = rng.normal(size=(3, 4)), rng.dirichlet(np.ones(4))
+    laws = mx.exp(A @ W) + rng.normal(size=3)
+    terms = [
+        mx.max(laws),
+        mx.norm(W - rng.dirichlet(np.ones(4)), 1 if seed % 2 else np.inf),
+        mx.sum(mx.pos(laws - 0.5)),
+        mx.mean(mx.maximum(laws, A[::-1] @ W)),
+        mx.exp(mx.max(laws)),
+        mx.sum(mx.abs(A @ W)),
+        -mx.min(mx.log(W + 0.1)),
+        mx.sum_squares(mx.pos(A @ W - 0.2)),
+        -mx.sum(mx.minimum(A @ W, 0.3)),
+        mx.kl(W, np.full(4, 0.25)),
+    ]
+    chosen = [terms[i] for i in rng.permutation(len(terms))[: 1 + seed % 3]]
+    limits = [np.minimum(w + 0.2, 1) >= W, mx.norm(W - w) <= 0.4, mx.max(A @ W) <= float((A @ w).max()) + 0.1]
+    constraints = [limit for limit in limits if rng.random() < 0.4]
+    return mx.minimize(sum(chosen[1:], chosen[0]), over=W, subject_to=constraints), w
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(0, 100_000))
+def test_the_gap_bounds_the_distance_to_the_optimum_and_closes_at_it(seed):
+    problem, w = kinked(seed)
+    note(str(problem))
+    form = classify(problem)
+    assert isinstance(form, Program)
+    assert convex(form)
+    best = mx.solve(problem)
+    assert best.status is mx.Status.OPTIMAL
+    away = Function(form.objective, W, {}).value(w) - best.value
+    gap = linear_gap(form, w, {})
+    assert gap is not None
+    assert gap >= away - 1e-6
+    assert best.check.gap is not None
+    assert best.check.gap <= 1e-3
+
+
+def test_a_euclidean_norm_is_certified_at_its_kink():
+    center = np.array([0.1, 0.2, 0.3, 0.4])
+    check, _ = checked(mx.minimize(mx.norm(W - center) + 0.1 * W["a"], over=W), center)
+    assert check.gap == pytest.approx(0, abs=1e-9)
+    check, _ = checked(mx.minimize(mx.norm(W - center), over=W), center[::-1])
+    assert check.gap >= np.linalg.norm(center - center[::-1]) - 1e-9
+
+
+def test_without_kinks_it_is_the_frank_wolfe_gap():
+    problem = mx.minimize(mx.kl(W, [0.1, 0.2, 0.3, 0.4]), over=W, subject_to=[W["d"] <= 0.3])
+    check, _ = checked(problem, [0.25, 0.25, 0.25, 0.25])
+    assert linear_gap(classify(problem), np.full(4, 0.25), {}) == pytest.approx(check.gap, abs=1e-9)
+
+
+def test_the_worst_of_several_laws_is_certified_at_a_kink():
+    """At the optimum of max(w) no single piece has a gap of zero; a convex combination of them has."""
+    check, duals = checked(mx.minimize(mx.max(W), over=W), np.full(4, 0.25))
+    assert check.gap == pytest.approx(0, abs=1e-9)
+    assert (check.kkt, duals, check.notes) == (None, {}, ())
+    assert check.oracle == "the exact gradients of the pieces in float64"
+    assert checked(mx.minimize(mx.max(W), over=W), [0.4, 0.2, 0.2, 0.2])[0].gap == pytest.approx(0.15, abs=1e-9)
+
+
+def test_a_kink_that_is_not_convex_has_no_gap_and_says_so():
+    check, _ = checked(mx.minimize(-mx.max(W), over=W), np.full(4, 0.25))
+    assert check.gap is None
+    assert check.notes == ("no gap or KKT residual: there is a kink at 'max(w)'",)
+
+
+def test_convex_constraints_that_are_not_linear_are_certified_too():
+    result = mx.solve(mx.minimize(W @ [1.0, 2.0, 3.0, 4.0], over=W, subject_to=[mx.sum_squares(W) <= 0.4]))
+    assert result.check.gap == pytest.approx(0, abs=1e-6)
+    assert result.check.kkt == pytest.approx(0, abs=1e-5)
