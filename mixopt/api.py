@@ -194,15 +194,16 @@ def slope_at(solver: BilevelSolver, model: Modelled, w: np.ndarray, leaves: Any)
     from mixopt.solvers.bilevel import Trained
 
     weights = model.weights(w)
+    leaves = model.learner.start() if leaves is None else leaves
     if model.exact:
-        near = solver.trained(model, weights, Trained(model.learner.start() if leaves is None else leaves, np.inf))
+        near = solver.trained(model, weights, Trained(leaves, np.inf))
         slope = solver.slope_of(model, weights, near)
         inner, words = near.inner, f"{solver.oracle}, exact"
     else:
         batch = model.learner.evaluation()
         with model.learner.second_order():
-            slope = solver.slope(model, weights, model.learner.start() if leaves is None else leaves, batch, None)
-        inner = model.slope_size(weights, model.learner.start() if leaves is None else leaves, batch)
+            slope = solver.slope(model, weights, leaves, batch, None)
+        inner = model.slope_size(weights, leaves, batch)
         words = f"{solver.oracle}, on the evaluation sample"
     if slope.system:
         words += f", system residual {slope.system:.1e}"

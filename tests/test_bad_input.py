@@ -185,6 +185,11 @@ CASES = {
         mx.LearnerError,
         "of a model, so it needs a learner; give a FunctionLearner or a TorchLearner as the second argument",
     ),
+    "no learner for a model without losses": (
+        lambda: mx.solve(mx.minimize(mx.maximize(W["web"] * mx.sum_squares(THETA), over=W), over=THETA)),
+        mx.LearnerError,
+        "the problem trains a model, so it needs a learner; give a FunctionLearner or a TorchLearner as the second argument",
+    ),
     "a loss that the learner lacks": (
         lambda: mx.solve(mx.minimize(mx.loss(mx.argmin(W @ mx.losses(THETA, DOMAINS), over=THETA), "vall"), over=W), learner()),
         mx.LearnerError,

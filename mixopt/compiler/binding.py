@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from mixopt.errors import InputError, LearnerError, listed, nearest
-from mixopt.forms import Abilities, Form, Provided, expressions, given_models, measurements, parameters
+from mixopt.forms import Abilities, Form, Program, Provided, expressions, given_models, measurements, parameters
 from mixopt.language.expression import Expr, shown
 
 Order = tuple[int, ...] | None
@@ -21,13 +21,11 @@ def bind_losses(form: Form, abilities: Abilities | None) -> dict[Expr, Order]:
         LearnerError: no learner, a loss that it does not provide, a vector for a scalar, domains that are not there.
     """
     needed = measurements(form)
-    if not needed:
-        return {}
     if abilities is None:
-        raise LearnerError(
-            f"the problem has {listed([f'{n.op} {n.data!r}' for n in needed])} of a model, so it needs a learner; "
-            "give a FunctionLearner or a TorchLearner as the second argument"
-        )
+        if not needed and isinstance(form, Program):
+            return {}
+        what = f"has {listed([f'{n.op} {n.data!r}' for n in needed])} of a model" if needed else "trains a model"
+        raise LearnerError(f"the problem {what}, so it needs a learner; give a FunctionLearner or a TorchLearner as the second argument")
     return {node: _order(node, abilities) for node in needed}
 
 

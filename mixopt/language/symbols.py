@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mixopt.errors import ProblemError, unknown
+from mixopt.errors import ProblemError
 
 from .domains import Domains
 from .expression import TOKENS, Expr, expression, joint, number, shown
@@ -96,11 +96,3 @@ def _named(name: str, kind: str) -> str:
     if not isinstance(name, str) or not name.strip():
         raise ProblemError(f"a {kind}'s name is a text that is not empty, not {name!r}")
     return name
-
-
-def symbol_named(name: str, symbols: Sequence[Expr]) -> Expr:
-    """The symbol of that name; raises with the nearest one suggested."""
-    for symbol in symbols:
-        if str(symbol) == name:
-            return symbol
-    raise unknown("symbol", name, [str(s) for s in symbols])
