@@ -339,18 +339,24 @@ class Audit:
     """A hypergradient held against what training really does: both slopes [k] and their cosine on the simplex.
 
     ``inner`` is the norm of the lower level's gradient where the hypergradient was taken; the larger it is, the less the
-    implicit function theorem says. ``outcome`` are finite differences of the upper loss after ``steps`` training steps.
+    implicit function theorem says. ``outcome`` is the mean of finite differences of the upper loss after ``steps``
+    training steps, and ``agreement`` the mean cosine between those of different batches: where it is low, the outcome
+    itself is mostly noise, and no direction can agree with it.
     """
 
     hypergradient: np.ndarray
     outcome: np.ndarray
     cosine: float
+    agreement: float
     inner: float
     steps: int
     oracle: str
 
     def __str__(self) -> str:
-        return f"cosine {self.cosine:.2f} with the loss after {self.steps} steps; inner gradient {self.inner:.1e}; by {self.oracle}"
+        return (
+            f"cosine {self.cosine:.2f} with the loss after {self.steps} steps, which agrees with itself to {self.agreement:.2f}; "
+            f"inner gradient {self.inner:.1e}; by {self.oracle}"
+        )
 
 
 def audit(
@@ -360,22 +366,23 @@ def audit(
     at: Mapping[str, float] | Sequence[float] | None = None,
     solver: Solver | None = None,
     steps: int = 20,
-    epsilon: float = 0.02,
-    seed: int = 0,
+    epsilon: float = 0.1,
+    seeds: Sequence[int] = (0, 1, 2),
 ) -> Audit:
-    """Check a bilevel solver's direction at the learner's parameters and given weights by finite differences.
+    """Check a bilevel solver's direction at the learner's parameters and given weights (uniform) by finite differences.
 
-    Trains 2 k copies of the model for ``steps`` steps with the learner's optimizer on the same batches; see
+    Trains 2 k copies of the model a seed for ``steps`` steps with the learner's optimizer on the same batches; see
     ``mixopt.runtime.audit``. A one-step or implicit direction that disagrees with the outcome is no ground for weights.
     """
-    from mixopt.runtime.audit import cosine, outcome_slope
+    from mixopt.runtime.audit import agreement, cosine, outcome_slopes
 
     ready, task, w = _bilevel_task(problem, learner, at, solver)
     assert task.model is not None
     leaves = learner.start()
     slope, _, inner, words = slope_at(ready.solver, task.model, w, leaves)  # type: ignore[arg-type]
-    outcome = outcome_slope(task.model, w, leaves, steps=steps, epsilon=epsilon, seed=seed)
-    return Audit(slope, outcome, cosine(slope, outcome), inner, steps, words)
+    outcomes = outcome_slopes(task.model, w, leaves, steps=steps, epsilon=epsilon, seeds=seeds)
+    outcome = outcomes.mean(axis=0)
+    return Audit(slope, outcome, cosine(slope, outcome), agreement(outcomes), inner, steps, words)
 
 
 def _bilevel_task(problem: Problem | Method, learner: Learner, at: Any, solver: Solver | None) -> tuple[Plan, Task, np.ndarray]:

@@ -177,9 +177,13 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_folder_that_is_not_there_cannot_be_written(tmp_path):
-    with pytest.raises(InputError, match="cannot write the runs"):
-        small().to_csv(tmp_path / "none" / "runs.csv")
+def test_a_path_below_a_file_cannot_be_written_and_a_missing_folder_is_made(tmp_path):
+    (tmp_path / "file").write_text("kept")
+    with pytest.raises(InputError, match=r"runs\.csv cannot be written: .*; give another folder"):
+        small().to_csv(tmp_path / "file" / "runs.csv")
+    assert (tmp_path / "file").read_text() == "kept"
+    small().to_csv(tmp_path / "new" / "runs.csv")
+    assert [p.name for p in (tmp_path / "new").iterdir()] == ["runs.csv"]
 
 
 def test_subset_takes_positions_or_a_mask():

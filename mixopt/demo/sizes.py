@@ -70,7 +70,7 @@ def search_work(sizes: Sizes, domains: int) -> float:
     doremi = 2.4 * sizes.method_steps
     doge = 2 * 2.0 * sizes.method_steps
     implicit = 2 * (0.5 * sizes.method_steps + sizes.outer_steps * (5 + 2.5 * 10))
-    audits = 4 * 2 * domains * sizes.audit_steps
+    audits = 4 * 3 * 2 * domains * sizes.audit_steps
     return work(sizes.proxies * sizes.proxy_tokens, sizes.proxy_width) + work(
         (doremi + doge + implicit + audits) * batch, sizes.proxy_width
     )

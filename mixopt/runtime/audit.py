@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,30 +14,29 @@ from .modelled import Modelled
 from .tree import Leaves, copied
 
 
-def outcome_slope(
-    model: Modelled,
-    w: np.ndarray,
-    leaves: Leaves,
-    *,
-    steps: int,
-    epsilon: float = 0.02,
-    seed: int = 0,
-    watch: Callable[[int, int], None] | None = None,
+def outcome_slopes(
+    model: Modelled, w: np.ndarray, leaves: Leaves, *, steps: int, epsilon: float = 0.1, seeds: Sequence[int] = (0,)
 ) -> np.ndarray:
-    """Slope [k] of the upper loss after ``steps`` optimizer steps, towards each domain: dF along e_i - w, less its mean.
+    """Slopes [n, k] of the upper loss after ``steps`` optimizer steps, towards each domain: dF along e_i - w, less their mean.
 
     Central differences at w +- epsilon (e_i - w), every run from the same parameters, with a new optimizer and the same
-    batches, so that the weights are all that differs. The upper loss is measured on the learner's evaluation sample.
+    batches, so that the weights are all that differs. Each seed draws other batches: how well the n slopes agree says how
+    much of one is noise. The upper loss is measured on the learner's evaluation sample.
     """
-    draw = model.generator(seed)
-    batches = [model.learner.draw(draw) for _ in range(steps)]
-    slopes = []
-    for i, corner in enumerate(np.eye(len(w))):
-        ends = [_outcome(model, w + sign * epsilon * (corner - w), leaves, batches) for sign in (1, -1)]
-        slopes.append((ends[0] - ends[1]) / (2 * epsilon))
-        if watch is not None:
-            watch(i + 1, len(w))
-    return np.array(slopes) - np.mean(slopes)
+    slopes = np.empty((len(seeds), len(w)))
+    for row, seed in zip(slopes, seeds, strict=True):
+        draw = model.generator(seed)
+        batches = [model.learner.draw(draw) for _ in range(steps)]
+        for i, corner in enumerate(np.eye(len(w))):
+            ends = [_outcome(model, w + sign * epsilon * (corner - w), leaves, batches) for sign in (1, -1)]
+            row[i] = (ends[0] - ends[1]) / (2 * epsilon)
+    return slopes - slopes.mean(axis=1, keepdims=True)
+
+
+def agreement(slopes: np.ndarray) -> float:
+    """Mean cosine between the slopes [n, k] of different batches; 1 is no noise, NaN for a single one."""
+    pairs = list(itertools.combinations(slopes, 2))
+    return float(np.mean([cosine(a, b) for a, b in pairs])) if pairs else float("nan")
 
 
 def cosine(g: np.ndarray, h: np.ndarray) -> float:
