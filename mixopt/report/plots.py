@@ -189,16 +189,29 @@ def _course_panel(axes: Axes, course: np.ndarray, names: Sequence[str]) -> None:
 
 
 def _verdict_panel(axes: Axes, entries: Sequence[tuple[str, float, float, float]]) -> None:
-    """Dots with whiskers from top to bottom, and the zero line."""
+    """Dots with whiskers from top to bottom, and the zero line; a lone outlier is named at the edge, not drawn to scale."""
     axes.axvline(0, color=_INK, linewidth=0.9, zorder=1)
+    reach = _reach(entries)
     for place, (_, difference, low, high) in enumerate(entries):
         colour, marker = (_BETTER, "o") if high < 0 else (_WORSE, "s") if low > 0 else (_NOISE, "D")
+        if abs(difference) > reach:
+            far = difference > 0
+            text = f"{difference:+.2f} \N{RIGHTWARDS ARROW}" if far else f"\N{LEFTWARDS ARROW} {difference:+.2f}"
+            edge = {"x": 0.99, "ha": "right"} if far else {"x": 0.01, "ha": "left"}
+            axes.text(y=place, s=text, color=colour, fontsize=9, va="center", transform=axes.get_yaxis_transform(), **edge)
+            continue
         axes.plot([low, high], [place, place], color=colour, linewidth=1.8, solid_capstyle="butt", zorder=2)
         axes.plot([difference], [place], color=colour, marker=marker, markersize=6, zorder=3)
     axes.set_yticks(range(len(entries)), [_text(name) for name, *_ in entries])
     axes.set_ylim(len(entries) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0)
     axes.margins(x=0.08)
+
+
+def _reach(entries: Sequence[tuple[str, float, float, float]]) -> float:
+    """The largest difference drawn to scale: any, unless one is more than three times every other."""
+    sizes = sorted(abs(difference) for _, difference, _, _ in entries)
+    return math.inf if len(sizes) < 3 or sizes[-1] <= 3 * sizes[-2] or sizes[-2] == 0 else sizes[-2]
 
 
 def _verdict_legend() -> tuple[list[Any], list[str]]:

@@ -211,3 +211,12 @@ def test_without_matplotlib_the_error_gives_the_pip_line(tmp_path, monkeypatch):
         monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(MissingExtraError, match=r"pip install 'mixopt\[plots\]'"):
         plots.weights(tmp_path / "w.png", mixtures(2, 2))
+
+
+def test_a_lone_outlier_is_named_at_the_edge_and_does_not_flatten_the_rest(tmp_path, texts):
+    rows = [("t", name, d, d - 0.01, d + 0.01) for name, d in (("a", -0.02), ("b", 0.01), ("c", 0.03), ("corner", 0.65))]
+    plots.verdict(tmp_path / "v.png", rows)
+    assert "+0.65 \N{RIGHTWARDS ARROW}" in texts
+    assert "corner" in texts
+    plots.verdict(tmp_path / "v.png", rows[:3])
+    assert not [t for t in texts if "\N{RIGHTWARDS ARROW}" in t]
