@@ -58,15 +58,16 @@ def conjugate_gradients(
         marks += [curve, new]
         p, rr = torch.addcmul(r, new / rr, p), new
         if len(course) == every or used == steps:
-            at, left, bend = _reached(course, torch.stack(marks).view(-1, 2).tolist(), at, left, goal)
+            seen = [mark.item() for mark in marks] if every == 1 else torch.stack(marks).tolist()  # one transfer
+            at, left, bend = _reached(course, seen, at, left, goal)
             course, marks = [], []
     return Solved(at, left**0.5 / size, used, not bend > 0)
 
 
-def _reached(course: list[Tensor], marks: list[list[float]], at: Tensor, left: float, goal: float) -> tuple[Tensor, float, float]:
+def _reached(course: list[Tensor], marks: list[float], at: Tensor, left: float, goal: float) -> tuple[Tensor, float, float]:
     """The first point that is good enough, or the last before the curvature failed; its squared residual; the last curvature."""
     bend = 1.0
-    for x, (bend, new) in zip(course, marks, strict=True):
+    for x, (bend, new) in zip(course, zip(marks[::2], marks[1::2], strict=True), strict=True):
         if not bend > 0:
             break
         at, left = x, new

@@ -38,7 +38,6 @@ class Modelled:
         self.form, self.learner, self.device = form, learner, device
         self.bound = Bound(learner, places, numbers, {m: learner.leaves(v) for m, v in models.items()})
         pair = (form.payoff, form.descent) if isinstance(form, Saddle) else (form.upper, form.lower)
-        self.both = Lowered(pair, device)
         self.first, self.second = (Lowered((e,), device) for e in pair)
         self.inner = form.theta
         self.outer = form.theta if isinstance(form, Saddle) else form.trained
