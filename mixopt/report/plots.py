@@ -197,8 +197,8 @@ def _verdict_panel(axes: Axes, entries: Sequence[tuple[str, float, float, float]
         if abs(difference) > reach:
             far = difference > 0
             text = f"{difference:+.2f} \N{RIGHTWARDS ARROW}" if far else f"\N{LEFTWARDS ARROW} {difference:+.2f}"
-            edge = {"x": 0.99, "ha": "right"} if far else {"x": 0.01, "ha": "left"}
-            axes.text(y=place, s=text, color=colour, fontsize=9, va="center", transform=axes.get_yaxis_transform(), **edge)
+            x, side = (0.99, "right") if far else (0.01, "left")
+            axes.text(x, place, text, color=colour, fontsize=9, va="center", ha=side, transform=axes.get_yaxis_transform())
             continue
         axes.plot([low, high], [place, place], color=colour, linewidth=1.8, solid_capstyle="butt", zorder=2)
         axes.plot([difference], [place], color=colour, marker=marker, markersize=6, zorder=3)
