@@ -17,7 +17,6 @@ import importlib
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
-from mixopt.api import Audit as Audit
 from mixopt.api import Plan as Plan
 from mixopt.api import audit as audit
 from mixopt.api import compare as compare
@@ -67,6 +66,7 @@ from mixopt.language.symbols import parameter as parameter
 from mixopt.language.symbols import surrogate as surrogate
 from mixopt.language.symbols import tokens as tokens
 from mixopt.method import Method as Method
+from mixopt.report.audit import Audit as Audit
 from mixopt.report.result import Check as Check
 from mixopt.report.result import Result as Result
 from mixopt.report.result import Status as Status

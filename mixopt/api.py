@@ -18,6 +18,7 @@ from mixopt.language.curvature import curvature
 from mixopt.language.problem import Problem
 from mixopt.language.symbols import domains_of
 from mixopt.method import Method
+from mixopt.report.audit import Audit
 from mixopt.report.check import Duals, certify, program_check
 from mixopt.report.comparison import Comparison, Row
 from mixopt.report.result import Check, Result, saved_weights
@@ -332,31 +333,6 @@ def _judged_model(ready: Plan, task: Task, outcome: Outcome, w: np.ndarray) -> t
     gradient, upper, inner, words = slope_at(judge, model, w, leaves)
     check, duals = certify(task.region, w, gradient, words, inner=inner)
     return check, duals, upper
-
-
-@dataclass(frozen=True)
-class Audit:
-    """A hypergradient held against what training really does: both slopes [k] and their cosine on the simplex.
-
-    ``inner`` is the norm of the lower level's gradient where the hypergradient was taken; the larger it is, the less the
-    implicit function theorem says. ``outcome`` is the mean of finite differences of the upper loss after ``steps``
-    training steps, and ``agreement`` the mean cosine between those of different batches: where it is low, the outcome
-    itself is mostly noise, and no direction can agree with it.
-    """
-
-    hypergradient: np.ndarray
-    outcome: np.ndarray
-    cosine: float
-    agreement: float
-    inner: float
-    steps: int
-    oracle: str
-
-    def __str__(self) -> str:
-        return (
-            f"cosine {self.cosine:.2f} with the loss after {self.steps} steps, which agrees with itself to {self.agreement:.2f}; "
-            f"inner gradient {self.inner:.1e}; by {self.oracle}"
-        )
 
 
 def audit(
