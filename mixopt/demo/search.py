@@ -198,12 +198,12 @@ def bilevel_solvers(data: Data, sizes: Sizes) -> dict[str, Solver]:
     one_step = doge(data.domains, mu=0.01, step_size=1e-3, steps=sizes.method_steps).solver
     implicit = Implicit(
         curvature="gauss-newton",
-        system=ConjugateGradients(steps=10, damping=0.1, tolerance=1e-2),
+        system=ConjugateGradients(steps=10, damping=0.3, tolerance=1e-2),
         geometry="entropic",
-        rate=Normalised(0.3),
+        rate=Normalised(0.2),
         warmup=sizes.method_steps // 2,
         outer_steps=sizes.outer_steps,
-        train=5,
+        train=10,
     )
     return {"DoGE": one_step, "implicit": implicit}
 
