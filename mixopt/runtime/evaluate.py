@@ -17,6 +17,8 @@ from .learner import Batch, Learner
 from .torch_ops import TORCH
 from .tree import Leaves
 
+MEASURED = ("losses", "loss", "tokens")
+
 
 @dataclass
 class Meter:
@@ -92,19 +94,23 @@ class Env:
 
 
 class Lowered:
-    """Several expressions lowered together, so that what they share is evaluated once."""
+    """Several expressions lowered together, so that what they share is evaluated once.
 
-    def __init__(self, outputs: Sequence[Expr], device: torch.device):
+    Losses of models other than the ``trained`` ones are measured first, before the graph of the trained takes its memory.
+    """
+
+    def __init__(self, outputs: Sequence[Expr], device: torch.device, trained: Sequence[Expr] = ()):
         seen: dict[Expr, int] = {}
         for expr in outputs:
             for node in expr.walk():
                 seen.setdefault(node, len(seen))
-        self._nodes = [n for n in seen if n.op != "model" and n.op != "argmin"]
+        nodes = [n for n in seen if n.op != "model" and n.op != "argmin"]
+        self._nodes = sorted(nodes, key=lambda n: n.op not in MEASURED or n.args[0] in trained)
         slots = {node: i for i, node in enumerate(self._nodes)}
         self._calls = [(node, TORCH.get(node.op), tuple(slots[a] for a in node.args if a in slots)) for node in self._nodes]
         self._outputs = [slots[e] for e in outputs]
         self._constants = {n: torch.tensor(n.data.value, device=device) for n in self._nodes if n.op == "constant"}
-        self.measures = tuple(n for n in self._nodes if n.op in ("losses", "loss", "tokens"))
+        self.measures = tuple(n for n in self._nodes if n.op in MEASURED)
 
     def __call__(self, env: Env) -> list[Tensor]:
         """The values of the outputs."""

@@ -38,9 +38,9 @@ class Modelled:
         self.form, self.learner, self.device = form, learner, device
         self.bound = Bound(learner, places, numbers, {m: learner.leaves(v) for m, v in models.items()})
         pair = (form.payoff, form.descent) if isinstance(form, Saddle) else (form.upper, form.lower)
-        self.first, self.second = (Lowered((e,), device) for e in pair)
         self.inner = form.theta
         self.outer = form.theta if isinstance(form, Saddle) else form.trained
+        self.first, self.second = (Lowered((e,), device, (self.inner, self.outer)) for e in pair)
         self.exact = learner.abilities.exact
 
     @property

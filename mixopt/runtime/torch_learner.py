@@ -201,7 +201,7 @@ class TorchLearner(Learner):
 
 def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     """-log softmax at the targets [b, t], in nats; differentiable twice and in forward mode."""
-    return torch.logsumexp(logits, dim=-1) - logits.gather(-1, targets[..., None]).squeeze(-1)
+    return -torch.log_softmax(logits, dim=-1).gather(-1, targets[..., None]).squeeze(-1)
 
 
 def checked_device(device: str | torch.device | None, module: nn.Module | None = None) -> torch.device:

@@ -75,11 +75,12 @@ def test_a_language_model_makes_one_pass_for_its_tokens_and_their_means(method, 
     model = bound(problem, learner, models=models)
     calls = []
     plain = GPT.forward
-    monkeypatch.setattr(GPT, "forward", lambda self, x: calls.append(1) or plain(self, x))
-    env = model.env(model.weights(np.array([0.5, 0.5])), learner.start(), learner.evaluation())
+    monkeypatch.setattr(GPT, "forward", lambda self, x: calls.append(self.embedding.requires_grad) or plain(self, x))
+    start = tuple(leaf.requires_grad_() for leaf in learner.start())
+    env = model.env(model.weights(np.array([0.5, 0.5])), start, learner.evaluation())
     model.first(env)
     model.second(env)
-    assert len(calls) == passes
+    assert calls == [False, True][-passes:]  # the reference first, before the trained model's graph takes its memory
     assert model.meter.forward_passes == passes
     assert model.meter.tokens == passes * 2 * 32 * 8
 
