@@ -3,13 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import datetime
-import json
 import os
-import platform
-import shlex
-import sys
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -17,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from common import RESULTS, interval, seconds, write
 from torch.nn import functional as F  # noqa: N812  (the usual name)
 
 from mixopt.runtime.ensemble import Recipe, train
@@ -24,13 +19,6 @@ from mixopt.runtime.gpt import GPT, parameter_count
 from mixopt.runtime.streams import Streams
 
 CONTEXT = 64
-
-
-def seconds(work: Callable[[], Any]) -> float:
-    """Wall-clock seconds of one call."""
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
 
 
 def one_by_one(make: Callable[[int], GPT], mixtures: np.ndarray, streams: Streams, recipe: Recipe) -> None:
@@ -47,13 +35,6 @@ def one_by_one(make: Callable[[int], GPT], mixtures: np.ndarray, streams: Stream
             torch.nn.utils.clip_grad_norm_(module.parameters(), recipe.clip)
             optimiser.param_groups[0]["lr"] = recipe.rate_at(step)
             optimiser.step()
-
-
-def interval(ratios: np.ndarray, seed: int = 0) -> tuple[float, float, float]:
-    """Median of the ratios and its 95 % bootstrap interval."""
-    draws = np.random.default_rng(seed).choice(ratios, (4000, len(ratios)))
-    low, high = np.quantile(np.median(draws, axis=1), [0.025, 0.975])
-    return float(np.median(ratios)), float(low), float(high)
 
 
 def measure(width: int, chunks: list[int], given: argparse.Namespace) -> list[dict[str, Any]]:
@@ -98,7 +79,7 @@ def main() -> None:
     parser.add_argument("--widths", type=int, nargs="+", default=[32, 40, 56])
     parser.add_argument("--chunks", type=int, nargs="+", default=[2, 4, 6, 12])
     parser.add_argument("--threads", type=int, default=min(2, os.cpu_count() or 1))
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "ensemble.json")
+    parser.add_argument("--out", type=Path, default=RESULTS / "ensemble.json")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     print("parameters  chunk  one by one / ensemble, median [95 % interval]   GFLOP/s of both (6 x parameters x tokens)")
@@ -111,19 +92,8 @@ def main() -> None:
                 f"{'':30s} {row['gflops_one_by_one']:5.0f} {row['gflops']:5.0f}",
                 flush=True,
             )
-    record = {
-        "what": __doc__,
-        "command": shlex.join(["python", "benchmarks/ensemble.py", *sys.argv[1:]]),
-        "date": datetime.date.today().isoformat(),
-        "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
-        "machine": {"cores": os.cpu_count(), "threads": given.threads, "processor": platform.machine()},
-        "settings": {"runs": given.runs, "steps": given.steps, "batch": given.batch, "context": CONTEXT, "repeats": given.repeats},
-        "rows": rows,
-    }
-    given.out.parent.mkdir(parents=True, exist_ok=True)
-    part = given.out.with_suffix(".part")
-    part.write_text(json.dumps(record, indent=2) + "\n")
-    part.replace(given.out)
+    settings = {"runs": given.runs, "steps": given.steps, "batch": given.batch, "context": CONTEXT, "repeats": given.repeats}
+    write(given.out, __doc__, settings, rows)
 
 
 if __name__ == "__main__":
