@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -13,13 +14,13 @@ from mixopt.compiler.binding import bind_given, bind_losses, bind_tokens
 from mixopt.compiler.classify import classify
 from mixopt.compiler.plan import Choice, biased, route
 from mixopt.errors import InputError, RefusalError
-from mixopt.forms import Bilevel, Form, Program, Saddle
+from mixopt.forms import Bilevel, Form, Program
+from mixopt.judge import judged, slope_at
 from mixopt.language.curvature import curvature
 from mixopt.language.problem import Problem
 from mixopt.language.symbols import domains_of
 from mixopt.method import Method
 from mixopt.report.audit import Audit
-from mixopt.report.check import Duals, certify, program_check
 from mixopt.report.comparison import Comparison, Row
 from mixopt.report.result import Check, Result, saved_weights
 from mixopt.runtime.region import Region
@@ -28,8 +29,6 @@ from mixopt.solvers.table import TABLE
 
 if TYPE_CHECKING:
     from mixopt.runtime.learner import Learner
-    from mixopt.runtime.modelled import Modelled
-    from mixopt.solvers.bilevel import BilevelSolver
 
 Start = Result | Mapping[str, float] | Sequence[float] | np.ndarray | str | os.PathLike[str] | None
 
@@ -180,35 +179,15 @@ def hypergradient(
     """The raw partial derivatives dF/dw [k] of a bilevel problem at given weights (uniform by default), each w_i free.
 
     float64, on the CPU, the direct term included; by the engine of ``solver`` (``Implicit()`` by default). With a sampled
-    learner it is taken at the learner's parameters as they stand, on its evaluation sample.
+    learner it is taken at the learner's parameters as they stand, on its evaluation sample. Warns, with the mend, where
+    the lower level did not converge.
     """
     ready, task, w = _bilevel_task(problem, learner, at, solver)
     assert task.model is not None
-    return slope_at(ready.solver, task.model, w, None)[0]  # type: ignore[arg-type]
-
-
-def slope_at(solver: BilevelSolver, model: Modelled, w: np.ndarray, leaves: Any) -> tuple[np.ndarray, float, float, str]:
-    """A hypergradient [k] at weights w, the upper value, the inner residual and the oracle in words.
-
-    An exact learner is trained at w first; a sampled one is taken as it stands, on its evaluation sample.
-    """
-    from mixopt.solvers.bilevel import Trained
-
-    weights = model.weights(w)
-    leaves = model.learner.start() if leaves is None else leaves
-    if model.exact:
-        near = solver.trained(model, weights, Trained(leaves, np.inf))
-        slope = solver.slope_of(model, weights, near)
-        inner, words = near.inner, f"{solver.oracle}, exact"
-    else:
-        batch = model.learner.evaluation()
-        with model.learner.second_order():
-            slope = solver.slope(model, weights, leaves, batch, None)
-        inner = model.slope_size(weights, leaves, batch)
-        words = f"{solver.oracle}, on the evaluation sample"
-    if slope.system:
-        words += f", system residual {slope.system:.1e}"
-    return slope.gradient.detach().double().cpu().numpy(), float(slope.value.detach()), inner, words
+    found = slope_at(ready.solver, task.model, w, None)  # type: ignore[arg-type]
+    if found.doubt:
+        warnings.warn(found.doubt, stacklevel=2)
+    return found.gradient
 
 
 def _right_kinds(learner: object, solver: object) -> None:
@@ -272,15 +251,15 @@ def _started(ready: Plan, start: Start) -> np.ndarray | None:
 
 def _result(ready: Plan, task: Task, outcome: Outcome) -> Result:
     form, w = ready.form, outcome.weights
+    assert ready.solver is not None
     check: Check | None = None
     duals: Mapping[str, float | dict[str, float]] = outcome.duals
     value: float | None = None
     if w is not None:
-        check, found, value = _judged(ready, task, outcome, w)
+        check, found, value = judged(ready.solver, task, outcome, w)
         duals = duals or found
     leaves = outcome.leaves
     trained = None if leaves is None or task.model is None else task.model.learner.tree(leaves)
-    assert ready.solver is not None
     sign = -1 if form.maximised else 1
     return Result(
         ready.problem,
@@ -296,43 +275,6 @@ def _result(ready: Plan, task: Task, outcome: Outcome) -> Result:
         trained,
         outcome.message,
     )
-
-
-def _judged(ready: Plan, task: Task, outcome: Outcome, w: np.ndarray) -> tuple[Check, Duals, float]:
-    """Check, multipliers and value at the answer, by an oracle that is not the solver's."""
-    form = ready.form
-    if isinstance(form, Program):
-        from mixopt.runtime.program import Function
-
-        check, duals = program_check(form, task.region, w, task.given)
-        return check, duals, Function(form.objective, form.mixture, task.given).value(w)
-    return _judged_model(ready, task, outcome, w)
-
-
-def _judged_model(ready: Plan, task: Task, outcome: Outcome, w: np.ndarray) -> tuple[Check, Duals, float]:
-    import torch
-
-    model, form = task.model, ready.form
-    assert model is not None
-    leaves = outcome.leaves if outcome.leaves is not None else model.learner.start()
-    batch = model.learner.evaluation()
-    sample = "exact" if model.exact else "on the evaluation sample"
-    if isinstance(form, Saddle):
-        at = model.weights(w).requires_grad_()
-        fixed = tuple(leaf.detach() for leaf in leaves)
-        value = model.first(model.env(at, fixed, batch))[0]
-        (ascent,) = torch.autograd.grad(value, at)
-        check, duals = certify(task.region, w, -ascent.cpu().numpy(), f"the best response in the weights to the trained model, {sample}")
-        return check, duals, float(value.detach())
-    from mixopt.solvers.bilevel import BilevelSolver
-
-    judge = ready.solver
-    if model.exact:
-        judge = next(e for e in TABLE if e.name == "Implicit").make(model.learner.abilities)
-    assert isinstance(judge, BilevelSolver)
-    gradient, upper, inner, words = slope_at(judge, model, w, leaves)
-    check, duals = certify(task.region, w, gradient, words, inner=inner)
-    return check, duals, upper
 
 
 def audit(
@@ -355,10 +297,10 @@ def audit(
     ready, task, w = _bilevel_task(problem, learner, at, solver)
     assert task.model is not None
     leaves = learner.start()
-    slope, _, inner, words = slope_at(ready.solver, task.model, w, leaves)  # type: ignore[arg-type]
+    own = slope_at(ready.solver, task.model, w, leaves)  # type: ignore[arg-type]
     outcomes = outcome_slopes(task.model, w, leaves, steps=steps, epsilon=epsilon, seeds=seeds)
     outcome = outcomes.mean(axis=0)
-    return Audit(slope, outcome, cosine(slope, outcome), agreement(outcomes), inner, steps, words)
+    return Audit(own.gradient, outcome, cosine(own.gradient, outcome), agreement(outcomes), own.inner, steps, own.oracle)
 
 
 def _bilevel_task(problem: Problem | Method, learner: Learner, at: Any, solver: Solver | None) -> tuple[Plan, Task, np.ndarray]:

@@ -258,5 +258,4 @@ def _tokens(result: Result, data: Data, sizes: Sizes) -> float:
 
 
 def _trace(result: Result) -> tuple[tuple[float, ...], ...]:
-    every = max(1, len(result.trace) // 100)
-    return tuple(tuple(row) for row in result.trace.weights[::every].tolist())
+    return tuple(tuple(row) for row in result.trace.weights.round(5).tolist())

@@ -112,21 +112,29 @@ def test_inplace_writes_the_parameters_into_the_user_s_tensors():
     assert p.item() == pytest.approx(1.2, abs=1e-6)
 
 
-def test_an_unconverged_lower_level_is_said_with_the_mend():
-    """Far out this lower level has next to no curvature (1e-15), so that it takes more Newton steps than it is given."""
+def far_out():
+    """A lower level with next to no curvature (1e-15) where it starts, so that it takes more than one Newton step."""
     centres = torch.tensor([-3.0, 5.0], dtype=torch.float64)
     learner = mx.FunctionLearner(
         torch.full((1,), 20.0, dtype=torch.float64),
         losses={"train": lambda q: torch.logaddexp(q - centres, centres - q), "val": lambda q: ((q - 1) ** 2).sum()},
     )
     w, theta = mx.Mixture(["a", "b"]), mx.model()
-    problem = mx.minimize(mx.loss(mx.argmin(w @ mx.losses(theta, ["a", "b"]), over=theta), "val"), over=w)
-    result = mx.solve(problem, learner, solver=Implicit(inner=Inner(steps=1), outer_steps=2))
+    return mx.minimize(mx.loss(mx.argmin(w @ mx.losses(theta, ["a", "b"]), over=theta), "val"), over=w), learner
+
+
+def test_an_unconverged_lower_level_is_said_with_the_mend():
+    result = mx.solve(*far_out(), solver=Implicit(inner=Inner(steps=1), outer_steps=2))
     assert "the lower level has not converged: |grad| = " in result.message
     assert "after 1 Newton steps" in result.message
     assert "Inner(steps=...)" in result.message
     assert result.status is not mx.Status.STATIONARY
     assert result.check.inner <= 1e-9  # the check trains further, by its own settings
+
+
+def test_a_hypergradient_at_an_unconverged_lower_level_warns_with_the_mend():
+    with pytest.warns(UserWarning, match=r"the lower level has not converged.*Inner\(steps=\.\.\.\)"):
+        mx.hypergradient(*far_out(), solver=Implicit(inner=Inner(steps=1)))
 
 
 def test_a_lower_level_without_curvature_is_refused_in_words():

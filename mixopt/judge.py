@@ -1,0 +1,87 @@
+"""Judgement: what the answer of a solve is worth, by an oracle that is not the solver's own where there is one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mixopt.forms import Bilevel, Program, Saddle
+from mixopt.report.check import Duals, certify, program_check
+from mixopt.report.result import Check
+from mixopt.runtime.program import Function
+from mixopt.solver import Outcome, Solver, Task
+
+if TYPE_CHECKING:
+    from mixopt.runtime.modelled import Modelled
+    from mixopt.solvers.bilevel import BilevelSolver
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A hypergradient [k] with the upper value, the inner residual, the oracle in words, and the reason to doubt it if any."""
+
+    gradient: np.ndarray
+    value: float
+    inner: float
+    oracle: str
+    doubt: str = ""
+
+
+def slope_at(solver: BilevelSolver, model: Modelled, w: np.ndarray, leaves: Any) -> Judged:
+    """The hypergradient at weights w: an exact learner is trained there first, a sampled one taken on its evaluation sample."""
+    from mixopt.solvers.bilevel import Trained
+
+    weights, doubt = model.weights(w), ""
+    start = model.learner.start() if leaves is None else leaves
+    if model.exact:
+        near = solver.trained(model, weights, Trained(start, np.inf))
+        slope = solver.slope_of(model, weights, near)
+        inner, words, doubt = near.inner, f"{solver.oracle}, exact", near.doubt
+    else:
+        batch = model.learner.evaluation()
+        with model.learner.second_order():
+            slope = solver.slope(model, weights, start, batch, None)
+        inner, words = model.slope_size(weights, start, batch), f"{solver.oracle}, on the evaluation sample"
+    if slope.system:
+        words += f", system residual {slope.system:.1e}"
+    return Judged(slope.gradient.detach().double().cpu().numpy(), float(slope.value.detach()), inner, words, doubt)
+
+
+def judged(solver: Solver, task: Task, outcome: Outcome, w: np.ndarray) -> tuple[Check, Duals, float]:
+    """Check, multipliers and value at the weights [k] that a run answered with."""
+    form = task.form
+    if isinstance(form, Program):
+        check, duals = program_check(form, task.region, w, task.given)
+        return check, duals, Function(form.objective, form.mixture, task.given).value(w)
+    assert task.model is not None
+    leaves = outcome.leaves if outcome.leaves is not None else task.model.learner.start()
+    return _saddle(task, task.model, leaves, w) if isinstance(form, Saddle) else _bilevel(solver, task, task.model, leaves, w)
+
+
+def _saddle(task: Task, model: Modelled, leaves: Any, w: np.ndarray) -> tuple[Check, Duals, float]:
+    """The best response in the weights to the model as trained."""
+    import torch
+
+    at = model.weights(w).requires_grad_()
+    fixed = tuple(leaf.detach() for leaf in leaves)
+    value = model.first(model.env(at, fixed, model.learner.evaluation()))[0]
+    (ascent,) = torch.autograd.grad(value, at)
+    oracle = f"the best response in the weights to the trained model, {'exact' if model.exact else 'on the evaluation sample'}"
+    check, duals = certify(task.region, w, -ascent.cpu().numpy(), oracle)
+    return check, duals, float(value.detach())
+
+
+def _bilevel(solver: Solver, task: Task, model: Modelled, leaves: Any, w: np.ndarray) -> tuple[Check, Duals, float]:
+    """The implicit function theorem for an exact learner, whichever solver ran; else the solver's own engine, so labelled."""
+    from mixopt.solvers.bilevel import BilevelSolver
+    from mixopt.solvers.implicit import Implicit
+
+    assert isinstance(task.form, Bilevel)
+    judge = Implicit() if model.exact else solver
+    assert isinstance(judge, BilevelSolver)
+    found = slope_at(judge, model, w, leaves)
+    notes = (found.doubt,) if found.doubt else ()
+    check, duals = certify(task.region, w, found.gradient, found.oracle, inner=found.inner, notes=notes)
+    return check, duals, found.value
