@@ -18,6 +18,8 @@ from mixopt.language.expression import Expr, Relation
 from .program import Function
 from .simplex import project
 
+ROUNDING = 1e-15
+
 
 class InfeasibleError(MixoptError):
     """No weights satisfy the linear constraints; solvers answer with a status, not with this error."""
@@ -153,21 +155,23 @@ class Region:
         start = np.linalg.lstsq(equal, np.append(self.b, 1.0), rcond=None)[0]
         basis = null_space(equal)
         rows = np.vstack([self.G, np.eye(self.size), -np.eye(self.size)])
-        right = np.concatenate([self.h, self.upper, -self.lower])
         nearest = start + basis @ (basis.T @ (x - start))
-        slack = rows @ nearest - right
-        if (slack <= 0).all():
-            return nearest
-        if basis.shape[1] == 0:
+        slack = rows @ nearest - np.concatenate([self.h, self.upper, -self.lower])
+        along = rows @ basis
+        open_rows = np.linalg.norm(along, axis=1) > 1e-12  # the equalities alone decide the others: the bounds of a weight that is fixed
+        if (slack[~open_rows] > 1e-9).any():
             raise InfeasibleError(self.empty)
-        scale = slack.max()
-        system = np.vstack([-(rows @ basis).T, slack / scale])
-        unit = np.append(np.zeros(basis.shape[1]), 1.0)
-        multipliers, distance = nnls(system, unit)
-        residual = system @ multipliers - unit
-        if distance < 1e-12 or residual[-1] == 0:
-            raise InfeasibleError(self.empty)
-        return np.clip(nearest - scale * basis @ (residual[:-1] / residual[-1]), self.lower, self.upper)
+        along, slack = along[open_rows], slack[open_rows]
+        scale = slack.max(initial=0.0)
+        if scale > ROUNDING:
+            system = np.vstack([-along.T, slack / scale])
+            unit = np.append(np.zeros(basis.shape[1]), 1.0)
+            multipliers, distance = nnls(system, unit)
+            residual = system @ multipliers - unit
+            if distance < 1e-12 or residual[-1] == 0:
+                raise InfeasibleError(self.empty)
+            nearest = nearest - scale * basis @ (residual[:-1] / residual[-1])
+        return np.clip(nearest, self.lower, self.upper)
 
     def start(self, wanted: np.ndarray | None) -> np.ndarray:
         """Weights [k] to start from: the wanted ones or uniform, moved into the linear constraints."""

@@ -143,3 +143,21 @@ def test_a_single_feasible_point_is_found():
     compiled = region(*(mx.equal(W[n], v) for n, v in zip(NAMES, (0.1, 0.2, 0.3, 0.4), strict=True)))
     np.testing.assert_allclose(compiled.project(np.ones(4)), [0.1, 0.2, 0.3, 0.4], atol=1e-12)
     np.testing.assert_allclose(compiled.lowest(np.ones(4)), [0.1, 0.2, 0.3, 0.4], atol=1e-9)
+
+
+@pytest.mark.parametrize(("k", "fixed"), [(1, 1.0), *((k, fixed) for k in (2, 3, 4) for fixed in (0.0, 0.3, 1.0))])
+def test_one_weight_may_be_fixed_at_a_bound_too(k, fixed):
+    w = mx.Mixture(NAMES[:k])
+    compiled = Region.compile(w, [mx.equal(w[0], fixed)], {})
+    rest = (1 - fixed) / max(k - 1, 1)
+    np.testing.assert_allclose(compiled.start(None), [fixed, *[rest] * (k - 1)], atol=1e-12)
+    point = compiled.project(np.array([0.3, 5.0, 0.0, 0.0])[:k])
+    np.testing.assert_allclose(point, [fixed, 1 - fixed, 0, 0][:k], atol=1e-12)
+    assert point.min() >= 0
+
+
+def test_a_weight_fixed_out_of_reach_is_infeasible():
+    compiled = region(mx.equal(W["web"], 1.5))
+    assert "no weights satisfy" in compiled.empty
+    with pytest.raises(InfeasibleError, match="no weights satisfy"):
+        compiled.project(np.full(4, 0.25))
