@@ -174,7 +174,12 @@ def compare(
 
 
 def hypergradient(
-    problem: Problem, learner: Learner, *, at: Mapping[str, float] | Sequence[float] | None = None, solver: Solver | None = None
+    problem: Problem,
+    learner: Learner,
+    *,
+    at: Mapping[str, float] | Sequence[float] | None = None,
+    solver: Solver | None = None,
+    given: Mapping[str, Any] | None = None,
 ) -> np.ndarray:
     """The raw partial derivatives dF/dw [k] of a bilevel problem at given weights (uniform by default), each w_i free.
 
@@ -182,12 +187,12 @@ def hypergradient(
     learner it is taken at the learner's parameters as they stand, on its evaluation sample. Warns, with the mend, where
     the lower level did not converge.
     """
-    ready, task, w = _bilevel_task(problem, learner, at, solver)
+    ready, task, w = _bilevel_task(problem, learner, at, solver, given)
     assert task.model is not None
     found = slope_at(ready.solver, task.model, w, None)  # type: ignore[arg-type]
     if found.doubt:
         warnings.warn(found.doubt, stacklevel=2)
-    return found.gradient
+    return _sense(ready.form) * found.gradient
 
 
 def _right_kinds(learner: object, solver: object) -> None:
@@ -249,6 +254,11 @@ def _started(ready: Plan, start: Start) -> np.ndarray | None:
     return domains.weights(start)
 
 
+def _sense(form: Form) -> int:
+    """-1 where the user maximises: forms are minimised, and what comes back is in the user's own sense."""
+    return -1 if form.maximised else 1
+
+
 def _result(ready: Plan, task: Task, outcome: Outcome) -> Result:
     form, w = ready.form, outcome.weights
     assert ready.solver is not None
@@ -260,14 +270,13 @@ def _result(ready: Plan, task: Task, outcome: Outcome) -> Result:
         duals = duals or found
     leaves = outcome.leaves
     trained = None if leaves is None or task.model is None else task.model.learner.tree(leaves)
-    sign = -1 if form.maximised else 1
     return Result(
         ready.problem,
         form.mixture,
         str(ready.solver),
         outcome.status,
         w,
-        None if value is None else sign * value,
+        None if value is None else _sense(form) * value,
         check,
         duals,
         outcome.trace,
@@ -283,6 +292,7 @@ def audit(
     *,
     at: Mapping[str, float] | Sequence[float] | None = None,
     solver: Solver | None = None,
+    given: Mapping[str, Any] | None = None,
     steps: int = 20,
     epsilon: float = 0.1,
     seeds: Sequence[int] = (0, 1, 2),
@@ -294,20 +304,22 @@ def audit(
     """
     from mixopt.runtime.audit import agreement, cosine, outcome_slopes
 
-    ready, task, w = _bilevel_task(problem, learner, at, solver)
+    ready, task, w = _bilevel_task(problem, learner, at, solver, given)
     assert task.model is not None
     leaves = learner.start()
     own = slope_at(ready.solver, task.model, w, leaves)  # type: ignore[arg-type]
-    outcomes = outcome_slopes(task.model, w, leaves, steps=steps, epsilon=epsilon, seeds=seeds)
-    outcome = outcomes.mean(axis=0)
-    return Audit(own.gradient, outcome, cosine(own.gradient, outcome), agreement(outcomes), own.inner, steps, own.oracle)
+    outcomes = _sense(ready.form) * outcome_slopes(task.model, w, leaves, steps=steps, epsilon=epsilon, seeds=seeds)
+    gradient, outcome = _sense(ready.form) * own.gradient, outcomes.mean(axis=0)
+    return Audit(gradient, outcome, cosine(gradient, outcome), agreement(outcomes), own.inner, steps, own.oracle)
 
 
-def _bilevel_task(problem: Problem | Method, learner: Learner, at: Any, solver: Solver | None) -> tuple[Plan, Task, np.ndarray]:
+def _bilevel_task(
+    problem: Problem | Method, learner: Learner, at: Any, solver: Solver | None, given: Mapping[str, Any] | None
+) -> tuple[Plan, Task, np.ndarray]:
     from mixopt.solvers.bilevel import BilevelSolver
 
     ready = plan(problem, learner, solver=solver)
     if not isinstance(ready.form, Bilevel) or not isinstance(ready.solver, BilevelSolver):
         raise InputError(f"hypergradients are of bilevel problems, and this is a {type(ready.form).__name__.lower()}")
-    task = _task(ready, None, 0, None)
+    task = _task(ready, given, 0, None)
     return ready, task, task.start if at is None else domains_of(ready.form.mixture).weights(at)

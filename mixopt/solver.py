@@ -154,6 +154,7 @@ class _Run:
         self.solver, self.task, self.budget, self.watch = solver, task, budget, watch
         self.pace = solver.pace(task)
         self.limit = budget.steps if budget.steps is not None else self.pace.steps
+        self.sense = -1 if task.form.maximised else 1  # solvers minimise; users are told their own objective
         self.clock = time.perf_counter()
         self.pending: list[State] = []
         self.weights: list[np.ndarray] = []
@@ -206,7 +207,7 @@ class _Run:
             return f"the model's parameters are not finite after step {len(self.weights)}"
         self.good_leaves = _snapshot(leaves)
         if self.watch is not None:
-            shown = {n: float(v[-1]) for n, v in arrays.items() if np.ndim(v[-1]) == 0}
+            shown = {n: self._told(n, float(v[-1])) for n, v in arrays.items() if np.ndim(v[-1]) == 0}
             self.watch(Progress(len(self.weights), self.limit, time.perf_counter() - self.clock, weights[-1], shown))
         return ""
 
@@ -242,7 +243,11 @@ class _Run:
 
     def _trace(self) -> Trace:
         empty = np.empty((0, self.task.region.size))
-        return Trace(np.array(self.weights) if self.weights else empty, {n: np.array(v) for n, v in self.series.items()})
+        return Trace(np.array(self.weights) if self.weights else empty, {n: self._told(n, np.array(v)) for n, v in self.series.items()})
+
+    def _told(self, name: str, numbers: Any) -> Any:
+        """Numbers of the trace as the user knows them: the value in the objective's own sense."""
+        return self.sense * numbers if name == "value" else numbers
 
     def _cost(self, taken: int) -> Cost:
         seconds = time.perf_counter() - self.clock

@@ -33,6 +33,31 @@ def test_a_direct_term_is_part_of_the_hypergradient(toy):
     assert mx.hypergradient(problem, toy.learner, at=w) == pytest.approx(toy.gradient(w) + 0.6 * w, rel=1e-10)
 
 
+def test_what_comes_back_of_a_maximisation_is_in_its_own_sense(toy):
+    """Gradient, audit, value and course belong to the objective as the user wrote it."""
+    upside = mx.maximize(1 - toy.upper, over=toy.w)
+    w = np.array([0.4, 0.3, 0.2, 0.1])
+    assert mx.hypergradient(upside, toy.learner, at=w) == pytest.approx(-toy.gradient(w), rel=1e-10)
+    up, down = (mx.audit(p, toy.learner, at=w, steps=5) for p in (upside, toy.problem()))
+    np.testing.assert_allclose(up.hypergradient, -down.hypergradient)
+    np.testing.assert_allclose(up.outcome, -down.outcome, atol=1e-12)
+    assert up.cosine == pytest.approx(down.cosine)
+    seen = []
+    result = mx.solve(upside, toy.learner, watch=lambda progress: seen.append(progress.info["value"]))
+    assert result.trace["value"][-1] == pytest.approx(result.value, abs=1e-6)
+    assert seen == result.trace["value"].tolist()
+    assert result.value == pytest.approx(1 - mx.solve(toy.problem(), toy.learner).value, abs=1e-6)
+
+
+def test_numbers_are_given_to_a_hypergradient_and_an_audit_too(toy):
+    problem = mx.minimize(mx.parameter("scale") * toy.upper, over=toy.w)
+    w = np.array([0.4, 0.3, 0.2, 0.1])
+    assert mx.hypergradient(problem, toy.learner, at=w, given={"scale": 3.0}) == pytest.approx(3 * toy.gradient(w), rel=1e-10)
+    assert mx.audit(problem, toy.learner, at=w, given={"scale": 3.0}, steps=2).hypergradient == pytest.approx(
+        3 * toy.gradient(w), rel=1e-10
+    )
+
+
 def test_damping_shrinks_the_hypergradient_by_the_known_factor(toy):
     """H is (1 + rho) I, so damping d multiplies the gradient by (1 + rho) / (1 + rho + d)."""
     damped = mx.hypergradient(toy.problem(), toy.learner, solver=Implicit(system=ConjugateGradients(damping=0.5)))
