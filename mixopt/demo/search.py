@@ -166,6 +166,7 @@ def learner(data: Data, sizes: Sizes, parameters: Mapping[str, torch.Tensor] | N
         per_domain=sizes.per_domain,
         evaluation=sizes.test_windows // 2,
         optimizer=lambda tensors: torch.optim.AdamW(tensors, lr=LEARNING_RATE, betas=(0.9, 0.99)),
+        device=data.train.device,
     )
 
 

@@ -57,7 +57,7 @@ def run(
     sizes, speed = _sizes(text, before or (QUICK if quick else FULL), before is not None, seconds, device, screen, clock)
     store.begin(identity, sizes)
     data = prepare(text, sizes.training_text, device)
-    _introduce(screen, data, sizes, before is not None)
+    _introduce(screen, data, sizes, text.missing, before is not None)
     try:
         limit = 1.15 * (seconds or sizes.seconds)
         _study(screen, store, data, sizes, seed, speed, lambda: time.perf_counter() - clock > limit)
@@ -90,9 +90,11 @@ def _sizes(
     return cut, speeds[best]
 
 
-def _introduce(screen: Screen, data: Data, sizes: Sizes, again: bool) -> None:
+def _introduce(screen: Screen, data: Data, sizes: Sizes, missing: Mapping[str, str], again: bool) -> None:
     shares = ", ".join(f"{n} {s / 1000:.0f}k" for n, s in zip(data.domains, data.domains.sizes, strict=True))
     screen.say(f"  trained on   {shares} (bytes)")
+    for name, why in missing.items():
+        screen.say(f"  left out     {name}: {why}", "yellow")
     screen.say(f"  never on     {data.held_out}, the out-of-domain target")
     small, large = parameters(sizes.proxy_width) / 1e3, parameters(sizes.target_width) / 1e3
     screen.say(f"  proxies      {sizes.proxies} of {small:.0f}k parameters, {sizes.proxy_tokens / 1e3:.0f}k bytes each")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -134,6 +135,21 @@ def test_an_interrupted_study_keeps_what_is_finished_and_goes_on(finished, tmp_p
     for name, seeds in first.items():
         for seed, losses in seeds.items():
             assert second[name][seed] == pytest.approx(losses, abs=2e-3)
+
+
+def test_a_domain_that_is_lacking_is_left_out_with_a_word(tmp_path, monkeypatch):
+    whole = study.corpus.load()
+    parts = {part: {n: t for n, t in domains.items() if n != "codecs"} for part, domains in whole.tokens.items()}
+    monkeypatch.setattr(study.corpus, "load", lambda: replace(whole, tokens=parts, missing={"codecs": "no tables here"}))
+    monkeypatch.setattr(study, "_study", lambda *args: None)
+    said = go(tmp_path)
+    assert "left out     codecs: no tables here" in said
+    assert "trained on   code" in said
+    assert "codecs " not in said.split("left out")[0]
+    bare = {part: {n: t for n, t in domains.items() if n != "docstrings"} for part, domains in whole.tokens.items()}
+    monkeypatch.setattr(study.corpus, "load", lambda: replace(whole, tokens=bare, missing={"docstrings": "no source"}))
+    with pytest.raises(InputError, match=r"needs docstrings.*docstrings: no source"):
+        go(tmp_path / "new")
 
 
 def test_another_study_is_refused_and_fresh_begins_anew(finished, tmp_path):
