@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, jvp, vjp
+from torch.func import functional_call, jvp
 
 from mixopt.errors import InputError, LearnerError, listed, unknown
 from mixopt.forms import Abilities, Provided
@@ -129,14 +129,16 @@ class TorchLearner(Learner):
             return self._logits(parts, flat)
 
         base = tuple(leaf.detach() for leaf in leaves)
-        logits, pull = vjp(outputs, *base)  # type: ignore[misc]
-        chances = logits.softmax(dim=-1)
+        live = tuple(leaf.detach().requires_grad_() for leaf in leaves)
+        logits = outputs(*live)  # plain autograd pulls back under autocast too, where torch.func.vjp of fused attention does not
+        chances = logits.detach().softmax(dim=-1)
 
         def product(v: Leaves) -> Leaves:
             _, push = jvp(outputs, base, v)  # type: ignore[misc]
             weighted = chances * push
             bent = weighted - chances * weighted.sum(dim=-1, keepdim=True)
-            return pull(bent * share.to(bent.dtype)[:, None, None])
+            weight = bent * share.to(bent.dtype)[:, None, None]
+            return torch.autograd.grad(logits, live, weight, retain_graph=True, materialize_grads=True)
 
         return product
 

@@ -207,6 +207,15 @@ def test_bfloat16_passes_keep_parameters_and_losses_in_float32():
     assert len(batch["train"]) == 3
 
 
+@pytest.mark.parametrize("kind", ["gpt2", "llama"])
+def test_gauss_newton_products_of_fused_attention_under_bfloat16_are_those_of_float32(kind):
+    solver = Implicit(curvature="gauss-newton", system=ConjugateGradients(steps=5, damping=1.0))
+    module = hugging_face(kind)
+    plain, half = (mx.hypergradient(bilevel(), made(module, autocast=a), at=[0.2, 0.3, 0.5], solver=solver) for a in (None, "bf16"))
+    assert half == pytest.approx(plain, abs=0.05 * np.abs(plain).max())
+    assert not np.array_equal(plain, half)
+
+
 def test_float64_is_an_argument():
     learner = made(dtype=torch.float64)
     result = mx.solve(saddle(), learner, solver=DescentAscent(steps=2))
