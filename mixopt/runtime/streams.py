@@ -35,8 +35,8 @@ class Streams:
 
     def __init__(self, tokens: Mapping[str, Any], context: int, device: str | torch.device = "cpu"):
         self.domains = Domains(tokens)
-        if context < 1:
-            raise InputError(f"a context of {context} tokens was given; a window needs at least 1")
+        if not isinstance(context, (int, np.integer)) or context < 1:
+            raise InputError(f"a context of {context} tokens was given; it is a whole number, at least 1")
         parts = {name: _row(name, tokens[name], context) for name in self.domains}
         self.context = context
         self.device = torch.device(device)

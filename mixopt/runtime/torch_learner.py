@@ -34,7 +34,8 @@ class TorchLearner(Learner):
     losses in float32. The module itself is left unchanged unless a solve is told ``inplace=True``.
 
     Raises:
-        InputError: no stream, an unknown device, cuda asked for and absent, or tokens outside the vocabulary.
+        InputError: no stream, an unknown device, cuda asked for and absent, a setting out of range, or tokens outside the vocabulary.
+        LearnerError: a module that fails on a window of zeros, or returns no logits.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class TorchLearner(Learner):
         dtype: torch.dtype | None = None,
         autocast: Autocast = None,
     ):
+        _check(module, per_domain, dtype, autocast)
         self._device = checked_device(device, module)
         self._user = module
         self._module = copy.deepcopy(module).to(self._device, dtype)
@@ -190,7 +192,13 @@ class TorchLearner(Learner):
         """One small forward pass, so that a module or a token that does not fit is told before any work starts."""
         for name, stream in self._streams.items():
             tokens = torch.zeros(1, stream.context, dtype=torch.long, device=self._device)
-            logits = self._logits(copied(self.start(), trainable=True), tokens)
+            try:
+                logits = self._logits(copied(self.start(), trainable=True), tokens)
+            except (RuntimeError, IndexError, ValueError, TypeError) as error:
+                raise LearnerError(
+                    f"the module fails on tokens {list(tokens.shape)}, a window of zeros: {error}. It takes tokens [b, t], with t the "
+                    f"context, here {stream.context}; is that longer than the module allows?"
+                ) from error
             if logits.dim() != 3 or logits.shape[:2] != tokens.shape:
                 raise LearnerError(
                     f"the module maps tokens {list(tokens.shape)} to {list(logits.shape)}; logits [b, t, vocabulary] are expected"
@@ -199,6 +207,20 @@ class TorchLearner(Learner):
                 raise LearnerError("the module's logits carry no gradient of its parameters: does it run under no_grad, or detach them?")
             if stream.vocabulary > logits.shape[-1]:
                 raise InputError(f"{name!r} holds token {stream.vocabulary - 1}, but the module's vocabulary is {logits.shape[-1]}")
+
+
+def _check(module: object, per_domain: int, dtype: object, autocast: object) -> None:
+    """Refuse settings outside their range before anything is copied."""
+    if not isinstance(module, nn.Module):
+        raise InputError(
+            f"TorchLearner trains a torch.nn.Module, not a {type(module).__name__}; losses as functions go into FunctionLearner"
+        )
+    if per_domain < 1:
+        raise InputError(f"a step reads {per_domain} windows of each domain; per_domain is at least 1")
+    if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+        raise InputError(f"the dtype is {dtype!r}; it is a floating one of torch's, such as torch.float32")
+    if autocast not in (None, "bf16"):
+        raise InputError(f"autocast is {autocast!r}; it is 'bf16', or None for none")
 
 
 def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:

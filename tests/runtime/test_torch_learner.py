@@ -312,6 +312,28 @@ def test_logits_without_gradient_are_told_when_the_learner_is_made():
         made(Closed())
 
 
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"per_domain": 0}, "per_domain is at least 1"),
+        ({"context": 4.5}, "it is a whole number"),
+        ({"dtype": "float32"}, "such as torch.float32"),
+        ({"dtype": torch.int64}, "such as torch.float32"),
+        ({"autocast": "fp16"}, "autocast is 'fp16'; it is 'bf16'"),
+        ({"autocast": torch.bfloat16}, "autocast is torch.bfloat16; it is 'bf16'"),
+        ({"module": lambda tokens: tokens}, "trains a torch.nn.Module, not a function"),
+    ],
+)
+def test_settings_out_of_range(options, match):
+    with pytest.raises(InputError, match=match):
+        made(**options)
+
+
+def test_a_context_that_the_module_cannot_take_is_told_when_the_learner_is_made():
+    with pytest.raises(LearnerError, match=r"fails on tokens \[1, 16\].* the context, here 16"):
+        made(hugging_face("gpt2"), context=16)
+
+
 def test_no_streams_at_all():
     with pytest.raises(InputError, match="the dict is empty"):
         mx.TorchLearner(gpt(), {})
