@@ -17,6 +17,11 @@ if TYPE_CHECKING:
     from mixopt.runtime.modelled import Modelled
     from mixopt.solvers.bilevel import BilevelSolver
 
+NEGATIVE = (
+    "negative curvature ended the linear system early, so the hypergradient may be off, or zero where it ended at once. "
+    "Raise damping, or take curvature='gauss-newton'"
+)
+
 
 @dataclass(frozen=True)
 class Judged:
@@ -44,6 +49,8 @@ def slope_at(solver: BilevelSolver, model: Modelled, w: np.ndarray, leaves: Any)
         with model.learner.second_order():
             slope = solver.slope(model, weights, start, batch, None)
         inner, words = model.slope_size(weights, start, batch), f"{solver.oracle}, on the evaluation sample"
+    if slope.negative:
+        doubt = "; ".join(filter(None, (doubt, NEGATIVE)))
     if slope.system:
         words += f", system residual {slope.system:.1e}"
     return Judged(slope.gradient.detach().double().cpu().numpy(), float(slope.value.detach()), inner, words, doubt)

@@ -162,6 +162,22 @@ def test_a_hypergradient_at_an_unconverged_lower_level_warns_with_the_mend():
         mx.hypergradient(*far_out(), solver=Implicit(inner=Inner(steps=1)))
 
 
+def test_negative_curvature_at_the_lower_level_is_a_warning_and_a_note_and_not_silently_zero():
+    """The learner starts on a ridge: its gradient is 0 there, and the Hessian negative in one direction."""
+    learner = mx.FunctionLearner(
+        torch.zeros(2, dtype=torch.float64),
+        losses={
+            "train": lambda q: torch.stack([q[0] ** 2 - q[1] ** 2, q[0] ** 2 - 2 * q[1] ** 2]),
+            "val": lambda q: (q - 1).square().sum(),
+        },
+    )
+    w, theta = mx.Mixture(["a", "b"]), mx.model()
+    problem = mx.minimize(mx.loss(mx.argmin(w @ mx.losses(theta, ["a", "b"]), over=theta), "val"), over=w)
+    with pytest.warns(UserWarning, match=r"negative curvature.*Raise damping"):
+        mx.hypergradient(problem, learner)
+    assert "negative curvature" in str(mx.solve(problem, learner, solver=Implicit(outer_steps=1)).check)
+
+
 def test_a_lower_level_without_curvature_is_refused_in_words():
     learner = mx.FunctionLearner(torch.zeros(2), losses={"train": lambda q: q * 2, "val": lambda q: (q * q).sum()})
     w, theta = mx.Mixture(["a", "b"]), mx.model()
