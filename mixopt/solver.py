@@ -7,6 +7,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -61,6 +62,12 @@ class Task:
     given: Mapping[str, np.ndarray]
     seed: int
     model: Modelled | None = None
+
+    @cached_property
+    def bounds(self) -> dict[str, Any]:
+        """The region's bounds [k] as tensors beside the model, moved there once; empty where they are those of the simplex."""
+        assert self.model is not None
+        return {name: self.model.weights(bound) for name, bound in self.region.bounds.items()}
 
 
 @dataclass(frozen=True)

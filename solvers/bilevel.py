@@ -159,7 +159,7 @@ class BilevelSolver(Solver):
         batch = model.learner.draw(memory.draw)
         with model.learner.second_order():
             slope = self.slope(model, state.weights, memory.leaves, batch, memory.warm)
-        w = move(task.region, state.weights, slope.gradient, self.rate, self.geometry, 0.0, self.smoothing)
+        w = move(task, state.weights, slope.gradient, self.rate, self.geometry, smoothing=self.smoothing)
         losses, seen = _advance(model, memory, w, batch)
         for _ in range(self.train - 1):
             losses, _ = _advance(model, memory, w, model.learner.draw(memory.draw))

@@ -82,7 +82,7 @@ class DescentAscent(Solver):
         env = model.env(w, memory.leaves, batch)
         payoff = model.first(env)[0]
         (ascent,) = torch.autograd.grad(payoff, w)
-        new = move(task.region, w.detach(), -ascent, self.rate, self.geometry, self.temperature, self.smoothing)
+        new = move(task, w.detach(), -ascent, self.rate, self.geometry, temperature=self.temperature, smoothing=self.smoothing)
         descent = model.second(env.at(new))[0]
         memory.optimizer.zero_grad()
         descent.backward()

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from mixopt.errors import InputError
-from mixopt.runtime.region import Region
 from mixopt.runtime.simplex import mirror, project, smoothed
+from mixopt.solver import Task
 
 
 @dataclass(frozen=True)
@@ -40,22 +40,22 @@ def check_settings(rate: Any, smoothing: float, temperature: float, geometry: st
         raise InputError(f"the geometry is {geometry!r}; it is 'entropic' (mirror steps) or 'euclidean' (projections)")
 
 
-def move(region: Region, w: Tensor, g: Tensor, rate: float | Normalised, geometry: str, temperature: float, smoothing: float) -> Tensor:
+def move(
+    task: Task, w: Tensor, g: Tensor, rate: float | Normalised, geometry: str, *, temperature: float = 0.0, smoothing: float = 0.0
+) -> Tensor:
     """The weights [k] after a descent step along g [k], inside the region; on the device, unless constraints tie weights."""
-    g = g.detach().to(w.dtype)
+    g, bounds, tied = g.detach().to(w.dtype), task.bounds, task.region.kind == "linear"
     scale: Any = rate
     if isinstance(rate, Normalised):
         spread = (g - g.mean()).abs().max()
         scale = rate.move / torch.where(spread > 0, spread, torch.ones_like(spread))
-    if region.kind == "linear":
-        target = w - scale * g
-        return torch.as_tensor(region.project(target.cpu().numpy()), dtype=w.dtype, device=w.device)
-    bounds: dict[str, Tensor] = {}
-    if region.kind == "box":
-        bounds = {n: torch.as_tensor(getattr(region, n), dtype=w.dtype, device=w.device) for n in ("lower", "upper")}
-    euclidean = geometry == "euclidean"
-    u = project(w - scale * g, **bounds) if euclidean else mirror(w, g, scale, temperature=temperature, **bounds)
+
+    def nearest(x: Tensor) -> Tensor:
+        return torch.as_tensor(task.region.project(x.cpu().numpy()), device=x.device) if tied else project(x, **bounds)
+
+    straight = geometry == "euclidean" or tied
+    u = nearest(w - scale * g) if straight else mirror(w, g, scale, temperature=temperature, **bounds)
     if not smoothing:
         return u
     u = smoothed(u, smoothing)
-    return project(u, **bounds) if bounds else u
+    return nearest(u) if tied or bounds else u

@@ -56,7 +56,7 @@ def spectral_step(oracle: Oracle, region: Region, at: Descent) -> Descent:
     direction = region.project(at.w - min(at.length, far) * g) - at.w
     slope = float(at.gradient @ direction)
     ceiling = max(at.values)
-    return _searched(oracle, at, lambda share: at.w + share * direction, lambda share: ceiling + 1e-4 * share * slope, _spectral)
+    return _searched(oracle, at, lambda share: at.w + share * direction, lambda share, _: ceiling + 1e-4 * share * slope, _spectral)
 
 
 def mirror_step(oracle: Oracle, region: Region, at: Descent) -> Descent:
@@ -65,8 +65,7 @@ def mirror_step(oracle: Oracle, region: Region, at: Descent) -> Descent:
     def point(share: float) -> np.ndarray:
         return mirror(at.w, at.gradient, share * at.length, lower=region.lower, upper=region.upper)
 
-    def bound(share: float) -> float:
-        u = point(share)
+    def bound(share: float, u: np.ndarray) -> float:
         used = u > 0
         divergence = float((u[used] * np.log(u[used] / at.w[used])).sum())
         return at.value + float(at.gradient @ (u - at.w)) + divergence / (share * at.length)
@@ -78,7 +77,7 @@ def _searched(
     oracle: Oracle,
     at: Descent,
     point: Callable[[float], np.ndarray],
-    bound: Callable[[float], float],
+    bound: Callable[[float, np.ndarray], float],
     length: Callable[[Descent, Descent, float], float],
 ) -> Descent:
     share = 1.0
@@ -86,7 +85,7 @@ def _searched(
     while share > 1e-12:
         w = point(share)
         value = oracle.value(w)
-        if value <= bound(share) + rounding:
+        if value <= bound(share, w) + rounding:
             new = Descent(w, value, oracle.gradient(w), (*at.values, value)[-MEMORY:], at.length)
             return replace(new, length=float(np.clip(length(at, new, share), SHORTEST, LONGEST)))
         share /= 2 if share > 0.1 else 10

@@ -90,14 +90,20 @@ class Region:
         """Number of domains k."""
         return len(self.names)
 
-    @property
+    @cached_property
+    def bounds(self) -> dict[str, np.ndarray]:
+        """``lower`` and ``upper`` [k] as a step takes them; empty where they are those of the simplex."""
+        bind = (self.lower > 0).any() or (self.upper < 1).any()
+        return {"lower": self.lower, "upper": self.upper} if bind else {}
+
+    @cached_property
     def kind(self) -> str:
         """ "simplex", "box", "linear" or "nonlinear": what a step has to respect."""
         if any(not limit.linear for limit in self.limits):
             return "nonlinear"
         if len(self.G) or len(self.A):
             return "linear"
-        return "box" if (self.lower > 0).any() or (self.upper < 1).any() else "simplex"
+        return "box" if self.bounds else "simplex"
 
     @cached_property
     def empty(self) -> str:
@@ -150,7 +156,7 @@ class Region:
         Source: Lawson and Hanson 1974, chapter 23 (LDP).
         """
         if len(self.G) == 0 and len(self.A) == 0:
-            return project(x, lower=self.lower, upper=self.upper)
+            return project(x, **self.bounds)
         equal = np.vstack([self.A, np.ones((1, self.size))])
         start = np.linalg.lstsq(equal, np.append(self.b, 1.0), rcond=None)[0]
         basis = null_space(equal)

@@ -42,6 +42,8 @@ def mirror(w: Vector, g: Vector, rate: float, *, temperature: float = 0.0, lower
 
 def project(x: Vector, *, lower: Vector = None, upper: Vector = None) -> Vector:
     """The point of the simplex, or of the box in it, nearest to x [k]: clip(x - tau, lower, upper) with sum 1."""
+    if lower is None and upper is None:
+        return _on_simplex(x)
     xp = namespace(x)
     low = xp.zeros_like(x) if lower is None else lower
     high = xp.ones_like(x) if upper is None else upper
@@ -55,6 +57,20 @@ def project(x: Vector, *, lower: Vector = None, upper: Vector = None) -> Vector:
     free = (x - tau > low) & (x - tau < high)  # the multiplier solves a linear equation on the entries strictly inside
     count = xp.clip(free.sum(), 1, None)
     return xp.clip(xp.where(free, u + (1 - u.sum()) / count, u), low, high)
+
+
+def _on_simplex(x: Vector) -> Vector:
+    """clip(x - tau, 0, None) with sum 1: tau is the largest of (sum of the j largest entries - 1) / j over all j [k].
+
+    Source: Held, Wolfe and Crowder 1974, section 4, with the maximum in place of a search for j.
+    """
+    xp = namespace(x)
+    x = x - x.max()  # so that rounding is that of the entries which stay
+    falling = -np.sort(-x) if xp is np else x.sort(descending=True).values
+    tau = ((falling.cumsum(0) - 1) / xp.ones_like(x).cumsum(0)).max()
+    u = xp.clip(x - tau, 0, None)
+    free = u > 0
+    return xp.clip(xp.where(free, u + (1 - u.sum()) / free.sum(), u), 0, None)
 
 
 def smoothed(w: Vector, smoothing: float) -> Vector:

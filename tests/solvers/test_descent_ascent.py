@@ -201,6 +201,23 @@ def test_a_temperature_keeps_the_weights_from_collapsing():
     assert warm.trace.entropy[-1] > alone.trace.entropy[-1] + 0.3
 
 
+@pytest.mark.parametrize(
+    ("constraint", "expected"),
+    [
+        (lambda w: w["d0"] <= 0.42, [0.394, 0.303, 0.303]),  # (0.42, 0.29, 0.29), smoothed
+        (lambda w: mx.mass(w, ["d0", "d1"]) <= 0.5, [0.425, 0.075, 0.5]),  # (0.5, 0, 0.5) -> (0.45, 0.1, 0.45) -> over by 0.05
+    ],
+    ids=["one weight", "two weights tied"],
+)
+def test_smoothing_is_followed_by_a_projection_into_the_constraints(constraint, expected):
+    """From (1/3, 1/3, 1/3) a long step towards a corner, then 0.7 u + 0.1, then the nearest point under the constraint."""
+    game, learner = constant_game([1.0, 0.0, 0.0])
+    w = game.objective.over[0]
+    game = mx.minimize(mx.maximize(game.objective.objective, over=w, subject_to=[constraint(w)]), over=game.over)
+    solver = DescentAscent(rate=100.0, geometry="euclidean", smoothing=0.3, average="last", steps=1)
+    assert mx.solve(game, learner, solver=solver).vector == pytest.approx(expected, abs=1e-12)
+
+
 def test_smoothing_keeps_every_domain_above_its_floor():
     game, learner = constant_game([1.0, 9.0, 0.5])
     result = mx.solve(game, learner, solver=DescentAscent(smoothing=0.06, average="last", steps=50))
