@@ -11,9 +11,10 @@ import numpy as np
 import torch
 
 import mixopt as mx
+from mixopt.errors import LearnerError
 from mixopt.problems import doge, doremi, validation_problem
 from mixopt.problems.laws import CrossValidation, Exponential, cross_validate
-from mixopt.report.result import Result
+from mixopt.report.result import Result, Status
 from mixopt.runs import Runs, Targets
 from mixopt.runtime.ensemble import Recipe, train
 from mixopt.runtime.gpt import GPT
@@ -184,14 +185,27 @@ def by_doremi(data: Data, sizes: Sizes, seed: int, tell: Tell) -> Found:
         watch=lambda step, steps: tell(0.3 * step / steps),
     )
     method = doremi(data.domains, steps=sizes.method_steps)
-    result = mx.solve(
-        method, learner(data, sizes), given={"reference": models.member(0)}, seed=seed, watch=lambda p: tell(0.3 + 0.7 * p.step / p.steps)
-    )
+    reference = {"reference": models.member(0)}
+    result = whole(mx.solve(method, learner(data, sizes), given=reference, seed=seed, watch=lambda p: tell(0.3 + 0.7 * p.step / p.steps)))
     assert result.check is not None
     spread = np.exp(result.trace.entropy[-1])
     evidence = (f"best-response gap {result.check.gap:.3f} nats; {spread:.1f} effective domains of {len(data.domains)}",)
     read = sizes.method_steps * sizes.batch * CONTEXT + _tokens(result, data, sizes)
     return Found("DoReMi", "all", result.weights, evidence, read, time.perf_counter() - clock, _trace(result))
+
+
+def whole(result: Result) -> Result:
+    """The result of a run that went to its end; a part of one is not kept.
+
+    Raises:
+        KeyboardInterrupt: the run was interrupted, for which ``solve`` hands back the best point so far.
+        LearnerError: its losses were not finite.
+    """
+    if result.status is Status.INTERRUPTED:
+        raise KeyboardInterrupt
+    if result.status is Status.FAILED:
+        raise LearnerError(result.message)
+    return result
 
 
 def bilevel_solvers(data: Data, sizes: Sizes) -> dict[str, Solver]:
@@ -214,7 +228,7 @@ def by_bilevel(name: str, solver: Solver, data: Data, sizes: Sizes, target: str,
     clock = time.perf_counter()
     targets = None if target == MEAN else mx.Domains([target])
     problem = validation_problem(data.domains, targets, name=target, subject_to=[repetition(data, sizes)])
-    result = mx.solve(problem, learner(data, sizes), solver=solver, seed=seed, watch=lambda p: tell(0.5 * p.step / p.steps))
+    result = whole(mx.solve(problem, learner(data, sizes), solver=solver, seed=seed, watch=lambda p: tell(0.5 * p.step / p.steps)))
     checked = mx.audit(problem, learner(data, sizes, result.parameters), solver=solver, steps=sizes.audit_steps)
     tell(1.0)
     evidence = [

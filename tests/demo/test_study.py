@@ -137,6 +137,24 @@ def test_an_interrupted_study_keeps_what_is_finished_and_goes_on(finished, tmp_p
             assert second[name][seed] == pytest.approx(losses, abs=2e-3)
 
 
+def test_an_interrupted_method_is_not_taken_for_a_finished_one(tmp_path, monkeypatch):
+    real = search.mx.solve
+
+    def interrupted(problem, *args, **kwargs):
+        def press(progress):
+            raise KeyboardInterrupt
+
+        return (
+            real(problem, *args, **{**kwargs, "watch": press}) if isinstance(problem, search.mx.Method) else real(problem, *args, **kwargs)
+        )
+
+    monkeypatch.setattr(search.mx, "solve", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        go(tmp_path)
+    kept = [(one["method"], one["target"]) for one in json.loads((tmp_path / "search.json").read_text())]
+    assert kept == [("law", "mean"), ("law", "docstrings")]
+
+
 def test_a_domain_that_is_lacking_is_left_out_with_a_word(tmp_path, monkeypatch):
     whole = study.corpus.load()
     parts = {part: {n: t for n, t in domains.items() if n != "codecs"} for part, domains in whole.tokens.items()}
