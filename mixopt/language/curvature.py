@@ -18,23 +18,23 @@ def curvature(expr: Expr) -> Curvature:
 
     The rules are sufficient, not necessary: "convex" is a proof, "unknown" only says that the rules found none.
     """
-    return Curvatures().of(expr)
+    return Curvatures(expr).of(expr)
 
 
 def sign(expr: Expr) -> SignOf:
     """Sign of every entry, where the rules can tell it: "+" is >= 0, "-" is <= 0."""
-    return Curvatures().sign(expr)
+    return Curvatures(expr).sign(expr)
 
 
 def culprit(expr: Expr) -> Expr | None:
     """The innermost node that is neither convex nor concave by the rules, or None."""
-    known = Curvatures()
+    known = Curvatures(expr)
     return next((node for node in expr.walk() if known.of(node) == "unknown"), None)
 
 
 def smooth(expr: Expr) -> Expr | None:
     """The first node with a kink in the mixtures, or None where the expression is differentiable."""
-    known = Curvatures()
+    known = Curvatures(expr)
     return next((n for n in expr.walk() if not OPS[n.op].smooth and any(known.of(a) != "constant" for a in n.args)), None)
 
 
@@ -44,24 +44,22 @@ def depends_on_mixture(expr: Expr) -> bool:
 
 
 class Curvatures:
-    """The rules, with the answers for the nodes seen so far."""
+    """The rules applied to every node of an expression, arguments first, so that deep trees need no deep recursion."""
 
-    def __init__(self) -> None:
+    def __init__(self, expr: Expr) -> None:
         self._curvature: dict[Expr, Curvature] = {}
         self._sign: dict[Expr, SignOf] = {}
-
-    def of(self, expr: Expr) -> Curvature:
-        """Curvature of a node; arguments are visited first, so that deep trees need no deep recursion."""
         for node in expr.walk():
-            if node not in self._curvature:
-                self._sign[node] = self._sign_rule(node)
-                self._curvature[node] = self._curvature_rule(node)
-        return self._curvature[expr]
+            self._sign[node] = self._sign_rule(node)
+            self._curvature[node] = self._curvature_rule(node)
 
-    def sign(self, expr: Expr) -> SignOf:
+    def of(self, node: Expr) -> Curvature:
+        """Curvature of a node."""
+        return self._curvature[node]
+
+    def sign(self, node: Expr) -> SignOf:
         """Sign of a node."""
-        self.of(expr)
-        return self._sign[expr]
+        return self._sign[node]
 
     def _curvature_rule(self, node: Expr) -> Curvature:
         if node.op == "mixture":

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -88,19 +90,24 @@ class Expr:
         raise ProblemError(f"'{self}' is symbolic and has no truth value; relations are written <=, >= or equal(a, b)")
 
     def walk(self) -> Iterator[Expr]:
-        """Every distinct node of the tree, arguments first."""
-        seen: set[Expr] = set()
-        stack: list[tuple[Expr, bool]] = [(self, False)]
+        """Every distinct node of the tree, arguments first, itself last."""
+        return chain(self._below, (self,))
+
+    @cached_property
+    def _below(self) -> tuple[Expr, ...]:
+        """The order of a walk, found once at the nodes that are walked from; without the node, which would hold itself alive."""
+        order: dict[Expr, None] = {}
+        stack: list[tuple[Expr, bool]] = [(a, False) for a in reversed(self.args)]
         while stack:
             node, ready = stack.pop()
-            if node in seen:
+            if node in order:
                 continue
-            if ready:
-                seen.add(node)
-                yield node
+            if ready or not node.args:
+                order[node] = None
             else:
                 stack.append((node, True))
                 stack.extend((a, False) for a in reversed(node.args))
+        return tuple(order)
 
     def __add__(self, other: Operand) -> Expr:
         return elementwise("add", self, other)
@@ -199,12 +206,12 @@ class Relation:
             raise ProblemError(f"a relation's name is a text that is not empty, not {name!r}")
         return replace(self, name=name)
 
-    @property
+    @cached_property
     def label(self) -> str:
         """The name, or the relation's own text where it has none."""
         return self.name if self.name is not None else str(self)
 
-    @property
+    @cached_property
     def gap(self) -> Expr:
         """left - right with ``>=`` flipped, so that the relation is gap <= 0 (or == 0)."""
         return self.right - self.left if self.sense == ">=" else self.left - self.right

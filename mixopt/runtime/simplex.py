@@ -62,7 +62,7 @@ def project(x: Vector, *, lower: Vector = None, upper: Vector = None) -> Vector:
 def _on_simplex(x: Vector) -> Vector:
     """clip(x - tau, 0, None) with sum 1: tau is the largest of (sum of the j largest entries - 1) / j over all j [k].
 
-    Source: Held, Wolfe and Crowder 1974, section 4, with the maximum in place of a search for j.
+    Source: Held, Wolfe and Crowder 1974, with the maximum in place of their search for j.
     """
     xp = namespace(x)
     x = x - x.max()  # so that rounding is that of the entries which stay

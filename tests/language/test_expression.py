@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import math
+import weakref
 
 import numpy as np
 import pytest
@@ -84,6 +86,24 @@ def test_a_walk_meets_arguments_first_and_deep_trees_need_no_deep_recursion():
     order = {node: i for i, node in enumerate(deep.walk())}
     assert all(order[a] < order[node] for node in order for a in node.args)
     assert len(str(deep)) == len("w[web]") + 3000 * len(" + 1")
+
+
+def test_a_walk_is_the_same_each_time_and_keeps_nothing_alive():
+    """The order is kept at the node, which must not hold itself: it is freed at once, without the collector of circles."""
+    shared = mx.exp(W)
+    expr = mx.sum(shared + shared * 2)
+    first = list(expr.walk())
+    assert first == list(expr.walk())
+    assert len(first) == len(set(first)) == 6
+    assert first[-1] is expr
+    assert list(W.walk()) == [W]
+    gone = weakref.ref(expr)
+    gc.disable()
+    try:
+        del expr, first
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 def test_constants_cannot_be_changed_from_outside():
