@@ -13,7 +13,7 @@ from mixopt.errors import ProblemError, unknown
 from mixopt.forms import Abilities, Form, Program
 from mixopt.language.curvature import culprit, curvature
 from mixopt.language.expression import Expr, Relation
-from mixopt.report.kinks import linear_gap
+from mixopt.report.kinks import tangent_gap
 from mixopt.report.result import Status
 from mixopt.runtime.program import Function
 from mixopt.solver import Pace, Solver, State, Task
@@ -81,7 +81,7 @@ class Conic(Solver):
         value = Function(task.form.objective, task.form.mixture, task.given).value(w)
         status = {"optimal": Status.OPTIMAL, "user_limit": Status.BUDGET}.get(problem.status, Status.STUCK)
         if status is Status.STUCK:  # the solver is not sure; a small gap of our own settles it
-            gap = linear_gap(task.form, w, task.given)
+            gap, _ = tangent_gap(task.form, w, task.given)
             status = Status.OPTIMAL if gap is not None and gap <= SMALL * (1 + abs(value)) else status
         return State(w, info={"value": value}, status=status, message=raw, duals=duals)
 

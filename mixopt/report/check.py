@@ -13,7 +13,7 @@ from mixopt.language.curvature import smooth
 from mixopt.runtime.program import Function
 from mixopt.runtime.region import Region
 
-from .kinks import convex, linear_gap
+from .kinks import convex, tangent_gap
 from .result import Check
 
 ACTIVE = 1e-6
@@ -51,10 +51,11 @@ def program_check(form: Program, region: Region, w: np.ndarray, given: Mapping[s
         return Check(off_simplex(w), region.residuals(w), "evaluation in float64", notes=(note,)), {}
     kinks = [smooth(e) for e in (form.objective, *(r.gap for r in form.constraints))]
     kink = next((k for k in kinks if k is not None), None)
+    gap, where = tangent_gap(form, w, given) if convex(form) else (None, w)
     if kink is None:
-        check, duals = certify(region, w, function.gradient(w), "the exact gradient in float64")
-        return (replace(check, gap=linear_gap(form, w, given)) if check.gap is None and convex(form) else check), duals
-    gap = linear_gap(form, w, given) if convex(form) else None
+        notes = () if where is w else (f"the gradient taken {np.abs(where - w).max():.0e} inside, for it has no bound at a weight of 0",)
+        check, duals = certify(region, w, function.gradient(where), "the exact gradient in float64", notes=notes)
+        return (replace(check, gap=gap) if check.gap is None or where is not w else check), duals
     note = f"no gap or KKT residual: there is a kink at '{kink}'"
     oracle = "the exact gradients of the pieces in float64"
     return Check(off_simplex(w), region.residuals(w), oracle, gap, notes=(note,) if gap is None else ()), {}

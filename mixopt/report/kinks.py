@@ -18,8 +18,10 @@ from mixopt.forms import Program
 from mixopt.language.curvature import curvature
 from mixopt.language.expression import Expr
 from mixopt.runtime.numpy_ops import NUMPY, unspread
+from mixopt.runtime.program import Function
 
 KINKED = ("max", "min", "maximum", "minimum", "abs", "pos", "norm")
+SMALL, INSIDE = 1e-6, (1e-12, 1e-8)
 TOLERANCES = {"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10}
 
 
@@ -50,6 +52,23 @@ def linear_gap(form: Program, w: np.ndarray, given: Mapping[str, np.ndarray]) ->
     if least.status != 0:
         return None
     return max(float(model.values[form.objective]) - float(least.fun) - float(goal.offset[0]), 0.0)
+
+
+def tangent_gap(form: Program, w: np.ndarray, given: Mapping[str, np.ndarray]) -> tuple[float | None, np.ndarray]:
+    """f(w) minus the best of several lower bounds, and the point [k] of the tangents that gave it.
+
+    The points are w and, where it has weights of nearly 0, some a little inside: there a logarithm's slope tells far less.
+    """
+    function = Function(form.objective, form.mixture, given)
+    value, best, where = function.value(w), linear_gap(form, w, given), w
+    loose = best is None or best > 1e-9 * (1 + abs(value))
+    for share in INSIDE if loose and (w < SMALL).any() else ():
+        point = (1 - share) * w + share / len(w)
+        gap = linear_gap(form, point, given)
+        gap = None if gap is None else max(value - function.value(point) + gap, 0.0)
+        if gap is not None and (best is None or gap < best / 2):
+            best, where = gap, point
+    return best, where
 
 
 @dataclass(frozen=True)

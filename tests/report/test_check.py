@@ -56,6 +56,24 @@ def test_a_point_that_is_not_stationary_has_a_residual():
     assert check.gap == pytest.approx(2 * (0.3 - 0.1))
 
 
+@pytest.mark.parametrize("rate", [0.1, 0.01, 0.003])
+def test_a_divergence_that_leaves_a_domain_almost_empty_still_has_a_tight_gap(rate):
+    """min <c, w> + rate KL(w || q) has the softmax of log q - c / rate; the weight of d is below 1e-17, and 0 as it is given here."""
+    costs, prior = np.array([1.0, 3.0, 2.0, 5.0]), np.array([0.8, 0.15, 0.04, 0.01])
+    best = prior * np.exp((1 - costs) / rate)
+    best /= best.sum()
+    value = float(costs @ best + rate * (best[best > 0] * np.log(best[best > 0] / prior[best > 0])).sum())
+    problem = mx.minimize(W @ costs + rate * mx.kl(W, prior), over=W)
+    cut = np.where(best < 1e-9, 0, best) / best[best >= 1e-9].sum()
+    check, _ = checked(problem, cut)
+    assert check.gap < 1e-6
+    assert check.kkt is not None
+    assert check.kkt < 1e-3
+    far = np.array([0.5, 0.5, 0.0, 0.0])
+    check, _ = checked(problem, far)
+    assert check.gap >= far @ costs + rate * (0.5 * np.log(0.5 / prior[:2])).sum() - value - 1e-12
+
+
 def test_a_gradient_alone_is_enough_for_a_certificate():
     region = Region.compile(W, [], {})
     check, duals = certify(
