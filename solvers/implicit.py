@@ -140,11 +140,11 @@ def hessian(model: Modelled, lower: Tensor, at: Leaves) -> Curved:
 def gauss_newton(model: Modelled, w: Tensor, at: Leaves, batch: Batch) -> Curved:
     """p -> (sum_i c_i J_i' H_i J_i + H_rest) p with c = d lower / d losses, H_rest the Hessian of what is no loss."""
     env = model.env(w, at, batch)
-    lower = model.second(env)[0]
-    slope = vector(model.gradient(lower, at, retain_graph=True)).detach()
-    fixed: dict[Any, Tensor] = {node: env.measured[node].detach().requires_grad_() for node in model.second.measures}
+    slope = vector(model.gradient(model.second(env)[0], at)).detach()
+    trained = [node for node in model.second.measures if node.args[0] == model.inner]  # a given model is a constant here
+    fixed: dict[Any, Tensor] = {node: env.measured[node].detach().requires_grad_() for node in trained}
     detached = model.env(w, at, batch)
-    detached.measured.update(fixed)
+    detached.measured.update(env.measured | fixed)
     rest = model.second(detached)[0]
     coefficients = torch.autograd.grad(rest, tuple(fixed.values()), retain_graph=True, materialize_grads=True)
     products = [

@@ -129,6 +129,18 @@ def test_gauss_newton_is_the_hessian_where_the_logits_are_linear_in_the_paramete
     assert both[0] == pytest.approx(both[1], rel=1e-8)
 
 
+def test_a_given_model_in_the_lower_level_adds_no_curvature():
+    """Its losses are constants, so the excess over a reference and the loss itself have one and the same hypergradient."""
+    w, theta = mx.Mixture(NAMES), mx.model()
+    own = mx.losses(theta, NAMES)
+    learner, solver = made(dtype=torch.float64), Implicit(curvature="gauss-newton", system=ConjugateGradients(damping=0.1))
+    found = []
+    for payoff, given in ((own, None), (own - mx.losses(mx.model("reference"), NAMES), {"reference": gpt(1)})):
+        problem = mx.minimize(mx.mean(mx.losses(mx.argmin(w @ payoff, over=theta), NAMES, name="val")), over=w)
+        found.append(mx.hypergradient(problem, learner, solver=solver, given=given))
+    assert found[0] == pytest.approx(found[1], rel=1e-9)
+
+
 def test_the_hypergradient_of_a_network_is_the_dense_one():
     """-J' (H + damping)^-1 grad val with a dense Hessian in float64."""
     learner = made(Dropped(0.0), dtype=torch.float64, context=4, evaluation=2)
