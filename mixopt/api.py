@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,7 @@ from mixopt.language.symbols import domains_of
 from mixopt.method import Method
 from mixopt.report.audit import Audit
 from mixopt.report.comparison import Comparison, Row
-from mixopt.report.result import Check, Result, saved_weights
+from mixopt.report.result import Check, Result, Status, saved_weights
 from mixopt.runtime.region import Region
 from mixopt.solver import Budget, Outcome, Solver, Task, Watch, run
 from mixopt.solvers.table import TABLE
@@ -65,7 +65,11 @@ class Plan:
         """
         if self.solver is None:
             raise RefusalError(f"no solver takes this problem:\n{self.choice}", dict(self.choice.refusals))
-        task = _task(self, given, seed, start)
+        if budget is not None and not isinstance(budget, Budget):
+            raise InputError(f"the budget is {budget!r}; give mx.Budget(steps=..., tokens=..., gradients=..., seconds=...)")
+        if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)):
+            raise InputError(f"the seed is {seed!r}; it is a whole number")
+        task = _task(self, given, int(seed), start)
         if inplace and task.model is None:
             raise InputError("inplace=True writes trained parameters back, but this problem trains no model")
         outcome = run(self.solver, task, budget, watch)
@@ -151,9 +155,16 @@ def compare(
     """Run several solvers on one problem from the same starts, and judge all weights by one evaluator: a table.
 
     ``learner`` is a learner, or a function of the seed that makes one. A solver that refuses has its reason in the table.
-    The common evaluator is the objective of a program, and the tightest certificate at hand for the other forms.
+    The common evaluator is the objective of a program, and the tightest certificate at hand for the other forms. Ctrl-C
+    ends the comparison; what is finished, and the run that it fell into, are in the table.
+
+    Raises:
+        InputError: one solver or seed where a list of them is meant.
     """
-    rows = []
+    for name, several in (("solvers", solvers), ("seeds", seeds)):
+        if not isinstance(several, Iterable):
+            raise InputError(f"{name} is {several!r}; give a list of them, such as [{several!r}]")
+    rows: list[Row] = []
     for solver in solvers:
         for seed in seeds:
             one = learner(seed) if callable(learner) else learner
@@ -170,6 +181,8 @@ def compare(
                 rows.append(Row(_name(solver), seed, refusal=str(error)))
                 break
             rows.append(Row(_name(solver), seed, result))
+            if result.status is Status.INTERRUPTED:
+                return Comparison(str(problem), tuple(rows))
     return Comparison(str(problem), tuple(rows))
 
 

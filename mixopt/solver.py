@@ -28,7 +28,7 @@ class Budget:
     """Limits of a run; whichever ends first ends it. Steps of the solver, tokens read, gradients taken, seconds.
 
     Raises:
-        InputError: a limit that is not > 0.
+        InputError: a limit that is no number > 0.
     """
 
     steps: int | None = None
@@ -39,8 +39,8 @@ class Budget:
     def __post_init__(self) -> None:
         for name in ("steps", "tokens", "gradients", "seconds"):
             limit = getattr(self, name)
-            if limit is not None and not limit > 0:
-                raise InputError(f"the budget of {name} is {limit}; a limit is > 0, or None for no limit")
+            if limit is not None and not (isinstance(limit, (int, float, np.number)) and limit > 0):
+                raise InputError(f"the budget of {name} is {limit!r}; a limit is > 0, or None for no limit")
 
 
 @dataclass(frozen=True)

@@ -61,6 +61,21 @@ def test_a_comparison_holds_results_and_refusals():
     assert table.results[0].value == pytest.approx(table.results[1].value, abs=1e-8)
 
 
+def test_an_interruption_ends_a_comparison_and_keeps_what_is_finished(monkeypatch):
+    step, seen = Projected.step, []
+
+    def stopped(self, task, state):
+        seen.append(task.seed)
+        if task.seed == 1:
+            raise KeyboardInterrupt
+        return step(self, task, state)
+
+    monkeypatch.setattr(Projected, "step", stopped)
+    table = mx.compare(mx.minimize(mx.sum_squares(W), over=W), None, [Projected(), Projected(geometry="entropic")], seeds=range(3))
+    assert [row.result.status for row in table.rows] == [mx.Status.OPTIMAL, mx.Status.INTERRUPTED]
+    assert 2 not in seen
+
+
 def test_a_method_brings_its_solver_and_an_argument_overrides_it():
     method = mx.Method(mx.minimize(mx.sum_squares(W), over=W), Projected(geometry="entropic"), "spread")
     assert mx.solve(method).solver == "Projected(geometry='entropic')"

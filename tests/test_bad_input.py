@@ -230,6 +230,58 @@ CASES = {
         mx.RefusalError,
         "DescentAscent refuses this program: it takes saddles, and this is a program\n  Conic() or Projected() would take it",
     ),
+    "names that are no list": (lambda: mx.Domains(3), mx.InputError, "domains are a list of names, not 3"),
+    "sizes that are no numbers": (
+        lambda: mx.Domains(["web", "code"], tokens=["many", "few"]),
+        mx.InputError,
+        "tokens are numbers, one for each of (web, code), not ['many', 'few']",
+    ),
+    "one size for all": (
+        lambda: mx.Domains(["web", "code"], tokens=5),
+        mx.InputError,
+        "tokens are numbers, one for each of (web, code), not 5",
+    ),
+    "one name for a group": (
+        lambda: mx.mass(W, "code"),
+        mx.ProblemError,
+        "a group is a list of names, not the single text 'code'; write ['code']",
+    ),
+    "a group that names a domain twice": (
+        lambda: mx.mass(W, ["web", "code", "web"]),
+        mx.ProblemError,
+        "the group names (web) more than once",
+    ),
+    "an entry that is no name": (lambda: W[1.5], mx.ProblemError, "'w[1.5]': an entry goes by its name or position"),
+    "no objective": (lambda: mx.minimize(None, over=W), mx.ProblemError, "None is neither an expression nor numbers"),
+    "no list of constraints": (
+        lambda: mx.minimize(W["web"], over=W, subject_to=None),
+        mx.ProblemError,
+        "subject_to is a list of relations, not None",
+    ),
+    "losses with model and domains exchanged": (
+        lambda: mx.losses(DOMAINS, THETA),
+        mx.ProblemError,
+        "losses are of a model, but '(web, code, books)' is none",
+    ),
+    "given is no dict": (
+        lambda: mx.solve(GAME, learner(), given=[0.0, 0.0, 0.0]),
+        mx.InputError,
+        "given is a dict from the names of parameters and models to their values, not a list",
+    ),
+    "a number for a budget": (lambda: mx.solve(SPREAD, budget=10), mx.InputError, "the budget is 10; give mx.Budget(steps=..."),
+    "a text for a limit": (lambda: mx.Budget(seconds="10"), mx.InputError, "the budget of seconds is '10'; a limit is > 0"),
+    "a text for a seed": (lambda: mx.solve(SPREAD, seed="a"), mx.InputError, "the seed is 'a'; it is a whole number"),
+    "one solver to compare": (lambda: mx.compare(SPREAD, None, Projected()), mx.InputError, "solvers is Projected("),
+    "one seed to compare": (
+        lambda: mx.compare(SPREAD, None, [Projected()], seeds=2),
+        mx.InputError,
+        "seeds is 2; give a list of them, such as [2]",
+    ),
+    "a solver that was not compared": (
+        lambda: mx.compare(SPREAD, None, [Projected()]).spread("Projectd()"),
+        mx.InputError,
+        "no solver with weights 'Projectd()' in (Projected()); did you mean 'Projected()'?",
+    ),
     "an empty budget": (lambda: mx.Budget(steps=0), mx.InputError, "the budget of steps is 0; a limit is > 0, or None for no limit"),
     "a rate of zero": (lambda: DescentAscent(rate=0.0), mx.InputError, "the rate is 0.0; it is a finite number > 0"),
     "inplace without a model": (

@@ -85,6 +85,8 @@ def bind_given(form: Form, given: Mapping[str, Any] | None) -> tuple[dict[str, n
     Raises:
         InputError: a value that is missing, left over, of another shape, negative where it must not be, or not finite.
     """
+    if given is not None and not isinstance(given, Mapping):
+        raise InputError(f"given is a dict from the names of parameters and models to their values, not a {type(given).__name__}")
     values = dict(given or {})
     symbols = [*parameters(form), *given_models(form)]
     twice = sorted({str(s) for s in symbols if [str(t) for t in symbols].count(str(s)) > 1})

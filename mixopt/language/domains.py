@@ -31,6 +31,8 @@ class Domains:
     def __init__(self, names: Iterable[str], tokens: Sequence[float] | Mapping[str, float] | None = None):
         if isinstance(names, str):
             raise InputError(f"domains are a list of names, not the single text {names!r}; write [{names!r}]")
+        if not isinstance(names, Iterable):
+            raise InputError(f"domains are a list of names, not {names!r}")
         checked = tuple(names)
         if not checked:
             raise InputError("there are no domains; give at least one name")
@@ -53,7 +55,10 @@ class Domains:
             if missing:
                 raise InputError(f"tokens are missing for {listed(missing)}")
             tokens = [tokens[n] for n in names]
-        sizes = tuple(float(t) for t in tokens)
+        try:
+            sizes = tuple(float(t) for t in tokens)
+        except (TypeError, ValueError):
+            raise InputError(f"tokens are numbers, one for each of {listed(names)}, not {tokens!r}") from None
         if len(sizes) != len(names):
             raise InputError(f"there are {len(names)} domains {listed(names)} but {len(sizes)} token counts")
         for name, size in zip(names, sizes, strict=True):

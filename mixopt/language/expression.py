@@ -167,6 +167,8 @@ class Expr:
             raise ProblemError(f"'{self}' has shape {self.shape} and cannot be indexed; only vectors can")
         if isinstance(key, (str, int, np.integer)):
             return Expr("take", (self,), (), None, self._position(key))
+        if not isinstance(key, (slice, Sequence, np.ndarray)):
+            raise ProblemError(f"'{self}[{key!r}]': an entry goes by its name or position, several by a list of them")
         positions = list(range(len(self)))[key] if isinstance(key, slice) else [self._position(k) for k in key]
         if not positions:
             raise ProblemError(f"'{self}[{key}]' takes no entry; name at least one")
@@ -237,7 +239,9 @@ def constant(value: Operand, index: Sequence[str] | None = None) -> Expr:
     try:
         array = np.asarray(value, dtype=float)
     except (TypeError, ValueError):
-        raise ProblemError(f"{value!r} is neither an expression nor numbers") from None
+        array = None
+    if value is None or array is None:
+        raise ProblemError(f"{value!r} is neither an expression nor numbers")
     if array.ndim > 2:
         raise ProblemError(f"a constant has shape {array.shape}; scalars, vectors and matrices are what the language has")
     if not np.isfinite(array).all():

@@ -96,6 +96,8 @@ def _symbols(over: Expr | tuple[Expr, ...], where: str) -> tuple[Expr, ...]:
 def _relations(subject_to: Iterable[Relation]) -> tuple[Relation, ...]:
     if isinstance(subject_to, Relation):
         subject_to = [subject_to]
+    if not isinstance(subject_to, Iterable):
+        raise ProblemError(f"subject_to is a list of relations, not {subject_to!r}; leave it out where there are none")
     relations = tuple(subject_to)
     for relation in relations:
         if isinstance(relation, bool):

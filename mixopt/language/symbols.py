@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mixopt.errors import ProblemError
+from mixopt.errors import ProblemError, listed
 
 from .domains import Domains
 from .expression import TOKENS, Expr, expression, joint, number, shown
@@ -37,8 +37,9 @@ def parameter(name: str, size: int | None = None, nonneg: bool = False) -> Expr:
 
 def losses(theta: Expr, domains: Domains | Sequence[str], name: str = "train") -> Expr:
     """Mean losses of a model on each domain [k], in nats per token; the learner provides them under ``name``."""
+    theta = _model(theta, "losses")
     index = domains if isinstance(domains, Domains) else Domains(domains)
-    return Expr("losses", (_model(theta, "losses"),), (len(index),), index.names, _named(name, "loss"))
+    return Expr("losses", (theta,), (len(index),), index.names, _named(name, "loss"))
 
 
 def loss(theta: Expr, name: str) -> Expr:
@@ -74,8 +75,18 @@ def surrogate(value: Expr, *, gradient: Expr) -> Expr:
 
 
 def mass(w: Expr, group: Sequence[str]) -> Expr:
-    """The total weight of a group of domains []."""
-    return Expr("sum", (w[list(group)],))
+    """The total weight of a group of domains [].
+
+    Raises:
+        ProblemError: a single name for a list of them, or a name that occurs twice.
+    """
+    if isinstance(group, str):
+        raise ProblemError(f"a group is a list of names, not the single text {group!r}; write [{group!r}]")
+    names = list(group)
+    twice = sorted({str(n) for n in names if names.count(n) > 1})
+    if twice:
+        raise ProblemError(f"the group names {listed(twice)} more than once; its mass counts each domain once")
+    return Expr("sum", (w[names],))
 
 
 def domains_of(w: Expr) -> Domains:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mixopt.errors import unknown
+
 from .result import Result
 
 
@@ -21,7 +23,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The runs of a comparison; ``print`` shows them as a table, ``best`` is the usable result of least gap."""
+    """The runs of a comparison; ``print`` shows them as a table, ``results`` are those that were not refused."""
 
     problem: str
     rows: tuple[Row, ...]
@@ -32,10 +34,12 @@ class Comparison:
         return tuple(row.result for row in self.rows if row.result is not None)
 
     def spread(self, solver: str) -> np.ndarray:
-        """Standard deviation of each weight over a solver's seeds [k]."""
-        return np.std(
-            [r.result.vector for r in self.rows if r.result is not None and r.solver == solver and r.result.vector is not None], axis=0
-        )
+        """Standard deviation of each weight over a solver's seeds [k]; raises InputError where it has no weights here."""
+        found = [(row.solver, row.result.vector) for row in self.rows if row.result is not None and row.result.vector is not None]
+        own = [vector for name, vector in found if name == solver]
+        if not own:
+            raise unknown("solver with weights", solver, dict(found))
+        return np.std(own, axis=0)
 
     def __str__(self) -> str:
         head = ("solver", "seed", "status", "value", "gap", "inner", "gradients", "Hv", "seconds")

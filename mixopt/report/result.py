@@ -149,7 +149,9 @@ class Result:
 
     def __getitem__(self, symbol: Expr) -> dict[str, float]:
         if symbol != self.mixture:
-            raise ProblemError(f"the result has weights for '{self.mixture}', not for '{symbol}'")
+            raise ProblemError(
+                f"the result has weights for '{self.mixture}', not for '{symbol}'; give the symbol that Mixture(domains) made"
+            )
         return self.weights
 
     def __str__(self) -> str:
