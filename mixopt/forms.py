@@ -57,12 +57,11 @@ Form = Program | Saddle | Bilevel
 
 @dataclass(frozen=True)
 class Provided:
-    """One loss that a learner provides: the names of its entries (None: the problem's order), its length, how it is measured."""
+    """One loss that a learner provides: the names of its entries (None: the problem's order), its length, and if token by token."""
 
     names: tuple[str, ...] | None
     size: int | None
     tokens: bool = False
-    how: str = "exact"
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from typing import Any, final
 
@@ -50,6 +51,15 @@ class Streams:
         self._offsets = (sizes.cumsum(0) - sizes).to(self.device)
         self._starts = (sizes - context).to(self.device)
 
+    def on(self, device: str | torch.device) -> Streams:
+        """The same streams on another device; nothing is copied where they lie there already."""
+        moved = copy.copy(self)
+        moved.device = torch.device(device)
+        moved._flat = self._flat.to(device)
+        moved._windows = moved._flat.unfold(0, self.context + 1, 1)
+        moved._offsets, moved._starts = self._offsets.to(device), self._starts.to(device)
+        return moved
+
     def __len__(self) -> int:
         return len(self.names)
 
@@ -66,7 +76,7 @@ class Streams:
         """Random windows of every domain [k, per_domain, context+1]: stratified, for per-domain losses from one pass."""
         places = torch.rand(len(self), per_domain, generator=generator, device=generator.device, dtype=torch.float64)
         domains = torch.arange(len(self), device=self.device)[:, None]
-        return self._cut(domains.expand(-1, per_domain), places.to(self.device))
+        return self._cut(domains.expand(-1, per_domain), places.to(self.device, non_blocking=True))  # else the host waits for a GPU
 
     def draw_mixed(self, weights: Any, batch: int, generator: torch.Generator, *, paired: bool = True) -> Tensor:
         """Windows [R, batch, context+1] whose domains are drawn from each run's mixture, for ``weights`` [R, k] or [k].
@@ -81,7 +91,7 @@ class Streams:
         bounds = self.bounds(weights)
         runs = 1 if paired else len(bounds)
         uniform = torch.rand(runs, batch + 1, generator=generator, device=generator.device, dtype=torch.float64)
-        return self.mixed(bounds, uniform.to(self.device))
+        return self.mixed(bounds, uniform.to(self.device, non_blocking=True))
 
     def bounds(self, weights: Any) -> Tensor:
         """Mixtures [R, k] or [k] as their running sums [R, k], float64, the last one exactly 1; checked as in ``draw_mixed``."""

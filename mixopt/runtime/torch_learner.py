@@ -57,7 +57,7 @@ class TorchLearner(Learner):
         self._module = copy.deepcopy(module).to(self._device, dtype)
         if not streams:
             raise InputError("TorchLearner needs streams={'train': {...domain: tokens...}}; the dict is empty")
-        self._streams = {n: s if isinstance(s, Streams) else Streams(s, context, self._device) for n, s in streams.items()}
+        self._streams = {n: s.on(self._device) if isinstance(s, Streams) else Streams(s, context, self._device) for n, s in streams.items()}
         self._names = tuple(name for name, p in self._module.named_parameters() if p.requires_grad)
         self._rest = {name: p.detach() for name, p in self._module.named_parameters() if not p.requires_grad}
         if not self._names:
@@ -65,9 +65,8 @@ class TorchLearner(Learner):
         self._per_domain, self._autocast = per_domain, autocast
         self._optimizer: Optimizer = optimizer or (lambda tensors: torch.optim.AdamW(tensors, lr=1e-3))
         self._fixed = {name: stream.fixed(evaluation) for name, stream in self._streams.items()}
-        how = f"sampled, {per_domain} windows of {context} tokens a domain"
         self._abilities = Abilities(
-            provides={n: Provided(s.names, len(s.names), tokens=True, how=how) for n, s in self._streams.items()},
+            provides={n: Provided(s.names, len(s.names), tokens=True) for n, s in self._streams.items()},
             exact=False,
             gauss_newton=True,
         )

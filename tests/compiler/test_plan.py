@@ -134,7 +134,7 @@ def test_where_no_solver_takes_a_problem_the_plan_says_so_and_running_it_raises(
 
 
 def test_a_bent_sampled_loss_is_called_biased_and_a_linear_one_is_not():
-    sampled = Abilities({"train": Provided(DOMAINS.names, 2, how="sampled"), "val": Provided(None, None)}, exact=False)
+    sampled = Abilities({"train": Provided(DOMAINS.names, 2), "val": Provided(None, None)}, exact=False)
     bent = mx.plan(mx.minimize(mx.maximize(W @ mx.square(LOSSES), over=W), over=THETA)).form
     assert biased(bent, sampled) == (
         "'square(losses(theta, 'train'))' bends a loss that is estimated on a batch, so its estimate is biased; larger batches reduce it",

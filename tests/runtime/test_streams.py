@@ -112,6 +112,16 @@ def test_fixed_windows_are_apart_where_there_is_room_and_reach_both_ends(size, p
             assert starts.diff().min() >= CONTEXT + 1
 
 
+def test_streams_move_to_another_device_and_draw_the_same_there():
+    streams = Streams({"web": np.arange(40), "code": np.arange(30)}, CONTEXT)
+    away = streams.on("meta")
+    assert away.draw(3, torch.Generator().manual_seed(0)).device.type == "meta"
+    assert away.fixed(2).device.type == "meta"
+    assert streams.device.type == "cpu"
+    here = [s.draw(3, torch.Generator().manual_seed(0)) for s in (streams, streams.on("cpu"))]
+    assert torch.equal(*here)
+
+
 def test_names_sizes_and_parts():
     streams = Streams({"web": torch.arange(8), "code": [300] * 7}, CONTEXT)
     assert streams.names == ("web", "code")
