@@ -13,6 +13,7 @@ from mixopt.errors import InputError, listed
 from mixopt.language.atoms import exp
 from mixopt.language.domains import Domains
 from mixopt.language.expression import Expr, constant
+from mixopt.report.ranks import spearman as spearman
 from mixopt.runs import Runs, Targets
 
 _START_GAPS = np.geomspace(1e-3, 1e2, 60)
@@ -171,15 +172,6 @@ def cross_validate(
         r2=1 - (errors**2).sum(0) / (scatter**2).sum(0),
         regret=(taken - y.min(0)) / (y.mean(0) - y.min(0)),
     )
-
-
-def spearman(a: ArrayLike, b: ArrayLike) -> float:
-    """Spearman's rank correlation of two vectors [R], ties ranked by their mean; NaN where one is constant."""
-    from scipy.stats import rankdata
-
-    x, y = (rankdata(v) - (len(np.asarray(v)) + 1) / 2 for v in (a, b))
-    scale = math.sqrt(float(x @ x) * float(y @ y))
-    return float(x @ y) / scale if scale else math.nan
 
 
 _Rho = Callable[[np.ndarray], np.ndarray]

@@ -15,6 +15,8 @@ from mixopt.errors import InputError, MissingExtraError, listed
 from mixopt.files import write
 from mixopt.runs import Targets
 
+from .ranks import spearman
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -231,17 +233,8 @@ def _fit_panel(axes: Axes, guess: np.ndarray, truth: np.ndarray) -> None:
     axes.set(xlim=limits, ylim=limits, aspect="equal")
     axes.locator_params(nbins=5, steps=[1, 2, 5, 10])
     rmse = float(np.sqrt(np.mean((guess - truth) ** 2)))
-    words = f"Spearman {_rank_correlation(guess, truth):.3f}\nRMSE {rmse:.3g}"
+    words = f"Spearman {spearman(guess, truth):.3f}\nRMSE {rmse:.3g}"
     axes.text(0.04, 0.96, words, transform=axes.transAxes, va="top", fontsize=8.5, color=_INK, linespacing=1.4)
-
-
-def _rank_correlation(a: np.ndarray, b: np.ndarray) -> float:
-    """Spearman's correlation of two vectors [R], ties ranked by their mean; NaN where one is constant."""
-    from scipy.stats import rankdata
-
-    x, y = (rankdata(v) - (len(v) + 1) / 2 for v in (a, b))
-    scale = math.sqrt(float(x @ x) * float(y @ y))
-    return float(x @ y) / scale if scale else math.nan
 
 
 def _common_domains(mixtures: Mapping[str, Mapping[str, float]]) -> tuple[str, ...]:

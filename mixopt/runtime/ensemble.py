@@ -148,13 +148,6 @@ def token_losses(logits: Tensor, targets: Tensor) -> Tensor:
     return F.cross_entropy(logits.flatten(0, -2), targets.expand(logits.shape[:-1]).flatten(), reduction="none").view(logits.shape[:-1])
 
 
-def loss_per_domain(call: Callable[[Any, Tensor], Tensor], parameters: Any, windows: Tensor) -> Tensor:
-    """Mean loss of each domain [k] in nats per token, by one pass of ``call(parameters, tokens)`` over windows [k, n, t+1]."""
-    rows = windows.flatten(0, 1)
-    losses = token_losses(call(parameters, rows[:, :-1]), rows[:, 1:])
-    return losses.view(len(windows), -1).mean(-1)
-
-
 def _train_chunk(
     models: list[nn.Module], bounds: Tensor, uniform: Tensor, streams: Streams, recipe: Recipe, runs: range, tell: Callable[[int], None]
 ) -> dict[str, Tensor]:

@@ -8,8 +8,9 @@ from torch.func import functional_call, grad, jvp, stack_module_state, vmap
 from torch.nn import functional as F  # noqa: N812
 
 from mixopt.errors import InputError
-from mixopt.runtime.ensemble import loss_per_domain, token_losses
+from mixopt.runtime.ensemble import token_losses
 from mixopt.runtime.gpt import GPT, parameter_count
+from mixopt.runtime.torch_learner import cross_entropy
 
 # torch compiles its own forward-mode rules at the first jvp, by a function that it warns of itself
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
@@ -33,7 +34,9 @@ WINDOWS = tokens(3, 4, 8)
 
 
 def losses(parameters: dict[str, torch.Tensor]) -> torch.Tensor:
-    return loss_per_domain(lambda p, x: functional_call(MODULE, p, (x,)), parameters, WINDOWS)
+    """Mean losses [k] of windows [k, n, t+1], as a learner takes them."""
+    rows = WINDOWS.flatten(0, 1)
+    return cross_entropy(functional_call(MODULE, parameters, (rows[:, :-1],)), rows[:, 1:]).view(len(WINDOWS), -1).mean(-1)
 
 
 def test_a_later_token_changes_no_earlier_logit():
