@@ -72,7 +72,8 @@ class Conic(Solver):
         raw = f"{self.solver}: {problem.status}"
         if problem.status in ("infeasible", "infeasible_inaccurate"):
             names = ", ".join(repr(r.label) for r in task.form.constraints)
-            return State(task.start, status=Status.INFEASIBLE, message=f"no weights satisfy these constraints together: {names} ({raw})")
+            why = f"no weights satisfy these constraints together: {names}" if names else "the objective is finite at no weights"
+            return State(task.start, status=Status.INFEASIBLE, message=f"{why} ({raw})")
         if variable.value is None:
             return State(task.start, status=Status.STUCK, message=f"{raw}, without a point")
         w = np.clip(np.asarray(variable.value, dtype=float), 0.0, None)
@@ -113,7 +114,9 @@ def _bent(form: Program, bend: str) -> str:
         what = "convex, and is maximised" if form.maximised else "concave, and is minimised"
         return f"'{shown}' is {what}: its optima lie at corners, of which there can be many"
     where = culprit(form.objective)
-    return f"'{shown}' is neither convex nor concave by the rules" + (f", at '{where}'" if where not in (None, shown) else "")
+    text = f"'{shown}' is neither convex nor concave by the rules" + (f", at '{where}'" if where not in (None, shown) else "")
+    free = [n.data[0] for n in (where.args if where is not None else ()) if n.op == "parameter" and not n.data[1]]
+    return text + (f"; if {free[0]!r} is never negative, write parameter({free[0]!r}, nonneg=True)" if free else "")
 
 
 def _named(bend: str) -> str:

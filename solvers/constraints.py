@@ -22,8 +22,7 @@ def refuses_region(geometry: str, constraints: tuple[Relation, ...]) -> tuple[st
                 "put it into the objective as a penalty",
             )
         rows = relation.gap.shape or (1,)
-        single = relation.sense != "==" and _one_weight_a_row(relation)
-        if geometry == "entropic" and not single:
+        if geometry == "entropic" and not _one_weight_a_row(relation):
             return (
                 f"constraint '{relation.label}' ({rows[0]} rows) ties several weights, which entropic steps do not respect; "
                 "set geometry='euclidean'",

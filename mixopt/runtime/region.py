@@ -73,11 +73,11 @@ class Region:
             offsets = np.atleast_1d(limit.gap.value(np.zeros(k)))
             for row, offset in zip(limit.gap.jacobian(np.full(k, 1 / k)), offsets, strict=True):
                 at = np.flatnonzero(row)
-                if len(at) == 1 and not limit.equality:
+                if len(at) == 1:
                     bound = -offset / row[at[0]]
-                    if row[at[0]] > 0:
+                    if row[at[0]] > 0 or limit.equality:
                         upper[at[0]] = min(upper[at[0]], bound)
-                    else:
+                    if row[at[0]] < 0 or limit.equality:
                         lower[at[0]] = max(lower[at[0]], bound)
                 else:
                     rows[limit.equality].append((row, -offset))

@@ -29,7 +29,8 @@ def region(*constraints, **given) -> Region:
         ([W["web"] <= 0.5], "box"),
         ([2 * W["web"] - 1 >= 0], "box"),
         ([mx.mass(W, ["web", "code"]) <= 0.5], "linear"),
-        ([mx.equal(W["web"], 0.5)], "linear"),
+        ([mx.equal(W["web"], 0.5)], "box"),
+        ([mx.equal(mx.mass(W, ["web", "code"]), 0.5)], "linear"),
         ([mx.sum_squares(W) <= 0.5, W["web"] <= 0.5], "nonlinear"),
     ],
     ids=str,
@@ -42,6 +43,14 @@ def test_bounds_are_read_from_rows_with_one_weight():
     compiled = region(W["web"] <= 0.5, 2 * W["web"] >= 0.2, 1 - W >= [0.4, 0.5, 0.6, 0.7], W["web"] <= mx.parameter("cap"), cap=0.45)
     np.testing.assert_allclose(compiled.lower, [0.1, 0, 0, 0])
     np.testing.assert_allclose(compiled.upper, [0.45, 0.5, 0.4, 0.3])
+
+
+def test_an_equality_of_one_weight_is_both_its_bounds():
+    compiled = region(mx.equal(W["web"], 0.3), mx.equal(0.2, -W["code"] + 0.3))
+    np.testing.assert_allclose(compiled.lower, [0.3, 0.1, 0, 0])
+    np.testing.assert_allclose(compiled.upper, [0.3, 0.1, 1, 1])
+    np.testing.assert_allclose(compiled.project(np.array([0.9, 0.0, 0.1, 0.0])), [0.3, 0.1, 0.35, 0.25])
+    assert "lower bound 0.4 and the upper bound 0.3" in region(mx.equal(W["web"], 0.3), mx.equal(W["web"], 0.4)).empty
 
 
 def test_residuals_go_by_name():
@@ -158,6 +167,6 @@ def test_one_weight_may_be_fixed_at_a_bound_too(k, fixed):
 
 def test_a_weight_fixed_out_of_reach_is_infeasible():
     compiled = region(mx.equal(W["web"], 1.5))
-    assert "no weights satisfy" in compiled.empty
+    assert "the lower bound 1.5 and the upper bound 1, by the constraints" in compiled.empty
     with pytest.raises(InfeasibleError, match="no weights satisfy"):
         compiled.project(np.full(4, 0.25))

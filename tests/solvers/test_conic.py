@@ -132,6 +132,20 @@ def test_parameters_are_numbers_of_a_run_not_of_the_plan():
     np.testing.assert_allclose(weights, [0.2, 0.4, 0.8], atol=1e-5)
 
 
+def test_a_factor_that_may_be_negative_is_named_with_the_mend():
+    w = mx.Mixture(["a", "b"])
+    problem = mx.minimize(mx.sum_squares(w) + mx.parameter("rate") * mx.kl(w, [0.5, 0.5]), over=w)
+    with pytest.raises(mx.RefusalError, match=r"if 'rate' is never negative, write parameter\('rate', nonneg=True\)"):
+        mx.solve(problem, solver=Conic(), given={"rate": 1.0})
+
+
+def test_an_objective_that_is_finite_nowhere_is_infeasible_and_says_so():
+    w = mx.Mixture(["a", "b"])
+    result = mx.solve(mx.minimize(-mx.log(w["a"] - 2), over=w))
+    assert result.status is mx.Status.INFEASIBLE
+    assert "the objective is finite at no weights" in result.message
+
+
 def test_a_conic_solver_that_is_not_there_is_named():
     with pytest.raises(mx.InputError, match=r"no conic solver 'CLARABLE'.*did you mean 'CLARABEL'"):
         mx.solve(mx.minimize(NATURAL, over=W), solver=Conic(solver="CLARABLE"))

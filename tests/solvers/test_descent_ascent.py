@@ -184,6 +184,16 @@ def test_a_box_holds_at_every_step_and_moves_the_saddle():
         assert result.duals["cap"] == pytest.approx((3 - 0.2) ** 2 / 2 - 1.2**2 / 2, abs=1e-4)
 
 
+@pytest.mark.parametrize("geometry", ["entropic", "euclidean"])
+def test_a_weight_that_is_fixed_stays_fixed_at_every_step(geometry):
+    """With w_2 = 0.3 the model sits at the mean of 0.7 and 0.3, and the multiplier is the difference of the two losses there."""
+    game, learner = points([-1.0, 3.0], [lambda w: mx.equal(w["d1"], 0.3).named("fixed")])
+    result = mx.solve(game, learner, solver=DescentAscent(rate=0.05, geometry=geometry, average="last", steps=2000))
+    assert result.trace.weights[:, 1] == pytest.approx(0.3, abs=1e-12)
+    assert result.parameters.item() == pytest.approx(0.2, abs=1e-5)
+    assert result.duals["fixed"] == pytest.approx((3 - 0.2) ** 2 / 2 - 1.2**2 / 2, abs=1e-4)
+
+
 def test_a_group_limit_needs_euclidean_steps():
     game, learner = points([-1.0, 3.0, 4.0], [lambda w: (mx.mass(w, ["d1", "d2"]) <= 0.4).named("group")])
     with pytest.raises(RefusalError, match=r"'group' .* ties several weights"):
