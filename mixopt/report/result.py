@@ -16,6 +16,7 @@ from mixopt.errors import InputError, ProblemError
 from mixopt.files import write
 from mixopt.language.expression import Expr
 from mixopt.language.problem import Problem
+from mixopt.runtime import simplex
 
 
 class Status(Enum):
@@ -115,8 +116,7 @@ class Trace:
     @property
     def entropy(self) -> np.ndarray:
         """Entropy of the weights in nats [T]; exp of it is the effective number of domains."""
-        w = np.clip(self.weights, 1e-300, None)
-        return -(self.weights * np.log(w)).sum(axis=1)
+        return np.asarray(simplex.entropy(self.weights))
 
 
 @dataclass(frozen=True)

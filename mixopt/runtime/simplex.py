@@ -79,9 +79,9 @@ def smoothed(w: Vector, smoothing: float) -> Vector:
 
 
 def entropy(w: Vector) -> Vector:
-    """-sum w log w in nats, 0 log 0 = 0; exp of it is the effective number of domains."""
+    """-sum w log w in nats over the last axis of [..., k], 0 log 0 = 0; exp of it is the effective number of domains."""
     xp = namespace(w)
-    return -(w * xp.log(xp.clip(w, float(xp.finfo(w.dtype).tiny), None))).sum()
+    return -(w * xp.log(xp.clip(w, float(xp.finfo(w.dtype).tiny), None))).sum(-1)
 
 
 def _scaled_into(logits: Vector, lower: Vector, upper: Vector) -> Vector:
