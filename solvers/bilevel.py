@@ -20,7 +20,7 @@ from mixopt.runtime.tree import Leaves, copied, vector
 from mixopt.solver import Average, Pace, Solver, State, Task
 
 from .constraints import Geometry, refuses_region
-from .steps import Normalised, check_settings, move
+from .steps import Normalised, check_counts, check_settings, move
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,8 @@ class BilevelSolver(Solver):
     tolerance: float = 1e-7
 
     def __post_init__(self) -> None:
-        check_settings(self.rate, self.smoothing, 0.0, self.geometry)
+        check_settings(self.rate, self.smoothing, 0.0, self.geometry, self.average)
+        check_counts(self, outer_steps=1, warmup=0, train=1)
 
     @abstractmethod
     def limits(self, form: Bilevel, abilities: Abilities) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from mixopt.runtime.tree import Leaves, copied
 from mixopt.solver import Average, Pace, Solver, State, Task
 
 from .constraints import Geometry, refuses_region
-from .steps import Normalised, check_settings, move
+from .steps import Normalised, check_counts, check_settings, move
 
 
 @dataclass(frozen=True)
@@ -33,9 +33,9 @@ class DescentAscent(Solver):
     projection of w + rate * payoff. The model takes one step of the learner's optimizer on the descent view.
 
     ``temperature`` t subtracts t KL(w || uniform) from the payoff, which keeps the weights from collapsing to one
-    domain. The weights returned are the ``average``: "mean" of all after the start (DoReMi's paper), "mean with start"
-    (its code), or "last". An exact learner's run ends early once both the best-response gap and the model's gradient
-    are below ``tolerance``.
+    domain; the check judges the payoff as it is written, without that term. The weights returned are the ``average``:
+    "mean" of all after the start (DoReMi's paper), "mean with start" (its code), or "last". An exact learner's run ends
+    early once both the best-response gap and the model's gradient are below ``tolerance``.
 
     Source: Sagawa et al. 2020 (group DRO), Algorithm 1; Xie et al. 2023 (DoReMi), arXiv 2305.10429, Algorithm 1.
     """
@@ -49,7 +49,8 @@ class DescentAscent(Solver):
     tolerance: float = 1e-8
 
     def __post_init__(self) -> None:
-        check_settings(self.rate, self.smoothing, self.temperature, self.geometry)
+        check_settings(self.rate, self.smoothing, self.temperature, self.geometry, self.average)
+        check_counts(self, steps=1)
 
     def refuses(self, form: Form, abilities: Abilities | None) -> tuple[str, ...]:
         if not isinstance(form, Saddle):

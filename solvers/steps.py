@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -28,16 +29,26 @@ class Normalised:
             raise InputError(f"a normalised step moves by {self.move}; the move is a finite number > 0")
 
 
-def check_settings(rate: Any, smoothing: float, temperature: float, geometry: str) -> None:
+def check_settings(rate: Any, smoothing: float, temperature: float, geometry: str, average: str) -> None:
     """Refuse settings outside their range, when a solver is made."""
-    if isinstance(rate, (int, float)) and not 0 < rate < math.inf:
-        raise InputError(f"the rate is {rate}; it is a finite number > 0")
+    if not isinstance(rate, Normalised) and not (isinstance(rate, (int, float)) and 0 < rate < math.inf):
+        raise InputError(f"the rate is {rate!r}; it is a finite number > 0, or Normalised(move)")
+    if average not in ("last", "mean", "mean with start"):
+        raise InputError(f"the average is {average!r}; it is 'last', 'mean' or 'mean with start'")
     if not 0 <= smoothing < 1:
         raise InputError(f"smoothing is {smoothing}; it is a share in [0, 1)")
     if not 0 <= temperature < math.inf:
         raise InputError(f"the temperature is {temperature}; it is a finite number >= 0")
     if geometry not in ("entropic", "euclidean"):
         raise InputError(f"the geometry is {geometry!r}; it is 'entropic' (mirror steps) or 'euclidean' (projections)")
+
+
+def check_counts(solver: object, **least: int) -> None:
+    """Refuse counts of steps that are no whole numbers, or below the least that each may be."""
+    for name, lowest in least.items():
+        count = getattr(solver, name)
+        if isinstance(count, bool) or not isinstance(count, Integral) or count < lowest:
+            raise InputError(f"{name} of {type(solver).__name__} is {count!r}; it is a whole number >= {lowest}")
 
 
 def move(

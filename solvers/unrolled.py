@@ -16,6 +16,7 @@ from mixopt.runtime.tree import Leaves, vector
 
 from .bilevel import BilevelSolver, Slope, Trained
 from .implicit import cross_term
+from .steps import check_counts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,8 +36,9 @@ class Unrolled(BilevelSolver):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.steps < 1 or not self.step_size > 0:
-            raise InputError(f"Unrolled(steps={self.steps}, step_size={self.step_size}): both are > 0")
+        check_counts(self, steps=1)
+        if not self.step_size > 0:
+            raise InputError(f"the step_size of Unrolled is {self.step_size}; it is > 0")
 
     @property
     def oracle(self) -> str:

@@ -58,6 +58,29 @@ def test_numbers_are_given_to_a_hypergradient_and_an_audit_too(toy):
     )
 
 
+def ridge(dtype):
+    """Four random least-squares domains and a validation loss, in a dtype."""
+    draw = np.random.default_rng(0)
+    X, rows, centres = draw.normal(size=(4, 30, 10)), draw.normal(size=(40, 10)), draw.normal(size=(4, 10))
+    X, Y, rows, goal = (torch.tensor(a, dtype=dtype) for a in (X, np.einsum("knd,kd->kn", X, centres), rows, rows @ centres.mean(axis=0)))
+    learner = mx.FunctionLearner(
+        torch.zeros(10, dtype=dtype), {"train": lambda p: ((X @ p - Y) ** 2).mean(1), "val": lambda p: ((rows @ p - goal) ** 2).mean()}
+    )
+    domains = ["a", "b", "c", "d"]
+    w, theta = mx.Mixture(domains), mx.model()
+    trained = mx.argmin(w @ mx.losses(theta, domains) + 0.05 * mx.sum_squares(theta), over=theta)
+    return mx.minimize(mx.loss(trained, "val"), over=w), learner
+
+
+def test_single_precision_trains_the_lower_level_as_far_as_it_carries_and_no_longer():
+    """Its rounding is taken for what it is: the line search neither fails on it nor halves its steps away."""
+    double, single = (mx.solve(*ridge(dtype)) for dtype in (torch.float64, torch.float32))
+    assert single.check.inner <= 100 * np.finfo(np.float32).eps
+    assert single.check.gap <= 1e-3
+    assert single.vector == pytest.approx(double.vector, abs=1e-3)
+    assert single.cost.forward_passes <= 20 * double.cost.forward_passes
+
+
 def test_damping_shrinks_the_hypergradient_by_the_known_factor(toy):
     """H is (1 + rho) I, so damping d multiplies the gradient by (1 + rho) / (1 + rho + d)."""
     damped = mx.hypergradient(toy.problem(), toy.learner, solver=Implicit(system=ConjugateGradients(damping=0.5)))
@@ -246,8 +269,16 @@ def test_refusals_say_why(toy):
         (lambda: Implicit(smoothing=1), "smoothing is 1"),
         (lambda: Implicit(geometry="round"), "the geometry is 'round'"),
         (lambda: Normalised(move=0), "moves by 0"),
-        (lambda: Unrolled(steps=0), "both are > 0"),
-        (lambda: Unrolled(step_size=0), "both are > 0"),
+        (lambda: Unrolled(steps=0), "steps of Unrolled is 0; it is a whole number >= 1"),
+        (lambda: Unrolled(steps=1.5), "steps of Unrolled is 1.5; it is a whole number >= 1"),
+        (lambda: Unrolled(step_size=0), "the step_size of Unrolled is 0; it is > 0"),
+        (lambda: Implicit(outer_steps=0), "outer_steps of Implicit is 0"),
+        (lambda: Implicit(warmup=-1), "warmup of Implicit is -1; it is a whole number >= 0"),
+        (lambda: Implicit(train=0), "train of Implicit is 0"),
+        (lambda: Implicit(average="best of all"), "the average is 'best of all'; it is 'last', 'mean' or 'mean with start'"),
+        (lambda: DescentAscent(average="avg"), "the average is 'avg'"),
+        (lambda: DescentAscent(steps=0), "steps of DescentAscent is 0"),
+        (lambda: DescentAscent(rate="fast"), "the rate is 'fast'; it is a finite number > 0, or Normalised"),
     ],
 )
 def test_settings_outside_their_range_are_refused_when_made(make, text):
