@@ -178,7 +178,12 @@ def cross_term(model: Modelled, w: Tensor, at: Leaves, batch: Batch, q: Leaves) 
 
 def reach(inner: Inner, leaves: Leaves) -> float:
     """The tolerance on |grad| that the parameters' dtype can reach."""
-    return max(inner.tolerance, 100 * max(torch.finfo(leaf.dtype).eps for leaf in leaves))
+    return max(inner.tolerance, 100 * rounding(leaves))
+
+
+def rounding(leaves: Leaves) -> float:
+    """The distance from 1 to the next number in the coarsest dtype of the parameters."""
+    return max(torch.finfo(leaf.dtype).eps for leaf in leaves)
 
 
 def newton(model: Modelled, w: Tensor, start: Leaves, inner: Inner, system: ConjugateGradients) -> tuple[Curved, int]:
@@ -213,7 +218,7 @@ def _searched(model: Modelled, w: Tensor, leaves: Leaves, path: Tensor, value: f
     base = tuple(leaf.detach() for leaf in leaves)
     parts = split(path, base)
     with torch.no_grad():
-        slack = 1e-13 * (1 + abs(value))
+        slack = 500 * rounding(base) * (1 + abs(value))
         share = 1.0
         while share > 1e-10:
             moved = tuple(leaf + share * part for leaf, part in zip(base, parts, strict=True))
