@@ -9,7 +9,7 @@ import pytest
 
 import mixopt as mx
 from mixopt.report.comparison import Comparison, Row
-from mixopt.report.result import Cost, Trace, saved_weights
+from mixopt.report.result import Cost, Trace, fingerprint, saved_weights
 from mixopt.solvers import Conic, Projected
 
 pytest.importorskip("cvxpy")
@@ -41,6 +41,24 @@ def test_a_result_reads_with_status_weights_duals_check_and_cost(result):
     assert lines[5].startswith("  dual of cap: 1.09")
     assert lines[6].startswith("  check: off the simplex by ")
     assert lines[7].startswith("  cost: 1 steps, ")
+
+
+def test_a_problem_with_other_numbers_than_its_text_shows_is_another_problem(tmp_path):
+    numbers = np.random.default_rng(0).normal(size=(5, 2))
+
+    def fitted(matrix):
+        return mx.minimize(mx.sum_squares(matrix @ W), over=W)
+
+    mx.solve(fitted(numbers)).save(tmp_path / "result.json")
+    assert str(fitted(numbers)) == str(fitted(2 * numbers))
+    with pytest.raises(mx.InputError, match="is a checkpoint of another problem"):
+        saved_weights(tmp_path / "result.json", fitted(2 * numbers))
+    assert saved_weights(tmp_path / "result.json", fitted(numbers * (1 + 1e-14)))["web"] >= 0
+    theta = mx.model()
+    lower = [mx.argmin(w @ mx.losses(theta, names), over=theta) for names in (["a", "b"], ["a", "c"]) for w in [mx.Mixture(names)]]
+    upper = [mx.minimize(mx.loss(t, "val"), over=mx.Mixture(n)) for t, n in zip(lower, (["a", "b"], ["a", "c"]), strict=True)]
+    assert str(upper[0]) == str(upper[1])
+    assert fingerprint(upper[0]) != fingerprint(upper[1])
 
 
 def test_every_status_is_a_sentence_and_only_two_are_solved():
