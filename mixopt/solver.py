@@ -167,6 +167,7 @@ class _Run:
         self.weights: list[np.ndarray] = []
         self.series: dict[str, list[np.ndarray]] = {}
         self.good_leaves: Any = None
+        self.best_leaves: Any = None
 
     def go(self) -> Outcome:
         state, status, failure = State(self.task.start), Status.BUDGET, ""
@@ -187,9 +188,7 @@ class _Run:
             status = Status.FAILED
         message = failure or (f"after {taken} steps" if status is Status.INTERRUPTED else state.message)
         weights = None if status is Status.INFEASIBLE else self._answer(state)
-        begun = state.memory is not None
-        leaves = self.good_leaves if status is Status.FAILED or not begun else self.solver.leaves(state)
-        return Outcome(weights, status, message, self._trace(), self._cost(taken), leaves, state.duals)
+        return Outcome(weights, status, message, self._trace(), self._cost(taken), self._leaves(state, status), state.duals)
 
     def _look(self, state: State) -> str:
         """Bring the pending steps to the host at once; an unbounded loss drops its step and all after it, and says which."""
@@ -213,6 +212,8 @@ class _Run:
         if not _finite(leaves):
             return f"the model's parameters are not finite after step {len(self.weights)}"
         self.good_leaves = _snapshot(leaves)
+        if self.pace.average == "best" and int(np.argmin(self.series["value"])) == len(self.weights) - 1:
+            self.best_leaves = self.good_leaves
         if self.watch is not None:
             shown = {n: self._told(n, float(v[-1])) for n, v in arrays.items() if np.ndim(v[-1]) == 0}
             self.watch(Progress(len(self.weights), self.limit, time.perf_counter() - self.clock, weights[-1], shown))
@@ -234,11 +235,21 @@ class _Run:
         over_tokens = budget.tokens is not None and meter.tokens >= budget.tokens
         return over_tokens or (budget.gradients is not None and meter.gradients >= budget.gradients)
 
+    def _is_best(self, state: State) -> bool:
+        """Whether the answer is the best of the steps: the last is, where the solver has found what was asked for."""
+        return self.pace.average == "best" and bool(self.weights) and not (state.status is not None and state.status.solved)
+
+    def _leaves(self, state: State, status: Status) -> Any:
+        """The parameters that belong to the answer."""
+        if self._is_best(state):
+            return self.best_leaves
+        return self.good_leaves if status is Status.FAILED or state.memory is None else self.solver.leaves(state)
+
     def _answer(self, state: State) -> np.ndarray:
         average = self.pace.average
         if not self.weights:
             w = self.task.start
-        elif average == "best" and not (state.status is not None and state.status.solved):
+        elif self._is_best(state):
             w = self.weights[int(np.argmin(self.series["value"]))]
         elif average in ("last", "best") or (state.status is not None and state.status.solved):
             w = self.weights[-1]

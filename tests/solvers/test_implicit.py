@@ -58,9 +58,9 @@ def test_numbers_are_given_to_a_hypergradient_and_an_audit_too(toy):
     )
 
 
-def ridge(dtype):
+def ridge(dtype, seed=0):
     """Four random least-squares domains and a validation loss, in a dtype."""
-    draw = np.random.default_rng(0)
+    draw = np.random.default_rng(seed)
     X, rows, centres = draw.normal(size=(4, 30, 10)), draw.normal(size=(40, 10)), draw.normal(size=(4, 10))
     X, Y, rows, goal = (torch.tensor(a, dtype=dtype) for a in (X, np.einsum("knd,kd->kn", X, centres), rows, rows @ centres.mean(axis=0)))
     learner = mx.FunctionLearner(
@@ -70,6 +70,15 @@ def ridge(dtype):
     w, theta = mx.Mixture(domains), mx.model()
     trained = mx.argmin(w @ mx.losses(theta, domains) + 0.05 * mx.sum_squares(theta), over=theta)
     return mx.minimize(mx.loss(trained, "val"), over=w), learner
+
+
+@pytest.mark.parametrize("steps", [1, 3, 5, 8])
+def test_the_parameters_that_come_back_are_those_of_the_weights(steps):
+    """The line search lets the value rise between steps, so the last step need not be the best, which is the answer."""
+    problem, learner = ridge(torch.float64, seed=2)
+    result = mx.solve(problem, learner, budget=mx.Budget(steps=steps))
+    assert result.value == pytest.approx(result.trace["value"].min(), abs=1e-8)
+    assert float(learner.losses((result.parameters,), "val", None)) == pytest.approx(result.value, abs=1e-8)
 
 
 def test_single_precision_trains_the_lower_level_as_far_as_it_carries_and_no_longer():
