@@ -287,7 +287,10 @@ def _value_columns(table: _Table, prefix: str | None) -> list[str]:
     """The columns that hold numbers of interest: by prefix in a file of ours, else all but the metadata."""
     if prefix is not None:
         found = [c for c in table.header if c.startswith(prefix)]
-        mend = f"{table.path} has no column {prefix}<name>; give a second file with the metrics, or one written by to_csv"
+        mend = (
+            f"{table.path} has no column {prefix}<name>; in a single file weights are named w/<domain> and metrics loss/<target>, "
+            "as to_csv writes them; else give a second file with the metrics"
+        )
     else:
         found = [c for c in table.header if c not in (*_KEYS, *_EXTRAS, "name")]
         mend = f"{table.path} has only the columns {listed(table.header)}; one column for each domain or metric is needed"

@@ -246,6 +246,10 @@ def _rho(loss: str, R: int) -> _Rho:
 
 def _bound(w: Expr, domains: Domains) -> Expr:
     """The mixture expression in the law's order of domains."""
+    if not isinstance(w, Expr):
+        raise InputError(
+            f"a law is called with a mixture symbol, and this is a {type(w).__name__}; for numbers write law.predict(mixtures)"
+        )
     if w.shape != (len(domains),) or (w.index is not None and set(w.index) != set(domains)):
         found = f"is over {listed(w.index)}" if w.index else f"has shape {w.shape}"
         raise InputError(f"the law is over the domains {domains}, but '{w}' {found}; fit the law on runs over the same domains")

@@ -139,7 +139,7 @@ def test_files_that_are_not_there_or_not_text(tmp_path):
 
 
 def test_one_file_of_another_kind_asks_for_the_second(write):
-    with pytest.raises(InputError, match=r"no column w/<name>; give a second file"):
+    with pytest.raises(InputError, match=r"no column w/<name>; .* weights are named w/<domain> .* second file"):
         Runs.from_csv(write(RATIOS))
 
 

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from mixopt.errors import InputError
+
 from .learner import Batch
 from .modelled import Modelled
 from .tree import Leaves, copied
@@ -23,6 +25,8 @@ def outcome_slopes(
     batches, so that the weights are all that differs. Each seed draws other batches: how well the n slopes agree says how
     much of one is noise. The upper loss is measured on the learner's evaluation sample.
     """
+    if steps < 1 or not 0 < epsilon < 1:
+        raise InputError(f"an audit of {steps} steps with epsilon {epsilon}: steps are at least 1, and epsilon is in (0, 1)")
     slopes = np.empty((len(seeds), len(w)))
     for row, seed in zip(slopes, seeds, strict=True):
         draw = model.generator(seed)

@@ -107,12 +107,15 @@ class FunctionLearner(Learner):
         self._like = flatten(parameters)
         if not self._like or not all(leaf.is_floating_point() for leaf in self._like):
             raise InputError("FunctionLearner needs at least one parameter, and all of them floating-point tensors")
-        if not losses:
-            raise InputError("FunctionLearner needs losses={'name': function, ...}; the dict is empty")
+        if not isinstance(losses, Mapping) or not losses:
+            found = f"this is a {type(losses).__name__}" if losses else "the dict is empty"
+            raise InputError(f"FunctionLearner needs losses={{'name': function, ...}}; {found}")
         self._functions: dict[str, Callable[[Any], Tensor]] = {}
         provides = {}
         for name, entry in losses.items():
             function, domains = entry if isinstance(entry, tuple) else (entry, None)
+            if not callable(function):
+                raise InputError(f"loss {name!r} is {function!r}; give a function of the parameters, or (function, domains)")
             self._functions[name] = function
             provides[name] = self._measured(name, function, domains)
         self._abilities = Abilities(provides=provides, exact=True)

@@ -197,6 +197,8 @@ def test_other_domains_and_unknown_targets_are_refused():
     law = Exponential.fit(table())
     with pytest.raises(InputError, match=r"over the domains \(web, code, books, maths\), but 'w' is over \(web, code\)"):
         law(Mixture(Domains(["web", "code"])))
+    with pytest.raises(InputError, match=r"this is a ndarray; for numbers write law.predict"):
+        law(np.full(4, 0.25))
     with pytest.raises(InputError, match=r"no target 'pyton'.*did you mean 'python'"):
         law["pyton"]
     with pytest.raises(InputError, match=r"mixtures have shape \(2, 3\)"):

@@ -60,6 +60,12 @@ def test_an_audit_is_of_bilevel_problems_only():
         mx.audit(mx.minimize(mx.sum_squares(w), over=w), learner())
 
 
+@pytest.mark.parametrize("settings", [{"steps": 0}, {"epsilon": 0.0}, {"epsilon": 1.5}])
+def test_an_audit_needs_steps_and_a_difference(settings):
+    with pytest.raises(mx.InputError, match=r"steps are at least 1, and epsilon is in \(0, 1\)"):
+        mx.audit(problem(), learner(), **settings)
+
+
 def test_cosines_are_taken_on_the_simplex():
     assert cosine(np.array([1.0, 2.0, 3.0]), np.array([11.0, 12.0, 13.0])) == pytest.approx(1)
     assert np.isnan(cosine(np.ones(3), np.array([1.0, 2.0, 3.0])))

@@ -50,6 +50,10 @@ def test_parameters_are_floating_tensors(parameters):
 def test_no_losses_at_all():
     with pytest.raises(InputError, match="the dict is empty"):
         mx.FunctionLearner(torch.zeros(1), losses={})
+    with pytest.raises(InputError, match="this is a function"):
+        mx.FunctionLearner(torch.zeros(1), losses=lambda p: p.sum())
+    with pytest.raises(InputError, match="loss 'train' is 3; give a function of the parameters"):
+        mx.FunctionLearner(torch.zeros(1), losses={"train": 3})
 
 
 def test_the_start_is_a_copy_each_time():
