@@ -70,6 +70,16 @@ def test_a_projection_meets_its_variational_inequality(x):
 
 
 @settings(deadline=None, max_examples=100)
+@given(POINTS, st.sampled_from([1e-6, 1.0, 1e7]), st.booleans())
+def test_the_simplex_and_its_own_box_have_one_projection(x, scale, ties):
+    """The first is found by sorting, the second by halving an interval."""
+    x = scale * (np.round(x) if ties else x)
+    p = project(x)
+    np.testing.assert_allclose(p, project(x, lower=np.zeros_like(x), upper=np.ones_like(x)), atol=1e-12)
+    np.testing.assert_allclose(p, project(torch.tensor(x)).numpy(), atol=1e-12)
+
+
+@settings(deadline=None, max_examples=100)
 @given(boxed())
 def test_a_projection_onto_a_box_is_one_shift_clipped(case):
     """KKT: x - p is one number on the entries strictly inside, smaller at lower bounds, larger at upper ones."""
