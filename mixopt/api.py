@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -279,8 +279,12 @@ def _result(ready: Plan, task: Task, outcome: Outcome) -> Result:
     duals: Mapping[str, float | dict[str, float]] = outcome.duals
     value: float | None = None
     if w is not None:
-        check, found, value = judged(ready.solver, task, outcome, w)
-        duals = duals or found
+        try:
+            check, found, value = judged(ready.solver, task, outcome, w)
+            duals = duals or found
+        except KeyboardInterrupt:
+            said = f"{outcome.message}; " if outcome.message else ""
+            outcome = replace(outcome, status=Status.INTERRUPTED, message=f"{said}no check: it was interrupted while that was computed")
     leaves = outcome.leaves
     trained = None if leaves is None or task.model is None else task.model.learner.tree(leaves)
     return Result(

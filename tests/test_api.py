@@ -76,6 +76,18 @@ def test_an_interruption_ends_a_comparison_and_keeps_what_is_finished(monkeypatc
     assert 2 not in seen
 
 
+def test_an_interruption_of_the_check_keeps_the_weights(monkeypatch):
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mixopt.api.judged", stopped)
+    result = mx.solve(mx.minimize(mx.sum_squares(W), over=W), solver=Projected())
+    assert result.status is mx.Status.INTERRUPTED
+    assert result.vector == pytest.approx(np.full(3, 1 / 3))
+    assert result.check is None
+    assert "no check: it was interrupted" in str(result)
+
+
 def test_a_method_brings_its_solver_and_an_argument_overrides_it():
     method = mx.Method(mx.minimize(mx.sum_squares(W), over=W), Projected(geometry="entropic"), "spread")
     assert mx.solve(method).solver == "Projected(geometry='entropic')"
