@@ -12,7 +12,7 @@ import numpy as np
 
 from mixopt.compiler.binding import bind_given, bind_losses, bind_tokens
 from mixopt.compiler.classify import classify
-from mixopt.compiler.plan import Choice, biased, route
+from mixopt.compiler.plan import Choice, biased, kinked, route
 from mixopt.errors import InputError, RefusalError
 from mixopt.forms import Bilevel, Form, Program
 from mixopt.judge import judged, slope_at
@@ -113,7 +113,7 @@ def plan(problem: Problem | Method, learner: Learner | None = None, *, solver: S
         None if chosen is None else str(chosen),
         {n: r for n, r in reasons.items() if r and n != name},
         tuple(e.name for e in takers if e.name != name),
-        (*_vertex(form), *biased(form, abilities)),
+        (*_vertex(form), *kinked(form), *biased(form, abilities)),
     )
     return Plan(problem, form, chosen, choice, learner)
 

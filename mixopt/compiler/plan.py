@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from mixopt.forms import Abilities, Form, Program, Saddle, expressions
+from mixopt.forms import Abilities, Bilevel, Form, Program, Saddle, expressions
 from mixopt.language.curvature import curvature
 from mixopt.language.ops import OPS
 from mixopt.language.problem import Problem
@@ -50,6 +50,19 @@ def biased(form: Form, abilities: Abilities | None) -> tuple[str, ...]:
             if bent and not token_level:
                 notes.append(f"'{node}' bends a loss that is estimated on a batch, so its estimate is biased; larger batches reduce it")
     return tuple(dict.fromkeys(notes))
+
+
+def kinked(form: Form) -> tuple[str, ...]:
+    """Where the upper objective of a bilevel problem has a kink, at which descent along its gradient can stall."""
+    nodes = form.upper.walk() if isinstance(form, Bilevel) else ()
+    kinks = [
+        str(n)
+        for n in nodes
+        if not OPS[n.op].smooth and any(leaf.op not in ("constant", "parameter") for leaf in n.walk() if not leaf.args)
+    ]
+    return tuple(
+        f"the upper objective has a kink at '{kink}', where descent can stall away from the optimum; read the check" for kink in kinks
+    )
 
 
 def _bend(bend: str) -> str:

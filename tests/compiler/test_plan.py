@@ -143,5 +143,14 @@ def test_a_bent_sampled_loss_is_called_biased_and_a_linear_one_is_not():
     assert biased(mx.plan(GAME).form, sampled) == ()
 
 
+def test_a_kink_in_the_upper_objective_is_noted():
+    trained = mx.argmin(W @ LOSSES + mx.abs(W["web"] - 0.5) * mx.sum_squares(THETA), over=THETA)
+    worst = mx.minimize(mx.max(mx.losses(trained, DOMAINS, name="val")) + mx.abs(mx.parameter("x")), over=W)
+    assert mx.plan(worst).choice.notes == (
+        "the upper objective has a kink at 'max(losses(theta*, 'val'))', where descent can stall away from the optimum; read the check",
+    )
+    assert mx.plan(BILEVEL).choice.notes == ()
+
+
 def test_settings_that_are_not_the_default_are_shown():
     assert str(mx.plan(mx.minimize(mx.sum_squares(W), over=W), solver=Projected(tolerance=1e-4)).solver) == "Projected(tolerance=0.0001)"
