@@ -14,7 +14,7 @@ from mixopt.compiler.binding import bind_given, bind_losses, bind_tokens
 from mixopt.compiler.classify import classify
 from mixopt.compiler.plan import Choice, biased, kinked, route
 from mixopt.errors import InputError, RefusalError
-from mixopt.forms import Bilevel, Form, Program
+from mixopt.forms import Bilevel, Form, Program, kind
 from mixopt.judge import judged, slope_at
 from mixopt.language.curvature import curvature
 from mixopt.language.problem import Problem
@@ -99,12 +99,12 @@ def plan(problem: Problem | Method, learner: Learner | None = None, *, solver: S
     if solver is not None:
         own = solver.refuses(form, abilities)
         if own:
-            others = f"\n  {' or '.join(f'{e.name}()' for e in takers)} would take it" if takers else ""
+            others = f"\n  {' or '.join(str(e.make(form, abilities)) for e in takers)} would take it" if takers else ""
             raise RefusalError(
-                f"{type(solver).__name__} refuses this {type(form).__name__.lower()}: {'; and '.join(own)}{others}",
+                f"{type(solver).__name__} refuses this {kind(form)}: {'; and '.join(own)}{others}",
                 {type(solver).__name__: own},
             )
-    chosen = solver or (takers[0].make(abilities) if takers else None)
+    chosen = solver or (takers[0].make(form, abilities) if takers else None)
     name = None if chosen is None else type(chosen).__name__
     choice = Choice(
         str(problem),
@@ -337,6 +337,6 @@ def _bilevel_task(
 
     ready = plan(problem, learner, solver=solver)
     if not isinstance(ready.form, Bilevel) or not isinstance(ready.solver, BilevelSolver):
-        raise InputError(f"hypergradients are of bilevel problems, and this is a {type(ready.form).__name__.lower()}")
+        raise InputError(f"hypergradients are of bilevel problems, and this is a {kind(ready.form)}")
     task = _task(ready, given, 0, None)
     return ready, task, task.start if at is None else domains_of(ready.form.mixture).weights(at)

@@ -75,6 +75,11 @@ class Abilities:
     gauss_newton: bool = False
 
 
+def kind(form: Form) -> str:
+    """The form in words: "program", "saddle" or "bilevel problem"."""
+    return "bilevel problem" if isinstance(form, Bilevel) else type(form).__name__.lower()
+
+
 def expressions(form: Form) -> tuple[Expr, ...]:
     """The expressions of a form, constraints left out."""
     if isinstance(form, Program):

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mixopt.forms import Abilities, Bilevel, Form
+from mixopt.forms import Abilities, Bilevel, Form, kind
 from mixopt.report.result import Status
 from mixopt.runtime.descent import Descent, begin, spectral_step
 from mixopt.runtime.learner import Batch
@@ -109,7 +109,7 @@ class BilevelSolver(Solver):
 
     def refuses(self, form: Form, abilities: Abilities | None) -> tuple[str, ...]:
         if not isinstance(form, Bilevel):
-            return (f"it takes bilevel problems, and this is a {type(form).__name__.lower()}",)
+            return (f"it takes bilevel problems, and this is a {kind(form)}",)
         geometry = "euclidean" if abilities is not None and abilities.exact else self.geometry
         reasons = refuses_region(geometry, form.constraints)
         return reasons if abilities is None else (*reasons, *self.limits(form, abilities))

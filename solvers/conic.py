@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from mixopt.errors import ProblemError, unknown
-from mixopt.forms import Abilities, Form, Program
+from mixopt.forms import Abilities, Form, Program, kind
 from mixopt.language.curvature import culprit, curvature
 from mixopt.language.expression import Expr, Relation
 from mixopt.report.kinks import tangent_gap
@@ -36,7 +36,7 @@ class Conic(Solver):
 
     def refuses(self, form: Form, abilities: Abilities | None) -> tuple[str, ...]:
         if not isinstance(form, Program):
-            return (f"it takes programs, and this is a {type(form).__name__.lower()}",)
+            return (f"it takes programs, and this is a {kind(form)}",)
         reasons = []
         bend = curvature(form.objective)
         if bend not in ("convex", "affine"):

@@ -21,12 +21,8 @@ def refuses_region(geometry: str, constraints: tuple[Relation, ...]) -> tuple[st
                 f"constraint '{relation.label}' is not linear, and its steps respect linear constraints only; "
                 "put it into the objective as a penalty",
             )
-        rows = relation.gap.shape or (1,)
         if geometry == "entropic" and not _one_weight_a_row(relation):
-            return (
-                f"constraint '{relation.label}' ({rows[0]} rows) ties several weights, which entropic steps do not respect; "
-                "set geometry='euclidean'",
-            )
+            return (f"constraint '{relation.label}' ties several weights, which entropic steps do not respect; set geometry='euclidean'",)
     return ()
 
 

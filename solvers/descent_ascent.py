@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from mixopt.forms import Abilities, Form, Saddle
+from mixopt.forms import Abilities, Form, Saddle, kind
 from mixopt.language.curvature import curvature
 from mixopt.report.result import Status
 from mixopt.runtime.modelled import Modelled
@@ -54,7 +54,7 @@ class DescentAscent(Solver):
 
     def refuses(self, form: Form, abilities: Abilities | None) -> tuple[str, ...]:
         if not isinstance(form, Saddle):
-            return (f"it takes saddles, and this is a {type(form).__name__.lower()}",)
+            return (f"it takes saddles, and this is a {kind(form)}",)
         reasons = list(refuses_region(self.geometry, form.constraints))
         bend = curvature(form.payoff)
         if bend not in ("affine", "concave"):

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from mixopt.errors import InputError
-from mixopt.forms import Abilities, Form, Program
+from mixopt.forms import Abilities, Form, Program, kind
 from mixopt.language.curvature import curvature, smooth
 from mixopt.report.result import Status
 from mixopt.runtime.descent import begin, mirror_step, spectral_step
@@ -39,7 +39,7 @@ class Projected(Solver):
 
     def refuses(self, form: Form, abilities: Abilities | None) -> tuple[str, ...]:
         if not isinstance(form, Program):
-            return (f"it takes programs, and this is a {type(form).__name__.lower()}",)
+            return (f"it takes programs, and this is a {kind(form)}",)
         reasons = list(refuses_region(self.geometry, form.constraints))
         kink = smooth(form.objective)
         if kink is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from mixopt.forms import Abilities, Bilevel, Form, Program, Saddle
+from mixopt.forms import Abilities, Bilevel, Form, Program, Saddle, kind
 from mixopt.solver import Solver
 
 from .conic import Conic
@@ -16,26 +16,27 @@ KINDS = {Program: "programs", Saddle: "saddles", Bilevel: "bilevel problems"}
 
 @dataclass(frozen=True)
 class Entry:
-    """A solver's name, the form it is made for, and its default settings for a learner."""
+    """A solver's name, the form it is made for, and its default settings for a problem of that form and a learner."""
 
     name: str
     takes: type[Form]
-    make: Callable[[Abilities | None], Solver]
+    make: Callable[[Form, Abilities | None], Solver]
 
     def reasons(self, form: Form, abilities: Abilities | None) -> tuple[str, ...]:
         """Why the default settings do not take the form; a solver of another form is not even imported."""
         if not isinstance(form, self.takes):
-            return (f"it takes {KINDS[self.takes]}, and this is a {type(form).__name__.lower()}",)
-        return self.make(abilities).refuses(form, abilities)
+            return (f"it takes {KINDS[self.takes]}, and this is a {kind(form)}",)
+        return self.make(form, abilities).refuses(form, abilities)
 
 
-def _descent_ascent(abilities: Abilities | None) -> Solver:
+def _descent_ascent(form: Form, abilities: Abilities | None) -> Solver:
     from .descent_ascent import DescentAscent
 
-    return DescentAscent()
+    entropic, flat = DescentAscent(), DescentAscent(geometry="euclidean")
+    return flat if entropic.refuses(form, abilities) and not flat.refuses(form, abilities) else entropic
 
 
-def _implicit(abilities: Abilities | None) -> Solver:
+def _implicit(form: Form, abilities: Abilities | None) -> Solver:
     from .implicit import ConjugateGradients, Implicit
 
     if abilities is None or abilities.exact:
@@ -44,15 +45,15 @@ def _implicit(abilities: Abilities | None) -> Solver:
     return Implicit(curvature="gauss-newton", system=system, warmup=100, outer_steps=50, train=10)
 
 
-def _unrolled(abilities: Abilities | None) -> Solver:
+def _unrolled(form: Form, abilities: Abilities | None) -> Solver:
     from .unrolled import Unrolled
 
     return Unrolled()
 
 
 TABLE = (
-    Entry("Conic", Program, lambda abilities: Conic()),
-    Entry("Projected", Program, lambda abilities: Projected()),
+    Entry("Conic", Program, lambda form, abilities: Conic()),
+    Entry("Projected", Program, lambda form, abilities: Projected()),
     Entry("DescentAscent", Saddle, _descent_ascent),
     Entry("Implicit", Bilevel, _implicit),
     Entry("Unrolled", Bilevel, _unrolled),

@@ -1,11 +1,16 @@
-"""What the tests share: one thread, and the data that lies beside the project on some machines."""
+"""What the tests share: one thread, examples that do not change where a change is judged, and the data beside the project."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
+
+settings.register_profile("judged", derandomize=True)  # a change is judged by the same examples each time; at home they vary
+settings.load_profile("judged" if os.environ.get("CI") else "default")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
