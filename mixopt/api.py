@@ -133,7 +133,8 @@ def solve(
     """Solve a problem, or a method, and certify the answer.
 
     ``given`` holds the numbers of parameters and of models that are not trained; ``start`` the weights to start from (a
-    dict, a vector, a ``Result`` or a file that one was saved to); ``watch`` is called now and then with a ``Progress``.
+    dict, a vector, a ``Result`` or a file that one was saved to), while the model starts from the learner's parameters;
+    ``watch`` is called now and then with a ``Progress``.
     A copy of the learner's parameters is trained unless ``inplace``. Limits and interruptions return the best point.
 
     Raises:

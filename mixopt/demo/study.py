@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,7 @@ import mixopt as mx
 from mixopt.errors import MissingExtraError
 from mixopt.problems import proportional, uniform, unimax
 from mixopt.problems.laws import CrossValidation, Exponential
+from mixopt.report import plots
 from mixopt.runs import Runs
 from mixopt.runtime.torch_learner import checked_device
 
@@ -66,7 +69,8 @@ def run(
         _conclude(screen, store, data, sizes)
         raise
     minutes = (time.perf_counter() - clock) / 60
-    screen.say(f"\nIn {minutes:.1f} minutes. Written to {store.folder}: weights.json, runs.csv, table.json and pictures.")
+    pictures = ", pictures" if find_spec("matplotlib") else ""
+    screen.say(f"\nIn {minutes:.1f} minutes. In {store.folder}: weights.json, runs.csv, table.json{pictures}.")
 
 
 def _sizes(
@@ -99,6 +103,8 @@ def _introduce(screen: Screen, data: Data, sizes: Sizes, missing: Mapping[str, s
     small, large = parameters(sizes.proxy_width) / 1e3, parameters(sizes.target_width) / 1e3
     screen.say(f"  proxies      {sizes.proxies} of {small:.0f}k parameters, {sizes.proxy_tokens / 1e3:.0f}k bytes each")
     screen.say(f"  target runs  {large:.0f}k parameters, {sizes.target_tokens / 1e3:.0f}k bytes, {sizes.seeds} seeds for each mixture")
+    if find_spec("matplotlib") is None:
+        screen.say(f"  no pictures: {MissingExtraError('matplotlib', 'plots', 'drawing them')}", "yellow")
     if again:
         screen.say("  going on with the study that was begun in this folder")
 
@@ -116,7 +122,7 @@ def _study(screen: Screen, store: Store, data: Data, sizes: Sizes, seed: int, sp
     store.save_weights({c.name: dict(zip(data.domains, c.weights, strict=True)) for c in rows})
     screen.head("The mixtures")
     screen.weights(data.domains.names, {c.name: dict(zip(data.domains, c.weights, strict=True)) for c in rows})
-    _pictures(screen, store, data, runs, checked, found, rows, [])
+    _pictures(store, data, runs, checked, found, rows)
     screen.head("5  The verdict: a larger model, trained longer, on every mixture")
     with screen.stage(f"{sum(not c.same_as for c in rows) * sizes.seeds} target runs", verdict_work(sizes, DISTINCT) / speed) as tell:
         losses = verdict.measure(data, sizes, rows, store.losses(), store.save_losses, tell, late)
@@ -214,31 +220,18 @@ def _conclude(screen: Screen, store: Store, data: Data, sizes: Sizes) -> None:
     screen.say("  * baselines; ± 95 %, paired over seeds; epochs of the most repeated domain;", "dim")
     screen.say("    cost of finding the mixture, in target runs", "dim")
     store.save_table(table)
-    _pictures(screen, store, data, runs, None, found, rows, drawn)
+    with suppress(MissingExtraError):
+        plots.verdict(store.folder / "verdict.png", drawn, unit=search.UNIT)
 
 
 def _pictures(
-    screen: Screen,
-    store: Store,
-    data: Data,
-    runs: Runs,
-    checked: CrossValidation | None,
-    found: Sequence[Found],
-    rows: Sequence[verdict.Candidate],
-    drawn: Sequence[tuple[str, str, float, float, float]],
+    store: Store, data: Data, runs: Runs, checked: CrossValidation, found: Sequence[Found], rows: Sequence[verdict.Candidate]
 ) -> None:
-    from mixopt.report import plots
-
-    try:
-        if drawn:
-            plots.verdict(store.folder / "verdict.png", drawn, unit="nats per byte")
-            return
-        weights = {c.name: dict(zip(data.domains, c.weights, strict=True)) for c in rows}
-        natural = dict(zip(data.domains, data.domains.natural.tolist(), strict=True))
-        plots.weights(store.folder / "weights.png", {n: w for n, w in weights.items() if n != "natural"}, natural=natural)
-        traces = {f"{f.method}{'' if f.target == 'all' else f' ({f.target})'}": np.array(f.trace) for f in found if f.trace}
+    """Pictures of what was found; without matplotlib there are none, which was said at the start."""
+    weights = {c.name: dict(zip(data.domains, c.weights, strict=True)) for c in rows if c.name != "natural"}
+    natural = dict(zip(data.domains, data.domains.natural.tolist(), strict=True))
+    traces = {f"{f.method}{'' if f.target == 'all' else f' ({f.target})'}": np.array(f.trace) for f in found if f.trace}
+    with suppress(MissingExtraError):
+        plots.weights(store.folder / "weights.png", weights, natural=natural)
         plots.trajectories(store.folder / "trajectories.png", traces, data.domains.names)
-        if checked is not None:
-            plots.law_fit(store.folder / "law.png", checked.predicted, search.mixed(runs).metrics, runs.targets)
-    except MissingExtraError as error:
-        screen.say(f"  no pictures: {error}", "yellow")
+        plots.law_fit(store.folder / "law.png", checked.predicted, search.mixed(runs).metrics, runs.targets)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import sys
 from dataclasses import replace
 
 import pytest
@@ -111,7 +112,7 @@ def test_a_finished_study_trains_nothing_again(finished, monkeypatch):
 
 
 def _verdict(said):
-    return said[said.index("Target:") : said.index("\nIn ")]
+    return said[said.index("Target:") : said.index("\nIn 0.")]
 
 
 def test_an_interrupted_study_keeps_what_is_finished_and_goes_on(finished, tmp_path, monkeypatch):
@@ -153,6 +154,20 @@ def test_an_interrupted_method_is_not_taken_for_a_finished_one(tmp_path, monkeyp
         go(tmp_path)
     kept = [(one["method"], one["target"]) for one in json.loads((tmp_path / "search.json").read_text())]
     assert kept == [("law", "mean"), ("law", "docstrings")]
+
+
+def test_without_matplotlib_it_says_so_first_and_does_the_rest(finished, monkeypatch):
+    folder, _ = finished
+    for name in [n for n in sys.modules if n.split(".")[0] == "matplotlib"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.setattr(study, "find_spec", lambda name: None)
+    monkeypatch.setattr(search, "speed", lambda data, sizes: 1e9)
+    said = " ".join(go(folder).split())
+    assert "no pictures: drawing them needs matplotlib" in said
+    assert "pip install 'mixopt[plots]'" in said
+    assert said.index("no pictures") < said.index("1  Proxy runs")
+    assert "vs uniform" in said
 
 
 def test_a_domain_that_is_lacking_is_left_out_with_a_word(tmp_path, monkeypatch):
