@@ -167,12 +167,21 @@ def gauss_newton(model: Modelled, w: Tensor, at: Leaves, batch: Batch) -> Curved
 
 
 def cross_term(model: Modelled, w: Tensor, at: Leaves, batch: Batch, q: Leaves) -> Tensor:
-    """<d/dw_i grad lower, q> for every i [k]: the forward-mode derivative of d lower / dw along q."""
+    """<d/dw_i grad lower, q> for every i [k]: the forward-mode derivative of d lower / dw along q.
+
+    A model with an operation that has no forward mode is answered by a second backward pass: the same numbers, dearer.
+    """
     free = w.detach().clone().requires_grad_()
-    with forward_ad.dual_level():
-        duals = tuple(forward_ad.make_dual(leaf.detach(), part.detach()) for leaf, part in zip(at, q, strict=True))
-        (over_w,) = torch.autograd.grad(model.lower(free, duals, batch), free)
-        tangent = forward_ad.unpack_dual(over_w).tangent
+    try:
+        with forward_ad.dual_level():
+            duals = tuple(forward_ad.make_dual(leaf.detach(), part.detach()) for leaf, part in zip(at, q, strict=True))
+            (over_w,) = torch.autograd.grad(model.lower(free, duals, batch), free)
+            tangent = forward_ad.unpack_dual(over_w).tangent
+    except (NotImplementedError, RuntimeError) as error:
+        if "forward" not in str(error):
+            raise
+        slopes = model.gradient(model.lower(free, at, batch), at, create_graph=True)
+        (tangent,) = torch.autograd.grad(vector(slopes) @ vector(q).detach(), free, materialize_grads=True)
     return torch.zeros_like(free) if tangent is None else tangent
 
 

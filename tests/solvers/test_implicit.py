@@ -308,3 +308,32 @@ def test_one_forward_mode_pass_serves_all_domains(toy, monkeypatch):
     monkeypatch.setattr(forward_ad, "dual_level", lambda: entered.append(1) or level())
     mx.hypergradient(toy.problem(), toy.learner)
     assert len(entered) == 1
+
+
+class _Squared(torch.autograd.Function):
+    """x**2 with two backward passes and no forward mode."""
+
+    @staticmethod
+    def forward(context, x):
+        context.save_for_backward(x)
+        return x * x
+
+    @staticmethod
+    def backward(context, g):
+        (x,) = context.saved_tensors
+        return 2 * g * x
+
+
+def test_an_operation_without_forward_mode_is_answered_by_a_second_backward_pass():
+    centres = torch.tensor([[0.0, 0.0], [2.0, 0.0], [1.0, 0.5]], dtype=torch.float64)
+    goal = torch.tensor([0.8, 0.1], dtype=torch.float64)
+    names = ["a", "b", "c"]
+    w, theta = mx.Mixture(names), mx.model()
+    problem = mx.minimize(mx.loss(mx.argmin(w @ mx.losses(theta, names), over=theta), "val"), over=w)
+
+    def learner(square):
+        losses = {"train": lambda q: square(q - centres).sum(1) / 2, "val": lambda q: ((q - goal) ** 2).sum()}
+        return mx.FunctionLearner(torch.zeros(2, dtype=torch.float64), losses=losses)
+
+    plain, custom = (mx.hypergradient(problem, learner(f), at=[0.2, 0.3, 0.5]) for f in (torch.square, _Squared.apply))
+    assert custom == pytest.approx(plain, abs=1e-12)
