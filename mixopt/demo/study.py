@@ -54,6 +54,7 @@ def run(
     if fresh:
         store.clear()
     screen.head("mixopt demo: which mixture of Python's own text trains the better model?")
+    screen.say("  reading the text and measuring this machine ...", "dim")
     text = corpus.load()
     identity = {"preset": "quick" if quick else "full", "seed": seed, "corpus": text.fingerprint[:12], "mixopt": mx.__version__}
     before = store.sizes(identity)
@@ -145,6 +146,7 @@ def _found(
         store.save_found(found)
 
     screen.head("2  Mixing law: exponential laws of the runs, optimised by the conic solver")
+    screen.say(f"  errors of predicting each run by a law fitted without it, in {search.UNIT}:", "dim")
     for line in checked.table().splitlines():
         screen.say("  " + line)
     for target in (MEAN, data.held_out):
