@@ -29,9 +29,16 @@ INNER, SYSTEM, MOST = 1e-9, 1e-9, 200
 
 
 class Ridge:
-    """k ridge regressions of n rows in d dimensions, with labels of growing noise, and a clean validation set (float64)."""
+    """k ridge regressions of n rows in d dimensions, with labels of growing noise, and a clean validation set (float64).
 
-    def __init__(self, seed: int):
+    From a case with arrays X [k, n, d], y, Xv and yv where a file is given, else made of random numbers of that shape.
+    """
+
+    def __init__(self, seed: int, case: Path | None):
+        if case is not None:
+            with np.load(case) as stored:
+                self.X, self.y, self.Xv, self.yv = (torch.from_numpy(stored[name]) for name in ("X", "y", "Xv", "yv"))
+            return
         draw = torch.Generator().manual_seed(seed)
         truth = torch.randn(D, generator=draw, dtype=torch.float64)
         self.X = torch.randn(K, N, D, generator=draw, dtype=torch.float64)
@@ -113,10 +120,11 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=100)
     parser.add_argument("--threads", type=int, default=1, help="more than one hardly helps at this size")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--case", type=Path, help="a stored ridge case [8, 60, 50] (.npz) instead of a made one")
     parser.add_argument("--out", type=Path, default=RESULTS / "hypergradient.json")
     given = parser.parse_args()
     torch.set_num_threads(min(given.threads, os.cpu_count() or 1))
-    data = Ridge(given.seed)
+    data = Ridge(given.seed, given.case)
     domains = mx.Domains([f"d{i}" for i in range(K)])
     w, theta = mx.Mixture(domains), mx.model()
     trained = mx.argmin(w @ mx.losses(theta, domains) + RHO / 2 * mx.sum_squares(theta), over=theta)
