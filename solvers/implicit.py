@@ -147,6 +147,8 @@ def gauss_newton(model: Modelled, w: Tensor, at: Leaves, batch: Batch) -> Curved
     detached.measured.update(env.measured | fixed)
     rest = model.second(detached)[0]
     coefficients = torch.autograd.grad(rest, tuple(fixed.values()), retain_graph=True, materialize_grads=True)
+    for node in trained:
+        model.bound.count(node.data, batch)  # the products' own forward pass
     products = [
         model.learner.gauss_newton(at, node.data, batch, model.bound.ordered_back(node, c))
         for node, c in zip(fixed, coefficients, strict=True)

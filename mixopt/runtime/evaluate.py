@@ -45,6 +45,11 @@ class Bound:
         order, size = self.orders.get(node), self.learner.abilities.provides[node.data].size
         return values if order is None else values.new_zeros(size or 0).index_copy(0, order, values)
 
+    def count(self, name: str, batch: Batch) -> None:
+        """Note one forward pass over a batch under a name."""
+        self.meter.forward_passes += 1
+        self.meter.tokens += self.learner.tokens_of(batch, name)
+
     def env(self, w: Tensor, models: Mapping[Expr, Leaves], batch: Batch) -> Env:
         """Symbols met with tensors: one evaluation's surroundings."""
         return Env(self, w, {**self.models, **models}, batch)
@@ -80,17 +85,13 @@ class Env:
     def _taken(self, node: Expr, leaves: Leaves) -> Tensor:
         learner = self.bound.learner
         if not learner.abilities.provides[node.data].tokens:
-            self._count(node.data)
+            self.bound.count(node.data, self.batch)
             return learner.losses(leaves, node.data, self.batch)
         key = (node.args[0], node.data)
         if key not in self.measured:
-            self._count(node.data)
+            self.bound.count(node.data, self.batch)
             self.measured[key] = learner.tokens(leaves, node.data, self.batch)
         return self.measured[key] if node.op == "tokens" else self.measured[key].mean(dim=-1)
-
-    def _count(self, name: str) -> None:
-        self.bound.meter.forward_passes += 1
-        self.bound.meter.tokens += self.bound.learner.tokens_of(self.batch, name)
 
 
 class Lowered:
