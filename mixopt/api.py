@@ -153,11 +153,12 @@ def compare(
     given: Mapping[str, Any] | None = None,
     budget: Budget | None = None,
 ) -> Comparison:
-    """Run several solvers on one problem from the same starts, and judge all weights by one evaluator: a table.
+    """Run several solvers on one problem from the same starts: a table, with all weights judged by one evaluator where there is one.
 
     ``learner`` is a learner, or a function of the seed that makes one. A solver that refuses has its reason in the table.
-    The common evaluator is the objective of a program, and the tightest certificate at hand for the other forms. Ctrl-C
-    ends the comparison; what is finished, and the run that it fell into, are in the table.
+    A program's evaluator is its objective; an exact bilevel problem's is the upper loss of the lower level solved at those
+    weights. A saddle, or a sampled learner, is judged by the model that the run itself trained.
+    Ctrl-C ends the comparison; what is finished, and the run that it fell into, are in the table.
 
     Raises:
         InputError: one solver or seed where a list of them is meant.

@@ -71,7 +71,6 @@ class Abilities:
     provides: Mapping[str, Provided] = field(default_factory=dict)
     exact: bool = True
     double_backward: bool = True
-    forward_mode: bool = True
     gauss_newton: bool = False
 
 

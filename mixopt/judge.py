@@ -48,7 +48,8 @@ def slope_at(solver: BilevelSolver, model: Modelled, w: np.ndarray, leaves: Any)
         batch = model.learner.evaluation()
         with model.learner.second_order():
             slope = solver.slope(model, weights, start, batch, None)
-        inner, words = model.slope_size(weights, start, batch), f"{solver.oracle}, on the evaluation sample"
+        inner = model.slope_size(weights, start, batch) if slope.inner is None else float(slope.inner)
+        words = f"{solver.oracle}, on the evaluation sample"
     if slope.negative:
         doubt = "; ".join(filter(None, (doubt, NEGATIVE)))
     if slope.system:

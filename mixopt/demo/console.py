@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
+from rich.padding import Padding
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
@@ -14,15 +15,15 @@ from .search import Found
 from .verdict import Line
 
 STYLE = {"better": "green", "worse": "red"}
+INDENT = (0, 0, 0, 2)
 SHORT = {"within noise": "noise", "the same": "same"}
 
 
 class Screen:
-    """The console of one study; ``seconds`` is what the whole is expected to take."""
+    """The console of one study, which keeps count of the time that its stages were expected to take."""
 
     def __init__(self, console: Console | None = None):
         self.console = console or Console(highlight=False)
-        self._start = time.perf_counter()
         self._expected = 0.0
         self._finished = 0.0
 
@@ -67,7 +68,7 @@ class Screen:
             column.justify = "right"
         for name, weights in mixtures.items():
             table.add_row(name, *(f"{100 * weights[d]:.1f} %" for d in domains))
-        self._indented(table)
+        self.console.print(Padding(table, INDENT))
 
     def found(self, found: Found) -> None:
         """The evidence behind a mixture."""
@@ -95,11 +96,6 @@ class Screen:
                 f"{line.epochs:.1f}",
                 f"{line.cost:.1f}" if line.cost else "-",
             )
-        self._indented(table)
+        self.console.print(Padding(table, INDENT))
         for sentence in sentences:
             self.console.print(f"  {sentence}", markup=False)
-
-    def _indented(self, table: Table) -> None:
-        from rich.padding import Padding
-
-        self.console.print(Padding(table, (0, 0, 0, 2)))

@@ -64,12 +64,12 @@ def work(tokens: float, width: int) -> float:
 def search_work(sizes: Sizes, domains: int) -> float:
     """Operations of the search: the proxies, DoReMi with its reference, DoGE and the implicit method for two targets.
 
-    A step of a method costs about what the factors below say, in training steps on its batch: timed once, and rough.
+    The factors say what a method's step costs in training steps on its batch; they are rough.
     """
     batch = domains * sizes.per_domain * CONTEXT
     doremi = 2.4 * sizes.method_steps
     doge = 2 * 2.0 * sizes.method_steps
-    implicit = 2 * (0.5 * sizes.method_steps + sizes.outer_steps * (5 + 2.5 * 10))
+    implicit = 2 * (0.5 * sizes.method_steps + sizes.outer_steps * (10 + 2.5 * 10))
     audits = 4 * 3 * 2 * domains * sizes.audit_steps
     return work(sizes.proxies * sizes.proxy_tokens, sizes.proxy_width) + work(
         (doremi + doge + implicit + audits) * batch, sizes.proxy_width

@@ -38,9 +38,8 @@ class Candidate:
 class Line:
     """One row of the verdict on a target; losses in nats per byte, differences from uniform paired over the seeds.
 
-    ``worst`` is the domain of the highest test loss among all that are measured.
-
-    ``cost`` is what finding the mixture took, in target runs; ``epochs`` how often the most repeated domain is read.
+    ``worst`` is the domain of the highest test loss among all that are measured, ``cost`` what finding the mixture took, in
+    target runs; ``epochs`` how often the most repeated domain is read.
     """
 
     name: str

@@ -148,6 +148,13 @@ class Region:
             raise InfeasibleError(self.empty)
         return np.asarray(solved.x)
 
+    @cached_property
+    def _frame(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """A point on all equalities, a basis of the directions that keep them, and the rows of all inequalities."""
+        equal = np.vstack([self.A, np.ones((1, self.size))])
+        point = np.linalg.lstsq(equal, np.append(self.b, 1.0), rcond=None)[0]
+        return point, null_space(equal), np.vstack([self.G, np.eye(self.size), -np.eye(self.size)])
+
     def project(self, x: np.ndarray) -> np.ndarray:
         """The nearest weights [k] of the linear part: a least-distance problem, by non-negative least squares.
 
@@ -157,10 +164,7 @@ class Region:
         """
         if len(self.G) == 0 and len(self.A) == 0:
             return project(x, **self.bounds)
-        equal = np.vstack([self.A, np.ones((1, self.size))])
-        start = np.linalg.lstsq(equal, np.append(self.b, 1.0), rcond=None)[0]
-        basis = null_space(equal)
-        rows = np.vstack([self.G, np.eye(self.size), -np.eye(self.size)])
+        start, basis, rows = self._frame
         nearest = start + basis @ (basis.T @ (x - start))
         slack = rows @ nearest - np.concatenate([self.h, self.upper, -self.lower])
         along = rows @ basis
