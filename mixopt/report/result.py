@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,6 +18,9 @@ from mixopt.files import write
 from mixopt.language.expression import Expr
 from mixopt.language.problem import Problem
 from mixopt.runtime import simplex
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 class Status(Enum):
@@ -171,6 +174,16 @@ class Result:
             lines.append(f"  check: {self.check}")
         lines.append(f"  cost: {self.cost}")
         return "\n".join(lines)
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """The course of the weights as matplotlib axes, drawn on ``ax`` where it is given.
+
+        Raises:
+            MissingExtraError: matplotlib is not installed.
+        """
+        from .plots import trajectories
+
+        return trajectories({self.solver: self.trace.weights}, self.mixture.index or (), ax=ax)[0]
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write weights, status and the problem's text as JSON; ``solve(..., start=path)`` goes on from it."""
