@@ -92,7 +92,9 @@ def test_runs_in_one_file_only_are_left_out_with_a_note(pair):
 
 
 def test_an_affix_that_not_all_columns_have_stays(pair):
-    runs = pair(RATIOS.replace("web,code", "train_web,code"), METRICS.replace("arc_bpb,loss", "metric/a_val_loss,metric/b"))
+    runs = pair(
+        RATIOS.replace("web,code", "train_web,code"), METRICS.replace("arc_bpb,loss", "metric/a_val_loss,metric/b"), direction="min"
+    )
     assert runs.domains.names == ("train_web", "code")
     assert runs.targets.names == ("a_val_loss", "b")
 
@@ -219,7 +221,7 @@ def test_shapes_that_do_not_fit(mixtures, metrics, message):
 def test_targets_have_a_direction_and_a_unit_each():
     targets = Targets(["a", "b"], direction={"b": "max"}, unit={"a": "bits"})
     assert targets.directions == ("min", "max")
-    assert targets.units == ("bits", "nats per token")
+    assert targets.units == ("bits", "score")
     with pytest.raises(InputError, match=r"no target 'bb'.*did you mean"):
         targets.index("bb")
     with pytest.raises(InputError, match="'down'; it is 'min' or 'max'"):

@@ -1,0 +1,8 @@
+"""Tables of proxy runs: which mixture each run was trained on, and the metrics it reached."""
+
+from __future__ import annotations
+
+from .table import Runs as Runs
+from .targets import Targets as Targets
+
+__all__ = ["Runs", "Targets"]

@@ -1,0 +1,181 @@
+"""CSV files of runs as text cells: read, joined by a key column, their columns named."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+
+from mixopt.errors import InputError, listed, unknown
+
+Path = str | os.PathLike[str]
+KEYS = ("run", "run_id", "id", "index", "")
+EXTRAS = ("seed", "params", "tokens")
+LABEL = "name"
+WEIGHT_PREFIXES, METRIC_PREFIXES, METRIC_SUFFIXES = ("w/", "train_"), ("loss/", "metric/"), ("_val_loss",)
+LOWER, HIGHER = "loss/", "score/"
+"""Prefixes of the metrics to be minimised and to be maximised in a file of ours."""
+
+
+@final
+@dataclass(frozen=True)
+class Table:
+    """A CSV file as text cells, with the line that each row stands on."""
+
+    path: str
+    header: list[str]
+    rows: list[list[str]]
+
+    def by(self, key: str | None) -> dict[str, int]:
+        """Row position by run, in order; without a key column the runs are numbered."""
+        if key is None:
+            return {str(i): i for i in range(len(self.rows))}
+        ids = [row[self.header.index(key)].strip() for row in self.rows]
+        check_ids(ids, f"column {key!r} of {self.path}")
+        return {run: i for i, run in enumerate(ids)}
+
+    def texts(self, column: str, rows: list[int]) -> list[str]:
+        """The cells of a column as they stand."""
+        place = self.header.index(column)
+        return [self.rows[r][place].strip() for r in rows]
+
+    def numbers(self, columns: list[str], rows: list[int], missing: bool = False) -> np.ndarray:
+        """The cells of these columns and rows as float64; an empty one is NaN where ``missing`` is allowed."""
+        out = np.empty((len(rows), len(columns)))
+        places = [self.header.index(c) for c in columns]
+        for r, row in enumerate(rows):
+            for c, place in enumerate(places):
+                cell = self.rows[row][place].strip()
+                try:
+                    out[r, c] = np.nan if missing and not cell else float(cell)
+                except ValueError:
+                    raise InputError(f"{self.path}, row {row + 1}, column {columns[c]!r}: {cell!r} is not a number") from None
+        return out
+
+
+def read(path: Path) -> Table:
+    """The cells of a CSV file, checked to be a table: one header, names that differ, rows of one length."""
+    path = os.fspath(path)
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            rows = [row for row in csv.reader(file) if any(cell.strip() for cell in row)]
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from error
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is no CSV text in UTF-8: {error}") from error
+    if len(rows) < 2:
+        raise InputError(f"{path} has {len(rows)} lines; a header and at least one run are needed")
+    header = [name.strip() for name in rows[0]]
+    if header[0].startswith("Unnamed:"):
+        header[0] = ""
+    twice = sorted({n for n in header if header.count(n) > 1})
+    if twice:
+        raise InputError(f"{path} has more than one column {listed(map(repr, twice))}; column names must differ")
+    for number, row in enumerate(rows[1:], 1):
+        if len(row) != len(header):
+            raise InputError(f"{path}, row {number}: {len(row)} cells, but the header has {len(header)}")
+    return Table(path, header, rows[1:])
+
+
+def join_key(left: Table, right: Table, on: str | None) -> str | None:
+    """The column that names the runs in both tables; None for a single table without one."""
+    for table in (left, right):
+        if on is not None and on not in table.header:
+            raise unknown(f"column for on= in {table.path}:", on, table.header)
+    shared = [k for k in ((on,) if on is not None else KEYS) if k in left.header and k in right.header]
+    if shared:
+        return shared[0]
+    if left is right:
+        return None
+    raise InputError(
+        f"{left.path} and {right.path} have no column in common that names the runs; expected run, run_id, id, index or an unnamed "
+        f"first column in both, found {listed(left.header)} and {listed(right.header)}; name one with on="
+    )
+
+
+def weight_columns(table: Table, paired: bool) -> dict[str, str]:
+    """Column -> domain: all but the metadata in a file of a pair, ``w/<domain>`` in a file of ours."""
+    if paired:
+        return stripped(_numbers(table), WEIGHT_PREFIXES, ())
+    return _prefixed(table, ("w/",))
+
+
+def metric_columns(table: Table, paired: bool) -> dict[str, str]:
+    """Column -> target: all but the metadata in a file of a pair, ``loss/<target>`` and ``score/<target>`` in a file of ours."""
+    if paired:
+        return stripped(_numbers(table), METRIC_PREFIXES, METRIC_SUFFIXES)
+    return _prefixed(table, (LOWER, HIGHER))
+
+
+def directions(columns: Mapping[str, str]) -> dict[str, str]:
+    """Target -> direction by the prefix of its column in a file of ours."""
+    return {name: "min" if column.startswith(LOWER) else "max" for column, name in columns.items()}
+
+
+def chosen(columns: Mapping[str, str], only: Iterable[str] | None, drop: Iterable[str]) -> dict[str, str]:
+    """The columns (column -> name) that are kept, each told by its column or its name.
+
+    Raises:
+        InputError: a name that is not in the table, or nothing left.
+    """
+    wanted = list(columns.values()) if only is None else [_name_of(columns, n) for n in only]
+    gone = {_name_of(columns, n) for n in drop}
+    kept = {c: n for c, n in columns.items() if n in wanted and n not in gone}
+    if not kept:
+        raise InputError(f"every metric of {listed(columns.values())} is dropped; keep at least one")
+    return kept
+
+
+def _name_of(columns: Mapping[str, str], name: str) -> str:
+    if name in columns.values():
+        return name
+    if name not in columns:
+        raise unknown("target", name, columns.values())
+    return columns[name]
+
+
+def _numbers(table: Table) -> list[str]:
+    found = [c for c in table.header if c not in (*KEYS, *EXTRAS, LABEL)]
+    if not found:
+        raise InputError(f"{table.path} has only the columns {listed(table.header)}; one column for each domain or metric is needed")
+    return found
+
+
+def _prefixed(table: Table, prefixes: tuple[str, ...]) -> dict[str, str]:
+    found = {c: c.removeprefix(p) for c in table.header for p in prefixes if c.startswith(p)}
+    if not found:
+        raise InputError(
+            f"{table.path} has no column {prefixes[0]}<name>; in a single file weights are named w/<domain> and metrics loss/<target> "
+            "or score/<target>, as to_csv writes them; else give a second file with the metrics"
+        )
+    return found
+
+
+def stripped(columns: list[str], prefixes: tuple[str, ...], suffixes: tuple[str, ...]) -> dict[str, str]:
+    """Column -> name, without the known affixes that all columns share."""
+    names = columns
+    for affix in prefixes:
+        if all(n.startswith(affix) and n != affix for n in names):
+            names = [n.removeprefix(affix) for n in names]
+    for affix in suffixes:
+        if all(n.endswith(affix) and n != affix for n in names):
+            names = [n.removesuffix(affix) for n in names]
+    return dict(zip(columns, names, strict=True))
+
+
+def left_out(table: Table, rows: Mapping[str, int], others: Mapping[str, int], lack: str) -> tuple[str, ...]:
+    """The note on the runs that only one of two tables has."""
+    gone = [i for i in rows if i not in others]
+    return (f"{len(gone)} of {len(rows)} runs of {table.path} have no {lack} and are left out: {listed(gone)}",) if gone else ()
+
+
+def check_ids(ids: Sequence[str], where: str) -> None:
+    """Refuse a run that is named twice."""
+    seen: set[str] = set()
+    twice = [i for i in ids if i in seen or seen.add(i)]  # type: ignore[func-returns-value]
+    if twice:
+        raise InputError(f"{where} names a run more than once: {listed(sorted(set(twice)))}; every run needs its own name")

@@ -1,0 +1,217 @@
+"""Tables of proxy runs: which mixture each run was trained on, and the metrics it reached."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from mixopt.errors import InputError, listed
+from mixopt.files import write
+from mixopt.language.domains import Domains
+
+from . import files
+from .targets import Targets, settled
+
+_SUM_TOLERANCE = 0.05
+
+
+@dataclass(frozen=True, eq=False)
+class Runs:
+    """R proxy runs: mixtures [R, k] whose rows sum to 1, metrics [R, m] in the targets' units (NaN where one is missing).
+
+    ``params`` [R] are model parameters, ``tokens`` [R] training tokens, ``seeds`` [R] training seeds, ``labels`` [R] names
+    for people, each None where unknown. ``name_map`` maps a file's column to the name it became; ``notes`` are sentences on
+    what was changed or left out. Make one by ``from_csv`` or ``from_arrays``, which check; the arrays cannot be written to.
+    """
+
+    domains: Domains
+    targets: Targets
+    mixtures: np.ndarray
+    metrics: np.ndarray
+    ids: tuple[str, ...]
+    params: np.ndarray | None = None
+    tokens: np.ndarray | None = None
+    seeds: np.ndarray | None = None
+    labels: tuple[str, ...] | None = None
+    name_map: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @classmethod
+    def from_arrays(
+        cls,
+        domains: Domains | Iterable[str],
+        mixtures: ArrayLike,
+        targets: Targets | Iterable[str],
+        metrics: ArrayLike,
+        *,
+        ids: Iterable[object] | None = None,
+        labels: Iterable[str] | None = None,
+        params: ArrayLike | None = None,
+        tokens: ArrayLike | None = None,
+        seeds: ArrayLike | None = None,
+    ) -> Runs:
+        """Runs from mixtures [R, k] and metrics [R, m]; each row of mixtures is divided by its sum.
+
+        Raises:
+            InputError: shapes that do not fit, repeated ids, a weight that is negative, NaN or infinite, an infinite
+                metric, or a row whose sum is off 1 by more than 5 %.
+        """
+        domains = domains if isinstance(domains, Domains) else Domains(domains)
+        targets = targets if isinstance(targets, Targets) else Targets(targets)
+        weights, values = np.array(mixtures, dtype=float), np.array(metrics, dtype=float)
+        names = tuple(str(i) for i in (range(len(weights)) if ids is None else ids))
+        _check_shape("mixtures", weights, (len(names), len(domains)), domains.names)
+        _check_shape("metrics", values, (len(names), len(targets)), targets.names)
+        files.check_ids(names, "the table of runs")
+        _check_cells(weights, ~np.isfinite(weights) | (weights < 0), names, domains.names, "weight", "finite and >= 0")
+        _check_cells(values, np.isinf(values), names, targets.names, "metric", "finite, or NaN where it is missing")
+        weights, notes = _renormalised(weights, names)
+        missing = int(np.isnan(values).sum())
+        if missing:
+            holes = [t for t, bad in zip(targets.names, np.isnan(values).any(0), strict=True) if bad]
+            notes += (f"{missing} metric value{'s are' if missing > 1 else ' is'} missing, of {listed(holes)}",)
+        extras: dict[str, Any] = {
+            name: None if given is None else _frozen(np.broadcast_to(np.asarray(given), (len(names),)).astype(kind))
+            for name, given, kind in (("params", params, float), ("tokens", tokens, float), ("seeds", seeds, np.int64))
+        }
+        named = None if labels is None else tuple(map(str, labels))
+        if named is not None and len(named) != len(names):
+            raise InputError(f"there are {len(named)} labels for {len(names)} runs")
+        return cls(domains, targets, _frozen(weights), _frozen(values), names, **extras, labels=named, notes=notes)
+
+    @classmethod
+    def from_csv(
+        cls,
+        mixtures: files.Path,
+        metrics: files.Path | None = None,
+        *,
+        on: str | None = None,
+        direction: str | Mapping[str, str] | None = None,
+        unit: str | Mapping[str, str] | None = None,
+        only: Iterable[str] | None = None,
+        drop: Iterable[str] = (),
+    ) -> Runs:
+        """Runs from a pair of CSV files as RegMix and Olmix publish them, or from one file that ``to_csv`` wrote.
+
+        A pair is joined on the column ``on``, else on the first of run, run_id, id, index and an unnamed first column that
+        both have, in the order of the mixtures; a column ``name`` labels the runs. The affixes ``train_``, ``metric/`` and
+        ``_val_loss`` are taken off where all columns have them; ``describe()`` prints the map. An empty metric is read as
+        missing. ``only`` and ``drop`` choose metrics, by name or column. Directions and units that are not given come from
+        the columns' words (loss, bpb, accuracy, ...) where those are certain.
+
+        Raises:
+            InputError: a file that cannot be read or joined, a cell that is no number, repeated runs, a metric whose
+                direction is not certain, or what ``from_arrays`` refuses.
+        """
+        left = files.read(mixtures)
+        right = left if metrics is None else files.read(metrics)
+        key = files.join_key(left, right, on)
+        weight_map = files.weight_columns(left, paired=metrics is not None)
+        metric_map = files.metric_columns(right, paired=metrics is not None)
+        metric_map = files.chosen(metric_map, only, drop)
+        targets = settled(metric_map, direction, unit, known={} if metrics is not None else files.directions(metric_map))
+        left_rows, right_rows = left.by(key), right.by(key)
+        ids = [i for i in left_rows if i in right_rows]
+        if not ids:
+            raise InputError(
+                f"no run of {left.path} is in {right.path} by column {key!r}: {listed(left_rows)} against {listed(right_rows)}; give on="
+            )
+        extras: dict[str, np.ndarray] = {}
+        labels = None
+        for table, rows in ((right, right_rows), (left, left_rows)):
+            extras |= {e: table.numbers([e], [rows[i] for i in ids])[:, 0] for e in files.EXTRAS if e in table.header}
+            labels = table.texts(files.LABEL, [rows[i] for i in ids]) if files.LABEL in table.header else labels
+        runs = cls.from_arrays(
+            Domains(weight_map.values()),
+            left.numbers(list(weight_map), [left_rows[i] for i in ids]),
+            targets,
+            right.numbers(list(metric_map), [right_rows[i] for i in ids], missing=True),
+            ids=ids,
+            labels=labels,
+            params=extras.get("params"),
+            tokens=extras.get("tokens"),
+            seeds=extras.get("seed"),
+        )
+        notes = files.left_out(left, left_rows, right_rows, "metrics") + files.left_out(right, right_rows, left_rows, "mixture")
+        return replace(runs, name_map=MappingProxyType(weight_map | metric_map), notes=notes + runs.notes)
+
+    def to_csv(self, path: files.Path) -> None:
+        """Write one CSV, whole or not at all, which ``from_csv`` reads.
+
+        Columns: run, then name, seed, params and tokens where known, ``w/<domain>``, and ``loss/<target>`` for metrics to be
+        minimised, ``score/<target>`` for those to be maximised. Units are not written.
+        """
+        known = (("name", self.labels), ("seed", self.seeds), ("params", self.params), ("tokens", self.tokens))
+        extras = [(n, list(a) if isinstance(a, tuple) else a.tolist()) for n, a in known if a is not None]
+        ways = [files.LOWER if way == "min" else files.HIGHER for way in self.targets.directions]
+        metrics = [f"{way}{t}" for way, t in zip(ways, self.targets.names, strict=True)]
+        header = ["run", *(n for n, _ in extras), *(f"w/{d}" for d in self.domains), *metrics]
+        columns = [*(a for _, a in extras), *self.mixtures.T.tolist(), *self.metrics.T.tolist()]
+        text = io.StringIO(newline="")
+        csv.writer(text).writerows([header, *zip(self.ids, *columns, strict=True)])
+        write(path, text.getvalue())
+
+    def subset(self, index: ArrayLike) -> Runs:
+        """The runs at these positions, or where a mask [R] is true."""
+        rows = np.arange(len(self))[np.asarray(index)]
+        kept: dict[str, Any] = {n: _frozen(a[rows]) for n in ("params", "tokens", "seeds") if (a := getattr(self, n)) is not None}
+        labels = None if self.labels is None else tuple(self.labels[r] for r in rows)
+        ids = tuple(self.ids[r] for r in rows)
+        return replace(self, mixtures=_frozen(self.mixtures[rows]), metrics=_frozen(self.metrics[rows]), ids=ids, labels=labels, **kept)
+
+    def describe(self) -> str:
+        """Counts, the ranges seen, the map from columns to names, and the notes, as text."""
+        zeros = np.mean(self.mixtures == 0)
+        lines = [f"{len(self)} runs, {len(self.domains)} domains, {len(self.targets)} targets; {zeros:.0%} of the weights are exactly 0"]
+        lines += [f"  note: {note}" for note in self.notes]
+        width = max(map(len, (*self.domains.names, *self.targets.names)))
+        for name, w in zip(self.domains, self.mixtures.T, strict=True):
+            lines.append(f"  domain {name:<{width}}  {w.min():.3f} to {w.max():.3f}")
+        for name, way, unit, y in zip(self.targets.names, self.targets.directions, self.targets.units, self.metrics.T, strict=True):
+            seen = y[np.isfinite(y)]
+            span = f"{seen.min():.4g} to {seen.max():.4g} {unit}, {way}" if len(seen) else "no value"
+            lines.append(f"  target {name:<{width}}  {span}")
+        lines += [f"  column {column} -> {name}" for column, name in self.name_map.items() if column != name]
+        return "\n".join(lines)
+
+
+def _renormalised(weights: np.ndarray, ids: Sequence[str]) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Rows divided by their sums (left bit for bit where that is 1 already), and the note that says so."""
+    sums = weights.sum(1)
+    off = np.abs(sums - 1)
+    worst = int(off.argmax())
+    if off[worst] > _SUM_TOLERANCE:
+        raise InputError(
+            f"the weights of run {ids[worst]!r} sum to {sums[worst]:.6g}, off 1 by more than {_SUM_TOLERANCE:.0%}; "
+            "correct the row, or divide it by its sum if that is meant"
+        )
+    scaled = np.where((off > 1e-13)[:, None], weights / sums[:, None], weights)
+    if off[worst] <= 1e-9:
+        return scaled, ()
+    return scaled, (f"rows summed to {sums.min():.4g} to {sums.max():.4g} (worst: run {ids[worst]!r}) and were divided by their sums",)
+
+
+def _check_shape(what: str, array: np.ndarray, wanted: tuple[int, int], names: Sequence[str]) -> None:
+    if array.shape != wanted or not wanted[0]:
+        raise InputError(f"{what} have shape {array.shape}, but {max(wanted[0], 1)} runs x {wanted[1]} names {listed(names)} need {wanted}")
+
+
+def _check_cells(values: np.ndarray, bad: np.ndarray, ids: Sequence[str], names: Sequence[str], what: str, expected: str) -> None:
+    if bad.any():
+        r, c = np.argwhere(bad)[0]
+        raise InputError(f"run {ids[r]!r}, column {names[c]!r}: the {what} is {values[r, c]}; it must be {expected}")
+
+
+def _frozen(array: np.ndarray) -> np.ndarray:
+    array.flags.writeable = False
+    return array
