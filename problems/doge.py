@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from mixopt.language.atoms import mean
 from mixopt.language.domains import Domains
-from mixopt.language.expression import Relation
+from mixopt.language.expression import Relation, constant
 from mixopt.language.problem import Problem, argmin, minimize
 from mixopt.language.symbols import Mixture, losses, model
 from mixopt.method import Method
 
 
 def validation_problem(
-    domains: Domains, targets: Domains | None = None, *, name: str = "val", subject_to: Iterable[Relation] = ()
+    domains: Domains,
+    targets: Domains | None = None,
+    *,
+    weights: Sequence[float] | None = None,
+    name: str = "val",
+    subject_to: Iterable[Relation] = (),
 ) -> Problem:
     """min over w of the mean loss on ``targets`` of the model trained on the mixture w: Eq. 2 of the survey.
 
-    ``targets`` are the training domains themselves, or any others, which are then never trained on (out of domain).
-    ``subject_to`` are relations on ``Mixture(domains)``.
+    ``targets`` are the training domains themselves, or any others, which are then never trained on (out of domain);
+    ``weights`` [m] take the place of the mean's 1/m. ``subject_to`` are relations on ``Mixture(domains)``.
     """
     w, theta = Mixture(domains), model()
     trained = argmin(w @ losses(theta, domains), over=theta)
-    return minimize(mean(losses(trained, targets or domains, name=name)), over=w, subject_to=subject_to)
+    reached = losses(trained, targets or domains, name=name)
+    objective = mean(reached) if weights is None else constant(weights) @ reached
+    return minimize(objective, over=w, subject_to=subject_to)
 
 
 def doge(

@@ -2,42 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from mixopt.errors import InputError
 from mixopt.language.domains import Domains
 from mixopt.runtime.streams import Streams
+from mixopt.study.data import Data, mean_of
 
 from .corpus import Corpus
-from .sizes import CONTEXT
+from .presets import CONTEXT
 
 HELD_OUT = "docstrings"
 BLOCK = 2048
-
-
-@dataclass(frozen=True)
-class Data:
-    """Domains that are trained on, one that never is, and their streams by part."""
-
-    domains: Domains
-    held_out: str
-    train: Streams
-    validation: Streams
-    test: Streams
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Every domain that is measured: those trained on, then the one held out."""
-        return self.validation.names
 
 
 def prepare(corpus: Corpus, size: int, device: str = "cpu") -> Data:
     """The corpus with its training text cut evenly to about ``size`` tokens in all; validation and test text is whole.
 
     Cutting makes the demo a project in miniature: as in a large one, a run passes over its data once or twice, and small
-    domains are repeated if their weight is large.
+    domains are repeated if their weight is large. Docstrings are measured and never trained on.
 
     Raises:
         InputError: the installation lacks the text that the demo needs.
@@ -49,14 +32,18 @@ def prepare(corpus: Corpus, size: int, device: str = "cpu") -> Data:
     sizes = corpus.sizes("train")
     share = min(1.0, size / sum(sizes[n] for n in names))
     cut = {n: _cut(corpus.tokens["train"][n], share) for n in names}
-    domains = Domains(names, tokens=[len(cut[n]) for n in names])
     parts = {part: {n: corpus.tokens[part][n] for n in (*names, HELD_OUT)} for part in ("validation", "test")}
     return Data(
-        domains,
-        HELD_OUT,
+        Domains(names, tokens=[len(cut[n]) for n in names]),
         Streams(cut, CONTEXT, device),
         Streams(parts["validation"], CONTEXT, device),
         Streams(parts["test"], CONTEXT, device),
+        parts["validation"],
+        (
+            mean_of(names, title=f"mean of the {len(names)} domains trained on"),
+            mean_of([HELD_OUT], HELD_OUT, f"{HELD_OUT}, never trained on"),
+        ),
+        unit="nats per byte",
     )
 
 

@@ -12,22 +12,27 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from mixopt.cli import app
-from mixopt.demo import search, study, verdict
-from mixopt.demo.console import Screen
-from mixopt.demo.sizes import FULL, QUICK, Sizes, fitted, parameters
+from mixopt.demo import study
+from mixopt.demo.presets import preset
 from mixopt.errors import InputError
 from mixopt.runs import Runs
 from mixopt.runtime.gpt import GPT, parameter_count
+from mixopt.study import search, verdict
+from mixopt.study import study as studies
+from mixopt.study.console import Screen
+from mixopt.study.models import small_gpts
+from mixopt.study.sizes import EPOCHS, Sizes, fitted
 
+MODELS = small_gpts(8, 16)
 TINY = Sizes(
     seconds=1e6,
     proxies=13,
-    proxy_width=8,
+    proxy_parameters=MODELS.proxy_parameters,
     proxy_steps=4,
     method_steps=4,
     outer_steps=2,
     audit_steps=2,
-    target_width=16,
+    target_parameters=MODELS.target_parameters,
     target_steps=40,
     seeds=2,
     batch=8,
@@ -38,7 +43,7 @@ TINY = Sizes(
 
 @pytest.fixture(autouse=True)
 def _tiny(monkeypatch):
-    monkeypatch.setattr(study, "QUICK", TINY)
+    monkeypatch.setattr(study, "preset", lambda name: (TINY, MODELS))
 
 
 def go(folder, **options):
@@ -52,7 +57,7 @@ def go(folder, **options):
 def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("demo")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(study, "QUICK", TINY)
+        patch.setattr(study, "preset", lambda name: (TINY, MODELS))
         return folder, go(folder)
 
 
@@ -95,7 +100,7 @@ def test_caps_hold_for_the_law_and_the_bilevel_methods(finished):
     for target in table["targets"].values():
         for line in target["lines"]:
             if line["name"].startswith(("law", "DoGE", "implicit")):
-                assert line["epochs"] <= search.EPOCHS + 1e-6
+                assert line["epochs"] <= EPOCHS + 1e-6
 
 
 def test_a_finished_study_trains_nothing_again(finished, monkeypatch):
@@ -106,7 +111,7 @@ def test_a_finished_study_trains_nothing_again(finished, monkeypatch):
 
     monkeypatch.setattr(search, "train", refuse)
     monkeypatch.setattr(verdict, "train", refuse)
-    monkeypatch.setattr(search, "speed", lambda data, sizes: 1e9)
+    monkeypatch.setattr(search, "speed", lambda *a: 1e9)
     again = go(folder)
     assert _verdict(again) == _verdict(said)
 
@@ -161,8 +166,8 @@ def test_without_matplotlib_it_says_so_first_and_does_the_rest(finished, monkeyp
     for name in [n for n in sys.modules if n.split(".")[0] == "matplotlib"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    monkeypatch.setattr(study, "find_spec", lambda name: None)
-    monkeypatch.setattr(search, "speed", lambda data, sizes: 1e9)
+    monkeypatch.setattr(studies, "find_spec", lambda name: None)
+    monkeypatch.setattr(search, "speed", lambda *a: 1e9)
     said = " ".join(go(folder).split())
     assert "no pictures: drawing them needs matplotlib" in said
     assert "pip install 'mixopt[plots]'" in said
@@ -174,7 +179,7 @@ def test_a_domain_that_is_lacking_is_left_out_with_a_word(tmp_path, monkeypatch)
     whole = study.corpus.load()
     parts = {part: {n: t for n, t in domains.items() if n != "codecs"} for part, domains in whole.tokens.items()}
     monkeypatch.setattr(study.corpus, "load", lambda: replace(whole, tokens=parts, missing={"codecs": "no tables here"}))
-    monkeypatch.setattr(study, "_study", lambda *args: None)
+    monkeypatch.setattr(study, "carried_out", lambda *args: None)
     said = go(tmp_path)
     assert "left out     codecs: no tables here" in said
     assert "trained on   code" in said
@@ -204,16 +209,17 @@ def test_a_folder_that_cannot_be_written_is_told_before_any_work(tmp_path, monke
 
 
 def test_the_command_says_what_is_wrong_in_one_line(tmp_path):
-    result = CliRunner().invoke(
-        app, ["demo", "--out", str(tmp_path), "--device", "cuda:77" if not study.torch.cuda.is_available() else "gpu"]
-    )
+    result = CliRunner().invoke(app, ["demo", "--out", str(tmp_path), "--device", "gpu"])
     assert result.exit_code == 2
-    assert "mixopt: device" in result.output
+    assert "mixopt: no device" in result.output
 
 
 def test_the_command_has_a_version_and_help():
     assert CliRunner().invoke(app, ["--version"]).output.startswith("mixopt 0.")
     assert "demo" in CliRunner().invoke(app, ["--help"]).output
+
+
+FULL, _ = preset("full")
 
 
 def test_sizes_fit_the_time_and_say_what_was_dropped():
@@ -229,9 +235,10 @@ def test_sizes_fit_the_time_and_say_what_was_dropped():
     assert crawling.seeds == FULL.seeds
 
 
-@pytest.mark.parametrize("sizes", [FULL, QUICK])
-def test_targets_are_larger_and_trained_longer_than_proxies(sizes):
-    assert parameters(sizes.target_width) > parameters(sizes.proxy_width)
+@pytest.mark.parametrize("name", ["full", "quick"])
+def test_targets_are_larger_and_trained_longer_than_proxies(name):
+    sizes, models = preset(name)
+    assert sizes.target_parameters > sizes.proxy_parameters
     assert sizes.target_steps > sizes.proxy_steps
     assert sizes.seeds >= 5
-    assert parameters(32) == parameter_count(GPT(width=32))
+    assert sizes.proxy_parameters == parameter_count(models.proxy(1)) == parameter_count(GPT(width=32))

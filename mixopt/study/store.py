@@ -1,4 +1,4 @@
-"""The demo's folder: what is finished is on disk, so that an interrupted study goes on where it was."""
+"""A study's folder: what is finished is on disk, so that an interrupted study goes on where it was."""
 
 from __future__ import annotations
 

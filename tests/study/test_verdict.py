@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from mixopt.demo import verdict
-from mixopt.demo.data import Data
-from mixopt.demo.search import Found, target_losses
-from mixopt.demo.sizes import QUICK
+from mixopt.demo.presets import preset
 from mixopt.language.domains import Domains
 from mixopt.runtime.streams import Streams
+from mixopt.study import verdict
+from mixopt.study.data import Data, mean_of
+from mixopt.study.search import Found
+
+QUICK, _ = preset("quick")
 
 NAMES = ("code", "prose", "held")
 
@@ -21,7 +23,8 @@ def data():
     tokens = {n: np.arange(200) % 250 for n in NAMES}
     own = {n: tokens[n] for n in NAMES[:2]}
     everything = Streams(tokens, 8)
-    return Data(Domains(NAMES[:2], tokens=[300, 100]), "held", Streams(own, 8), everything, everything)
+    targets = (mean_of(NAMES[:2]), mean_of(["held"], "held"))
+    return Data(Domains(NAMES[:2], tokens=[300, 100]), Streams(own, 8), everything, everything, tokens, targets)
 
 
 def found(method, target, weights):
@@ -52,10 +55,11 @@ def test_the_word_follows_the_interval(low, high, word):
     assert verdict.verdict_word(low, high) == word
 
 
-def test_targets_take_their_own_domains():
+def test_targets_take_their_own_domains(data):
     losses = np.array([[1.0, 3.0, 9.0]])
-    assert target_losses(losses, NAMES, "mean", "held") == pytest.approx([2.0])
-    assert target_losses(losses, NAMES, "held", "held") == pytest.approx([9.0])
+    assert data.score(losses, data.target("mean")) == pytest.approx([2.0])
+    assert data.score(losses, data.target("held")) == pytest.approx([9.0])
+    assert [data.in_domain(t) for t in data.targets] == [True, False]
 
 
 def test_equal_mixtures_are_trained_once(data):
@@ -78,8 +82,8 @@ def judged(data, shift):
         "natural": {s: [base[s] + 1 + 0.01 * s, base[s] + 1.18, 1.0] for s in range(5)},
         "law (mean)": {s: [base[s] + shift[s], base[s] + shift[s], 1.0] for s in range(5)},
     }
-    lines = verdict.judged(data, QUICK, rows, losses, "mean")
-    return lines, verdict.sentences(data, rows, losses, "mean", lines)
+    lines = verdict.judged(data, QUICK, rows, losses, data.target("mean"))
+    return lines, verdict.sentences(data, rows, losses, data.target("mean"), lines)
 
 
 def test_a_method_within_noise_bought_nothing(data):
@@ -104,8 +108,8 @@ def test_a_better_method_is_called_so_and_a_worse_one_too(data):
 def test_a_method_that_finds_a_baseline_bought_nothing(data):
     rows = verdict.candidates(data, [found("law", "mean", (0.5, 0.5))], BASELINES, lambda t: t)
     losses = {"uniform": {0: [2, 2, 1.0], 1: [2.1, 2, 1.0]}, "natural": {0: [3, 2, 1.0], 1: [3.1, 2, 1.0]}}
-    lines = verdict.judged(data, QUICK, rows, losses, "mean")
-    said = verdict.sentences(data, rows, losses, "mean", lines)
+    lines = verdict.judged(data, QUICK, rows, losses, data.target("mean"))
+    said = verdict.sentences(data, rows, losses, data.target("mean"), lines)
     assert said == ["The best baseline is uniform (2.025).", "law (mean) found the same mixture as uniform: it bought nothing."]
 
 

@@ -10,13 +10,17 @@ from scipy import stats
 
 from mixopt.runtime.ensemble import train
 
-from .data import Data
-from .search import MEAN, TOGETHER, Found, part_of, recipe, target, target_losses
+from .data import Data, Target
+from .models import Models
+from .search import ALL, TOGETHER, Found, part_of, recipe
 from .sizes import Sizes
 
 SAME = 2e-3
 LEVEL = 0.95
 FEWEST_SEEDS = 3
+
+Baseline = tuple[tuple[str, ...], Mapping[str, float], float]
+"""The targets that a baseline is for, its weights, and the proxy tokens that it cost."""
 
 Losses = dict[str, dict[int, list[float]]]
 """Test losses of every domain [m] by mixture and seed."""
@@ -36,7 +40,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Line:
-    """One row of the verdict on a target; losses in nats per byte, differences from uniform paired over the seeds.
+    """One row of the verdict on a target; losses in the study's unit, differences from uniform paired over the seeds.
 
     ``worst`` is the domain of the highest test loss among all that are measured, ``cost`` what finding the mixture took, in
     target runs; ``epochs`` how often the most repeated domain is read.
@@ -62,15 +66,15 @@ class Line:
 def candidates(
     data: Data,
     found: Sequence[Found],
-    baselines: Mapping[str, tuple[tuple[str, ...], Mapping[str, float], float]],
+    baselines: Mapping[str, Baseline],
     run_cost: Callable[[float], float],
 ) -> list[Candidate]:
     """Every mixture once; one that equals an earlier one within a fifth of a per cent points to it instead of being trained twice."""
-    both = (MEAN, data.held_out)
+    every = tuple(t.name for t in data.targets)
     rows = [(name, targets, weights, False, run_cost(tokens)) for name, (targets, weights, tokens) in baselines.items()]
     for f in found:
-        name = f.method if f.target == "all" else f"{f.method} ({f.target})"
-        rows.append((name, both if f.target == "all" else (f.target,), f.weights, True, run_cost(f.tokens)))
+        name = f.method if f.target == ALL else f"{f.method} ({f.target})"
+        rows.append((name, every if f.target == ALL else (f.target,), f.weights, True, run_cost(f.tokens)))
     out: list[Candidate] = []
     for name, targets, weights, method, cost in rows:
         w = tuple(weights[d] for d in data.domains)
@@ -82,6 +86,7 @@ def candidates(
 def measure(
     data: Data,
     sizes: Sizes,
+    models: Models,
     rows: Sequence[Candidate],
     losses: Losses,
     save: Callable[[Losses], None],
@@ -99,34 +104,34 @@ def measure(
     while todo and not (late() and len(complete(rows, losses)) >= FEWEST_SEEDS):
         part, todo = todo[:TOGETHER], todo[TOGETHER:]
         seeds = [1000 + seed for seed, _ in part]
-        models = train(
-            lambda s: target(sizes, s),
+        trained = train(
+            models.target,
             np.array([c.weights for _, c in part]),
             data.train,
-            recipe(sizes.target_steps, sizes),
+            recipe(sizes.target_steps, sizes, models),
             seeds=seeds,
             data_seed=seeds,
             watch=part_of(tell, finished, len(part), len(every)),
         )
-        for (seed, c), row in zip(part, models.losses(windows).cpu().numpy(), strict=True):
+        for (seed, c), row in zip(part, data.measured(trained.losses(windows).cpu().numpy()), strict=True):
             losses.setdefault(c.name, {})[seed] = row.tolist()
         finished += len(part)
         save(losses)
     return losses
 
 
-def judged(data: Data, sizes: Sizes, rows: Sequence[Candidate], losses: Losses, target: str) -> list[Line]:
+def judged(data: Data, sizes: Sizes, rows: Sequence[Candidate], losses: Losses, target: Target) -> list[Line]:
     """The verdict on one target over the seeds that every mixture has, best first."""
-    own = [c for c in rows if target in c.targets]
+    own = [c for c in rows if target.name in c.targets]
     seeds = complete(rows, losses)
     table = {c.name: np.array([losses[c.same_as or c.name][s] for s in seeds]) for c in own}
-    score = {n: target_losses(v, data.names, target, data.held_out) for n, v in table.items()}
+    score = {n: data.score(v, target) for n, v in table.items()}
     lines = []
     for c in own:
         difference, low, high = paired(score[c.name] - score["uniform"])
         by_domain, names = table[c.name].mean(axis=0), data.names
         worst = int(np.argmax(by_domain))
-        epochs = float(np.max(np.array(c.weights) * sizes.target_tokens / data.domains.sizes))
+        epochs = float(np.max(np.array(c.weights) * sizes.run_tokens / data.domains.sizes))
         lines.append(
             Line(
                 c.name, c.method, float(score[c.name].mean()), difference, low, high, names[worst], float(by_domain[worst]), epochs, c.cost
@@ -141,13 +146,13 @@ def complete(rows: Sequence[Candidate], losses: Losses) -> list[int]:
     return sorted(set.intersection(*kept)) if kept else []
 
 
-def sentences(data: Data, rows: Sequence[Candidate], losses: Losses, target: str, lines: Sequence[Line]) -> list[str]:
+def sentences(data: Data, rows: Sequence[Candidate], losses: Losses, target: Target, lines: Sequence[Line]) -> list[str]:
     """What each method bought: its paired difference from the best baseline, called noise where it is."""
     seeds = complete(rows, losses)
     twin = {c.name: c.same_as or c.name for c in rows}
 
     def score(name: str) -> np.ndarray:
-        return target_losses(np.array([losses[twin[name]][s] for s in seeds]), data.names, target, data.held_out)
+        return data.score(np.array([losses[twin[name]][s] for s in seeds]), target)
 
     best = min((line for line in lines if not line.method), key=lambda line: line.loss)
     out = [f"The best baseline is {best.name} ({best.loss:.3f})."]

@@ -1,64 +1,66 @@
-"""How large the demo is: two presets, and what is dropped where the machine is too slow for the time it has."""
+"""How large a study is, what its parts cost, and what is dropped where the machine is too slow for the time it has."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
+from typing import final
 
-LAYERS, CONTEXT, VOCABULARY = 2, 64, 256
 FEWEST_STEPS = 60
-PASSES = 1.5  # how often a target run passes over the training text
+EPOCHS = 4.0
+"""How often a domain may be read: repetition up to four times costs little (Muennighoff et al. 2023, arXiv 2305.16264)."""
 
 
+@final
 @dataclass(frozen=True)
 class Sizes:
-    """The sizes of one study; ``seconds`` is the time that it means to take."""
+    """The sizes of one study; ``seconds`` is the time that it means to take.
+
+    Proxies and methods train models of ``proxy_parameters``, the verdict models of ``target_parameters``, all on batches of
+    ``batch`` windows of ``context`` tokens. ``budget`` are the tokens of the run that the mixture is for, ``cap`` the epochs
+    that it may read a domain; without a budget it is the target run's own. ``threads`` of 0 are chosen by measuring.
+    """
 
     seconds: float
     proxies: int
-    proxy_width: int
+    proxy_parameters: int
     proxy_steps: int
     method_steps: int
     outer_steps: int
     audit_steps: int
-    target_width: int
+    target_parameters: int
     target_steps: int
     seeds: int
     batch: int = 16
     per_domain: int = 4
+    context: int = 64
     test_windows: int = 96
+    budget: float | None = None
+    cap: float = EPOCHS
+    threads: int = 0
 
     @property
     def target_tokens(self) -> int:
         """Tokens that one target model is trained on."""
-        return self.target_steps * self.batch * CONTEXT
-
-    @property
-    def training_text(self) -> int:
-        """Tokens of training text that the study is given."""
-        return round(self.target_tokens / PASSES)
+        return self.target_steps * self.batch * self.context
 
     @property
     def proxy_tokens(self) -> int:
         """Tokens that one proxy is trained on."""
-        return self.proxy_steps * self.batch * CONTEXT
+        return self.proxy_steps * self.batch * self.context
+
+    @property
+    def run_tokens(self) -> float:
+        """Tokens of the run that the mixture is for: repetition counts against them."""
+        return self.budget or float(self.target_tokens)
 
     def asdict(self) -> dict[str, float]:
         """The sizes by name, as they are written to the study's folder."""
         return asdict(self)
 
 
-FULL = Sizes(400, 32, 32, 200, 200, 20, 20, 56, 350, 5)
-QUICK = Sizes(90, 24, 32, 120, 80, 8, 10, 40, 150, 5)
-
-
-def parameters(width: int) -> int:
-    """Parameters of the demo's GPT of a width."""
-    return (VOCABULARY + CONTEXT) * width + LAYERS * 12 * width * width
-
-
-def work(tokens: float, width: int) -> float:
+def work(tokens: float, parameters: float) -> float:
     """Floating-point operations of training on so many tokens: 6 a parameter and token."""
-    return 6.0 * parameters(width) * tokens
+    return 6.0 * parameters * tokens
 
 
 def search_work(sizes: Sizes, domains: int) -> float:
@@ -66,19 +68,19 @@ def search_work(sizes: Sizes, domains: int) -> float:
 
     The factors say what a method's step costs in training steps on its batch; they are rough.
     """
-    batch = domains * sizes.per_domain * CONTEXT
+    batch = domains * sizes.per_domain * sizes.context
     doremi = 2.4 * sizes.method_steps
     doge = 2 * 2.0 * sizes.method_steps
     implicit = 2 * (0.5 * sizes.method_steps + sizes.outer_steps * (10 + 2.5 * 10))
     audits = 4 * 3 * 2 * domains * sizes.audit_steps
-    return work(sizes.proxies * sizes.proxy_tokens, sizes.proxy_width) + work(
-        (doremi + doge + implicit + audits) * batch, sizes.proxy_width
+    return work(sizes.proxies * sizes.proxy_tokens, sizes.proxy_parameters) + work(
+        (doremi + doge + implicit + audits) * batch, sizes.proxy_parameters
     )
 
 
 def verdict_work(sizes: Sizes, mixtures: int) -> float:
     """Operations of the verdict: every mixture at every seed."""
-    return mixtures * sizes.seeds * work(sizes.target_tokens, sizes.target_width)
+    return mixtures * sizes.seeds * work(sizes.target_tokens, sizes.target_parameters)
 
 
 def fitted(sizes: Sizes, speed: float, seconds: float, domains: int, mixtures: int) -> tuple[Sizes, tuple[str, ...]]:

@@ -1,0 +1,176 @@
+"""The models of a study: our small GPT, a Hugging Face causal model from disk, or whatever a Python function makes."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+import torch
+from torch import Tensor, nn
+
+from mixopt.errors import InputError, MissingExtraError, listed, nearest
+from mixopt.runtime.gpt import GPT, parameter_count
+
+Factory = Callable[[int], nn.Module]
+"""A model from a seed: tokens [b, t] -> logits [b, t, vocabulary]."""
+
+LAYERS = 2
+
+
+@final
+@dataclass(frozen=True)
+class Models:
+    """A study's proxy and target models, from a seed each; ``rate`` is the peak learning rate of AdamW, ``name`` says what they are."""
+
+    name: str
+    proxy: Factory
+    target: Factory
+    proxy_parameters: int
+    target_parameters: int
+    rate: float = 1e-2
+
+    @staticmethod
+    def of(name: str, proxy: Factory, target: Factory, rate: float = 1e-2) -> Models:
+        """Models whose parameters are counted by making one of each."""
+        return Models(name, proxy, target, parameter_count(proxy(0)), parameter_count(target(0)), rate)
+
+
+def small_gpts(proxy_width: int, target_width: int, vocabulary: int = 256, context: int = 64) -> Models:
+    """Our GPT at two widths, two layers each."""
+
+    def of(width: int) -> Factory:
+        return lambda seed: GPT(vocabulary=vocabulary, context=context, width=width, layers=LAYERS, seed=seed)
+
+    return Models.of(f"GPT of widths {proxy_width} and {target_width}", of(proxy_width), of(target_width))
+
+
+@final
+class Causal(nn.Module):
+    """A Hugging Face causal model as a map from tokens [b, t] to logits [b, t, vocabulary], without cache or dropout."""
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.model = model.eval()
+
+    def train(self, mode: bool = True) -> Causal:
+        """Dropout stays off: the runs of an ensemble share one program, and a mixture is not judged by noise."""
+        return self
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Tokens [b, t] -> logits [b, t, vocabulary]."""
+        return self.model(input_ids=tokens, use_cache=False).logits
+
+
+def factory(spec: str, *, vocabulary: int, context: int) -> Factory:
+    """The factory that ``hf:PATH``, ``FILE.py:FUNCTION`` or ``MODULE:FUNCTION`` names.
+
+    A Hugging Face folder with weights gives models that go on from them, whatever the seed; one with a configuration alone
+    gives new ones from the seed. A function is called with those of ``seed``, ``vocabulary`` and ``context`` that it takes.
+
+    Raises:
+        InputError: no such file or function, or one that makes no module; a vocabulary or context too small for the data.
+        MissingExtraError: transformers is not installed.
+    """
+    made = _hugging_face(spec.removeprefix("hf:")) if spec.startswith("hf:") else _python(spec, vocabulary, context)
+    _try(made(0), spec, vocabulary, context)
+    return made
+
+
+def has_weights(spec: str) -> bool:
+    """Whether a ``hf:`` folder holds weights to go on from."""
+    folder = Path(spec.removeprefix("hf:"))
+    return spec.startswith("hf:") and any(any(folder.glob(pattern)) for pattern in ("*.safetensors", "*.bin", "*.safetensors.index.json"))
+
+
+def _hugging_face(path: str) -> Factory:
+    try:
+        from transformers import AutoConfig, AutoModelForCausalLM
+    except ImportError:
+        raise MissingExtraError("transformers", "hf", "a Hugging Face model") from None
+    if not (Path(path) / "config.json").is_file():
+        raise InputError(f"{path} holds no config.json; give the folder that model.save_pretrained(...) wrote, as --model hf:FOLDER")
+    weights = has_weights(f"hf:{path}")
+
+    def make(seed: int) -> nn.Module:
+        devices = range(torch.cuda.device_count())
+        with torch.random.fork_rng(devices=devices):
+            torch.manual_seed(seed)
+            if weights:
+                return Causal(AutoModelForCausalLM.from_pretrained(path, attn_implementation="eager", local_files_only=True).float())
+            config = AutoConfig.from_pretrained(path, local_files_only=True)
+            return Causal(AutoModelForCausalLM.from_config(config, attn_implementation="eager").float())
+
+    return make
+
+
+def _python(spec: str, vocabulary: int, context: int) -> Factory:
+    function = named(spec)
+    if not callable(function):
+        raise InputError(f"{spec} is {type(function).__name__}, not a function that makes a torch.nn.Module")
+    known = {"vocabulary": vocabulary, "context": context}
+    taken = inspect.signature(function).parameters
+    other = [
+        n
+        for n, p in taken.items()
+        if n not in (*known, "seed") and p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+    ]
+    if other:
+        raise InputError(f"{spec} asks for {listed(other)}; it is given seed, vocabulary and context, and others need a default")
+
+    def make(seed: int) -> nn.Module:
+        settings = {n: v for n, v in {**known, "seed": seed}.items() if n in taken}
+        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+            torch.manual_seed(seed)
+            return function(**settings)
+
+    return make
+
+
+def named(spec: str) -> Any:
+    """What ``FILE.py:NAME`` or ``MODULE:NAME`` names; importing it runs the user's own code."""
+    place, _, name = spec.rpartition(":")
+    if not place or not name.isidentifier():
+        raise InputError(f"{spec!r} names no object; write FILE.py:NAME or MODULE:NAME, or hf:FOLDER for a Hugging Face model")
+    if place.endswith(".py"):
+        path = Path(place)
+        if not path.is_file():
+            raise InputError(f"there is no file {place}")
+        found = importlib.util.spec_from_file_location(f"_mixopt_user_{path.stem}", path)
+        assert found is not None
+        assert found.loader is not None
+        module = importlib.util.module_from_spec(found)
+        found.loader.exec_module(module)
+    else:
+        try:
+            module = importlib.import_module(place)
+        except ModuleNotFoundError as error:
+            raise InputError(f"no module {place!r} can be imported from {os.getcwd()}: {error}") from None
+    if not hasattr(module, name):
+        own = [n for n in vars(module) if not n.startswith("_")]
+        raise InputError(f"{place} has no {name!r}{nearest(name, own)}")
+    return getattr(module, name)
+
+
+def _try(model: object, spec: str, vocabulary: int, context: int) -> None:
+    """One forward pass on a window of the data's largest token, so that what does not fit is told before any work."""
+    if not isinstance(model, nn.Module):
+        raise InputError(f"{spec} made a {type(model).__name__}, not a torch.nn.Module from tokens [b, t] to logits [b, t, vocabulary]")
+    tokens = torch.full((1, context), 0, dtype=torch.long)
+    try:
+        with torch.no_grad():
+            logits = model(tokens)
+    except (RuntimeError, IndexError, ValueError, TypeError) as error:
+        raise InputError(f"{spec} fails on a window of {context} tokens: {error}. Is --context longer than the model allows?") from error
+    logits = logits if isinstance(logits, Tensor) else getattr(logits, "logits", None)
+    if logits is None or logits.shape[:2] != tokens.shape:
+        raise InputError(f"{spec} returns no logits [b, t, vocabulary] for tokens {list(tokens.shape)}")
+    if logits.shape[-1] < vocabulary:
+        raise InputError(
+            f"{spec} has logits for {logits.shape[-1]} tokens, but the data's vocabulary is {vocabulary}; give its own --tokenizer"
+        )

@@ -1,0 +1,295 @@
+"""A study from start to end: proxy runs, three families of methods, and an honest verdict; what is finished stays finished."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from importlib.util import find_spec
+from itertools import count
+from typing import Any, final
+
+import numpy as np
+import torch
+
+from mixopt.errors import InputError, MissingExtraError, nearest
+from mixopt.problems import proportional, uniform, unimax
+from mixopt.problems.laws import CrossValidation, Exponential
+from mixopt.report import plots
+from mixopt.runs import Runs
+
+from . import search, verdict
+from .console import Screen
+from .data import Data, Target
+from .models import Models
+from .search import ALL, Found
+from .sizes import Sizes, fitted, search_work, verdict_work, work
+from .store import Store
+
+METHODS = ("law", "doremi", "doge", "implicit")
+
+
+@final
+@dataclass(frozen=True)
+class Study:
+    """What is studied, how large, with which models and methods, and where what is finished is kept."""
+
+    data: Data
+    models: Models
+    sizes: Sizes
+    store: Store
+    screen: Screen
+    seed: int = 0
+    methods: tuple[str, ...] = METHODS
+    speed: float = 1e10  # operations a second
+
+    def __post_init__(self) -> None:
+        for method in self.methods:
+            if method not in METHODS:
+                raise InputError(f"no method {method!r}; a study takes {', '.join(METHODS)}{nearest(method, METHODS)}")
+
+    @property
+    def distinct(self) -> int:
+        """Mixtures that the verdict trains at most: what is found, four baselines for every target, and one of its own each."""
+        targets, looking = len(self.data.targets), sum(m != "doremi" for m in self.methods)
+        return looking * targets + ("doremi" in self.methods) + 4 + targets
+
+    @property
+    def work(self) -> float:
+        """Operations ahead, roughly."""
+        return search_work(self.sizes, len(self.data.domains)) + verdict_work(self.sizes, self.distinct)
+
+
+def measured(study: Study, fixed: bool, spent: float) -> Study:
+    """The study with this machine's speed, the better number of threads, and, unless they are fixed, sizes that fit its time.
+
+    A study that goes on keeps its sizes and threads, so that it ends with the result that it would have had.
+    """
+    speeds: dict[int, float] = {}
+    for threads in sorted({1, torch.get_num_threads()}) if not study.sizes.threads else [study.sizes.threads]:
+        torch.set_num_threads(threads)
+        speeds[threads] = search.speed(study.data, study.sizes, study.models)
+    best = max(speeds, key=lambda n: speeds[n])
+    torch.set_num_threads(best)
+    study.screen.say(f"  this machine trains at {speeds[best] / 1e9:.0f} GFLOP/s with {best} thread{'s' if best > 1 else ''}")
+    sizes = replace(study.sizes, threads=best)
+    if not fixed:
+        left = max(sizes.seconds - spent, 1.0)
+        sizes, dropped = fitted(sizes, speeds[best], left, len(study.data.domains), study.distinct)
+        for what in dropped:
+            study.screen.say(f"  too slow for {sizes.seconds:.0f} s: {what}", "yellow")
+    return replace(study, sizes=sizes, speed=speeds[best])
+
+
+def introduce(study: Study, again: bool) -> None:
+    """Say what will be trained on what, before any of it."""
+    data, sizes, models, say = study.data, study.sizes, study.models, study.screen.say
+    shares = ", ".join(f"{n} {_thousands(s)}" for n, s in zip(data.domains, data.domains.sizes, strict=True))
+    say(f"  trained on   {shares} (tokens)")
+    never = [n for n in data.names if n not in data.domains]
+    if never:
+        say(f"  never on     {', '.join(never)}: out of domain")
+    say(f"  targets      {', '.join(t.name for t in data.targets)} ({data.unit})")
+    if "law" in study.methods:
+        each = f"{_thousands(models.proxy_parameters)} parameters, {_thousands(sizes.proxy_tokens)} tokens each"
+        say(f"  proxies      {sizes.proxies} of {each}")
+    say(
+        f"  target runs  {_thousands(models.target_parameters)} parameters, {_thousands(sizes.target_tokens)} tokens, "
+        f"{sizes.seeds} seeds for each mixture"
+    )
+    if find_spec("matplotlib") is None:
+        say(f"  no pictures: {MissingExtraError('matplotlib', 'plots', 'drawing them')}", "yellow")
+    if again:
+        say("  going on with the study that was begun in this folder")
+
+
+def carried_out(study: Study, clock: float) -> dict[str, Any] | None:
+    """Run a study that began at ``clock``; an interruption says what was finished, and where it lies, before it goes on its way."""
+    screen, folder = study.screen, study.store.folder
+    limit = 1.15 * study.sizes.seconds
+    try:
+        table = run(study, lambda: time.perf_counter() - clock > limit)
+    except KeyboardInterrupt:
+        screen.say(f"\nInterrupted. What was finished is in {folder}; the same command goes on from there.", "yellow")
+        conclude(study)
+        raise
+    minutes = (time.perf_counter() - clock) / 60
+    pictures = ", pictures" if find_spec("matplotlib") else ""
+    screen.say(f"\nIn {minutes:.1f} minutes. In {folder}: weights.json, runs.csv, table.json{pictures}.")
+    return table
+
+
+def run(study: Study, late: Callable[[], bool]) -> dict[str, Any] | None:
+    """Find mixtures and judge them; gives the verdict's table, or None where too little was measured for one.
+
+    Once it is ``late``, the verdict stops at the fewest seeds that it takes. What is finished is on disk at every moment.
+    """
+    screen, store, data, sizes = study.screen, study.store, study.data, study.sizes
+    number = count(1)
+    screen.expect(study.work / study.speed)
+    found: list[Found] = store.found()
+    runs, checked = None, None
+    if "law" in study.methods:
+        screen.head(f"{next(number)}  Proxy runs")
+        runs = _proxies(study)
+        law, checked = search.fit_law(runs)
+        screen.head(f"{next(number)}  Mixing law: exponential laws of the runs, optimised by the conic solver")
+        _by_law(study, found, law, checked)
+    if "doremi" in study.methods:
+        screen.head(f"{next(number)}  Min-max: DoReMi against a reference model")
+        _each(study, found, "DoReMi", [ALL], 0.2, lambda _, tell: search.by_doremi(data, sizes, study.models, study.seed, tell))
+    if {"doge", "implicit"} & set(study.methods):
+        screen.head(f"{next(number)}  Bilevel: which direction lowers the validation loss")
+        _by_bilevel(study, found)
+    rows = candidates(study, runs, found)
+    store.save_weights({c.name: dict(zip(data.domains, c.weights, strict=True)) for c in rows})
+    screen.head("The mixtures")
+    screen.weights(data.domains.names, {c.name: dict(zip(data.domains, c.weights, strict=True)) for c in rows})
+    _pictures(study, runs, checked, found, rows)
+    if sizes.seeds:
+        screen.head(f"{next(number)}  The verdict: the target model trained on every mixture")
+        seconds = verdict_work(sizes, study.distinct) / study.speed
+        with screen.stage(f"{sum(not c.same_as for c in rows) * sizes.seeds} target runs", seconds) as tell:
+            losses = verdict.measure(data, sizes, study.models, rows, store.losses(), store.save_losses, tell, late)
+        done = len(verdict.complete(rows, losses))
+        if done < sizes.seeds:
+            screen.say(f"  slower than measured: stopped at {done} of {sizes.seeds} seeds; the same command goes on from here", "yellow")
+    return conclude(study)
+
+
+def _proxies(study: Study) -> Runs:
+    sizes, store = study.sizes, study.store
+    seconds = work(sizes.proxies * sizes.proxy_tokens, sizes.proxy_parameters) / study.speed
+    with study.screen.stage(f"{sizes.proxies} proxies", seconds) as tell:
+        return search.proxy_runs(study.data, sizes, study.models, study.seed, store.runs(), store.save_runs, tell)
+
+
+def _by_law(study: Study, found: list[Found], law: Exponential, checked: CrossValidation) -> None:
+    screen, tokens = study.screen, float(study.sizes.proxies * study.sizes.proxy_tokens)
+    screen.say(f"  errors of predicting each run by a law fitted without it, in {study.data.unit}:", "dim")
+    for line in checked.table().splitlines():
+        screen.say("  " + line)
+    for target in study.data.targets:
+        if not _of(found, "law", target.name):
+            _keep(study, found, search.by_law(law, checked, study.data, study.sizes, target, tokens))
+        screen.found(_of(found, "law", target.name)[0])
+
+
+def _by_bilevel(study: Study, found: list[Found]) -> None:
+    for name, solver in search.bilevel_solvers(study.data, study.sizes).items():
+        if name.lower() not in study.methods:
+            continue
+        share = 0.1 if name == "DoGE" else 0.3
+
+        def one(target: str, tell: search.Tell, name: str = name, solver: Any = solver) -> Found:
+            aim = study.data.target(target)
+            return search.by_bilevel(name, solver, study.data, study.sizes, study.models, aim, study.seed, tell)
+
+        _each(study, found, name, [t.name for t in study.data.targets], share, one)
+
+
+def _each(
+    study: Study, found: list[Found], method: str, targets: Sequence[str], share: float, one: Callable[[str, search.Tell], Found]
+) -> None:
+    """A method for each target, those of an earlier start taken from the folder."""
+    seconds = share * search_work(study.sizes, len(study.data.domains)) / study.speed
+    for target in targets:
+        if not _of(found, method, target):
+            with study.screen.stage(method if target == ALL else f"{method} ({target})", seconds) as tell:
+                _keep(study, found, one(target, tell))
+        study.screen.found(_of(found, method, target)[0])
+
+
+def _keep(study: Study, found: list[Found], new: Found) -> None:
+    found.append(new)
+    study.store.save_found(found)
+
+
+def _of(found: Sequence[Found], method: str, target: str) -> list[Found]:
+    return [f for f in found if (f.method, f.target) == (method, target)]
+
+
+def candidates(study: Study, runs: Runs | None, found: Sequence[Found]) -> list[verdict.Candidate]:
+    """The baselines, the best measured and the best single domain by the proxies, and what the methods found."""
+    data, sizes = study.data, study.sizes
+    every = tuple(t.name for t in data.targets)
+    baselines: dict[str, verdict.Baseline] = {
+        "uniform": (every, uniform(data.domains), 0.0),
+        "natural": (every, proportional(data.domains), 0.0),
+        "UniMax": (every, unimax(data.domains, sizes.run_tokens, sizes.cap), 0.0),
+    }
+    for target in data.targets if runs is not None else ():
+        assert runs is not None
+        baselines |= _measured_best(study, runs, target)
+    one_run = work(sizes.target_tokens, sizes.target_parameters)
+    return verdict.candidates(data, found, baselines, lambda tokens: work(tokens, sizes.proxy_parameters) / one_run)
+
+
+def _measured_best(study: Study, runs: Runs, target: Target) -> dict[str, verdict.Baseline]:
+    """The best proxy run on a target, and the best on a single domain where there were any."""
+    data, tokens = study.data, float(study.sizes.proxies * study.sizes.proxy_tokens)
+    loss = data.score(runs.metrics, target)
+    single = np.flatnonzero(runs.mixtures.max(axis=1) == 1)
+    out: dict[str, verdict.Baseline] = {}
+    for name, rows, cost in (
+        ("best proxy", np.arange(len(loss)), tokens),
+        ("best single", single, len(single) * tokens / study.sizes.proxies),
+    ):
+        if len(rows):
+            best = runs.mixtures[rows[int(np.argmin(loss[rows]))]]
+            out[f"{name} ({target.name})"] = ((target.name,), dict(zip(data.domains, best.tolist(), strict=True)), float(cost))
+    return out
+
+
+def conclude(study: Study) -> dict[str, Any] | None:
+    """The verdict from what has been measured, on the screen and in table.json; None where two seeds are not complete."""
+    store, screen, data = study.store, study.screen, study.data
+    losses = store.losses()
+    if not losses:
+        return None
+    rows = candidates(study, store.runs(), store.found())
+    seeds = verdict.complete(rows, losses)
+    if len(seeds) < 2:
+        screen.say(f"{len(seeds)} seeds are complete; a verdict needs two", "yellow")
+        return None
+    mixtures = [asdict(c) for c in rows]
+    table: dict[str, Any] = {"unit": data.unit, "seeds": seeds, "losses": losses, "mixtures": mixtures, "targets": {}}
+    drawn = []
+    for target in data.targets:
+        lines = verdict.judged(data, study.sizes, rows, losses, target)
+        said = verdict.sentences(data, rows, losses, target, lines)
+        what = target.title or target.name
+        screen.verdict(f"Target: {what} (test text, {data.unit}, {len(seeds)} seeds)", lines, said)
+        table["targets"][target.name] = {"lines": [asdict(x) for x in lines], "sentences": said}
+        drawn += [(what, x.name, x.difference, x.low, x.high) for x in lines if x.name != "uniform"]
+    screen.say("  * baselines; ± 95 %, paired over seeds; epochs of the most repeated domain;", "dim")
+    screen.say("    cost of finding the mixture, in target runs", "dim")
+    store.save_table(table)
+    with suppress(MissingExtraError):
+        plots.save(plots.verdict(drawn, unit=data.unit), store.folder / "verdict.png")
+    return table
+
+
+def _pictures(
+    study: Study, runs: Runs | None, checked: CrossValidation | None, found: Sequence[Found], rows: Sequence[verdict.Candidate]
+) -> None:
+    """Pictures of what was found; without matplotlib there are none, which was said at the start."""
+    data, folder = study.data, study.store.folder
+    weights = {c.name: dict(zip(data.domains, c.weights, strict=True)) for c in rows if c.name != "natural"}
+    natural = dict(zip(data.domains, data.domains.natural.tolist(), strict=True))
+    traces = {f"{f.method}{'' if f.target == ALL else f' ({f.target})'}": np.array(f.trace) for f in found if f.trace}
+    with suppress(MissingExtraError):
+        plots.save(plots.weights(weights, natural=natural), folder / "weights.png")
+        if traces:
+            plots.save(plots.trajectories(traces, data.domains.names), folder / "trajectories.png")
+        if runs is not None and checked is not None:
+            plots.save(plots.law_fit(checked.predicted, search.mixed(runs).metrics, runs.targets), folder / "law.png")
+
+
+def _thousands(value: float) -> str:
+    """A count as a person writes it: 12k, 3.4M, 1.2B."""
+    for size, suffix in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if value >= size:
+            return f"{value / size:.3g}{suffix}"
+    return f"{value:.0f}"
