@@ -2,32 +2,38 @@
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from mixopt.errors import InputError, listed
+from mixopt.files import write
 from mixopt.language.atoms import exp
 from mixopt.language.domains import Domains
 from mixopt.language.expression import Expr, constant
 from mixopt.report.ranks import spearman as spearman
 from mixopt.runs import Runs, Targets
 
-_START_GAPS = np.geomspace(1e-3, 1e2, 60)
-_FARTHEST_FLOOR = 1e2
-_REWEIGHTINGS = 10
+from .least_squares import fit_target
+
+_FORMAT = "mixopt exponential law 1"
 
 
 @dataclass(frozen=True, eq=False)
 class Exponential:
-    """L_j(w) = c_j + exp(A_j . w) for each target j, in the target's unit; convex in w whatever the signs of A.
+    """L_j(w) = s_j (c_j + exp(A_j . w)) for each target j, in the target's unit; s_j L_j is convex in w whatever the signs of A.
 
-    ``c`` [m], ``A`` [m, k]. There is no factor before exp: on the simplex it is the same as a constant added to A_j.
+    ``c`` [m], ``A`` [m, k]; the sign s_j is 1 for a target to be minimised and -1 for one to be maximised, which is fitted
+    by its negative. There is no factor before exp: on the simplex it is the same as a constant added to A_j.
     ``seen`` [k] is the largest weight of each domain in the runs, ``rmse`` [m] the error on them, ``converged`` [m]
-    whether the least squares ended by its tolerances. One target alone is smallest at a vertex of the simplex
+    whether the least squares ended by its tolerances. One target alone is best at a vertex of the simplex
     (``law[target].vertex``); mixtures come from several targets, a KL term or caps.
 
     Source: Ye et al. 2024, arXiv 2403.16952, Eq. 7, without the redundant factor; Chen et al. 2026, arXiv 2602.12237.
@@ -43,27 +49,37 @@ class Exponential:
 
     @classmethod
     def fit(cls, runs: Runs, ridge: float = 0.0, loss: str = "linear", huber_delta: float = 0.02) -> Exponential:
-        """Fit every target of the runs by least squares, from a variable-projection start with the analytic Jacobian.
+        """Fit every target by least squares to the runs that have it, from a variable-projection start with the analytic Jacobian.
 
         Minimises sum_r rho(L(w_r) - y_r) + ridge sum_i (A_i - mean A)^2 for each target: rho is the square, or with
         ``loss="huber"`` the square up to ``huber_delta`` (target units) and linear beyond. As in both sources a floor c is
-        >= 0 where all values are > 0; else it stays within 100 times their spread below the smallest.
-        A ridge of 1e-4 to 1e-3 (target units squared) is for few runs, Huber for runs that went wrong; plain squares fit
-        clean tables best.
+        >= 0 where all values (of a target to be minimised) are > 0; else it stays within 100 times their spread below the
+        smallest. A ridge of 1e-4 to 1e-3 (target units squared) is for few runs, Huber for runs that went wrong; plain
+        squares fit clean tables best.
 
         Raises:
             InputError: no more runs than the k + 1 parameters, or mixtures that do not tell them apart, without a ridge;
-                a target that is missing in some run, constant, or to be maximised; a setting out of range.
+                a constant target; a setting out of range.
         """
         _check_settings(ridge, loss, huber_delta)
         _check_runs(runs, ridge)
-        fits = [_fit_target(runs.mixtures, y, ridge, loss, huber_delta) for y in runs.metrics.T]
+        signs = _signs(runs.targets)
+        fits = [
+            fit_target(runs.mixtures[there], s * y[there], ridge, loss, huber_delta)
+            for s, y in zip(signs, runs.metrics.T, strict=True)
+            for there in (np.isfinite(y),)
+        ]
         c, A = np.array([f[0] for f in fits]), np.array([f[1] for f in fits])
-        errors = c + np.exp(runs.mixtures @ A.T) - runs.metrics
-        arrays = (c, A, runs.mixtures.max(0), np.sqrt((errors**2).mean(0)), np.array([f[2] for f in fits]))
+        errors = c + np.exp(runs.mixtures @ A.T) - signs * runs.metrics
+        arrays = (c, A, runs.mixtures.max(0), np.sqrt(np.nanmean(errors**2, axis=0)), np.array([f[2] for f in fits]))
         for array in arrays:
             array.flags.writeable = False
         return cls(runs.domains, runs.targets, *arrays)
+
+    @property
+    def sign(self) -> np.ndarray:
+        """1 for a target to be minimised, -1 for one to be maximised [m]."""
+        return _signs(self.targets)
 
     def predict(self, mixtures: ArrayLike) -> np.ndarray:
         """Predicted metrics [R, m] of mixtures [R, k], or [m] of one mixture [k]; rows are taken as they are."""
@@ -71,21 +87,75 @@ class Exponential:
         if rows.ndim not in (1, 2) or rows.shape[-1] != len(self.domains):
             raise InputError(f"mixtures have shape {rows.shape}, but the law is over {len(self.domains)} domains {listed(self.domains)}")
         with np.errstate(over="ignore"):  # far from the runs the law may well say infinity
-            return np.asarray(self.c + np.exp(rows @ self.A.T))
+            return np.asarray(self.sign * (self.c + np.exp(rows @ self.A.T)))
 
     def __call__(self, w: Expr) -> Expr:
-        """The law of a mixture expression [k] as an expression [m], its entries named by target; domains are bound by name."""
+        """The metrics of a mixture expression [k] as an expression [m], its entries named by target; domains are bound by name.
+
+        Convex where every target is to be minimised, concave where every one is to be maximised; where they differ, write
+        problems with ``losses`` or ``law[target]``.
+        """
+        loss = self.losses(w)
+        if (self.sign == 1).all():
+            return loss
+        return -loss if (self.sign == -1).all() else constant(self.sign, index=self.targets.names) * loss
+
+    def losses(self, w: Expr) -> Expr:
+        """s_j L_j(w) = c_j + exp(A_j . w) as an expression [m]: metrics with the sign that makes less better, convex in w."""
         return constant(self.c, index=self.targets.names) + exp(constant(self.A) @ _bound(w, self.domains))
 
     def __getitem__(self, target: str) -> TargetLaw:
         """The law of one target; raises with the nearest name suggested."""
         j = self.targets.index(target)
-        return TargetLaw(self.domains, target, float(self.c[j]), self.A[j])
+        return TargetLaw(self.domains, target, float(self.c[j]), self.A[j], int(self.sign[j]))
 
     def beyond(self, weights: Mapping[str, float] | Sequence[float]) -> dict[str, float]:
         """The domains whose weight [k] exceeds the largest in any run, and by how much: there the law extrapolates."""
         excess = self.domains.weights(weights) - self.seen
         return {name: float(e) for name, e in zip(self.domains, excess, strict=True) if e > 1e-9}
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the law as JSON; ``load`` reads it back equal."""
+        content = {
+            "format": _FORMAT,
+            "domains": {"names": self.domains.names, "tokens": self.domains.tokens},
+            "targets": {"names": self.targets.names, "directions": self.targets.directions, "units": self.targets.units},
+            **{name: getattr(self, name).tolist() for name in ("c", "A", "seen", "rmse", "converged")},
+        }
+        write(path, json.dumps(content, indent=1) + "\n")
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Exponential:
+        """The law that ``save`` wrote.
+
+        Raises:
+            InputError: no such file, or not a saved law.
+        """
+        try:
+            content = json.loads(Path(path).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise InputError(f"{path} cannot be read as a saved law: {error}") from None
+        if not isinstance(content, dict) or content.get("format") != _FORMAT:
+            raise InputError(f"{path} is no saved law; give a file written by law.save(path), as mixopt fit writes law.json")
+        try:
+            return cls._restored(content)
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"{path} is a saved law that was changed or cut: {error!r}; fit again") from None
+
+    @classmethod
+    def _restored(cls, content: Mapping[str, Any]) -> Exponential:
+        named = content["targets"]
+        ways, units = (dict(zip(named["names"], named[part], strict=True)) for part in ("directions", "units"))
+        domains, targets = Domains(**content["domains"]), Targets(named["names"], ways, units)
+        kinds = {"c": float, "A": float, "seen": float, "rmse": float, "converged": bool}
+        arrays = {name: np.array(content[name], dtype=kind) for name, kind in kinds.items()}
+        m, k = len(targets), len(domains)
+        shapes = {name: (m, k) if name == "A" else (k,) if name == "seen" else (m,) for name in kinds}
+        for name, array in arrays.items():
+            if array.shape != shapes[name]:
+                raise ValueError(f"{name} has shape {array.shape}, not {shapes[name]}")
+            array.flags.writeable = False
+        return cls(domains, targets, **arrays)
 
     def __str__(self) -> str:
         width = max(map(len, self.targets.names))
@@ -98,20 +168,22 @@ class Exponential:
 
 @dataclass(frozen=True, eq=False)
 class TargetLaw:
-    """The law c + exp(A . w) of one target, ``A`` [k]; its call gives a scalar expression."""
+    """The law sign (c + exp(A . w)) of one target, ``A`` [k]; its call gives a scalar expression."""
 
     domains: Domains
     target: str
     c: float
     A: np.ndarray
+    sign: int = 1
 
     def __call__(self, w: Expr) -> Expr:
-        """The law of a mixture expression [k] as a scalar expression []."""
-        return self.c + exp(constant(self.A, index=self.domains.names) @ _bound(w, self.domains))
+        """The metric of a mixture expression [k] as a scalar expression []: convex, or concave for a target to be maximised."""
+        loss = self.c + exp(constant(self.A, index=self.domains.names) @ _bound(w, self.domains))
+        return loss if self.sign == 1 else -loss
 
     @property
     def vertex(self) -> str:
-        """The domain whose vertex is this target's minimum over the whole simplex: exp rises, so it is that of the smallest A_i."""
+        """The domain whose vertex is this target's best over the whole simplex: exp rises, so it is that of the smallest A_i."""
         return self.domains.names[int(self.A.argmin())]
 
 
@@ -146,7 +218,7 @@ class CrossValidation:
 def cross_validate(
     runs: Runs, folds: int = 5, seed: int = 0, *, ridge: float = 0.0, loss: str = "linear", huber_delta: float = 0.02
 ) -> CrossValidation:
-    """Predict every run by the exponential law fitted to the other folds, and measure the errors.
+    """Predict every run by the exponential law fitted to the other folds, and measure the errors on the metrics that are there.
 
     Raises:
         InputError: fewer than 2 folds or more than runs, or folds whose rest cannot be fitted (see ``Exponential.fit``).
@@ -159,89 +231,28 @@ def cross_validate(
     for f in range(folds):
         law = Exponential.fit(runs.subset(fold != f), ridge, loss, huber_delta)
         predicted[fold == f] = law.predict(runs.mixtures[fold == f])
-    errors, y = predicted - runs.metrics, runs.metrics
-    scatter = y - y.mean(0)
-    taken = y[predicted.argmin(0), np.arange(y.shape[1])]
-    return CrossValidation(
-        runs.targets,
-        predicted,
-        fold,
-        rmse=np.sqrt((errors**2).mean(0)),
-        mae=np.abs(errors).mean(0),
-        spearman=np.array([spearman(a, b) for a, b in zip(predicted.T, y.T, strict=True)]),
-        r2=1 - (errors**2).sum(0) / (scatter**2).sum(0),
-        regret=(taken - y.min(0)) / (y.mean(0) - y.min(0)),
+    signs, y = _signs(runs.targets), runs.metrics
+    figures = np.array([_figures(s * p, s * t) for s, p, t in zip(signs, predicted.T, y.T, strict=True)])
+    return CrossValidation(runs.targets, predicted, fold, *figures.T)
+
+
+def _figures(predicted: np.ndarray, y: np.ndarray) -> tuple[float, float, float, float, float]:
+    """rmse, mae, Spearman, R2 and regret of one target [R] to be minimised, over the runs that have it."""
+    there = np.isfinite(y)
+    predicted, y = predicted[there], y[there]
+    errors, scatter = predicted - y, y - y.mean()
+    taken = y[predicted.argmin()]
+    return (
+        math.sqrt((errors**2).mean()),
+        float(np.abs(errors).mean()),
+        spearman(predicted, y),
+        float(1 - (errors**2).sum() / (scatter**2).sum()),
+        float((taken - y.min()) / (y.mean() - y.min())),
     )
 
 
-_Rho = Callable[[np.ndarray], np.ndarray]
-
-
-def _fit_target(weights: np.ndarray, y: np.ndarray, ridge: float, loss: str, delta: float) -> tuple[float, np.ndarray, bool]:
-    """c, A [k] and whether it converged, for one target [R]."""
-    from scipy.optimize import least_squares
-
-    R, k = weights.shape
-    rho = _rho(loss, R)
-    centre = math.sqrt(ridge) * (np.eye(k) - 1 / k)[: k if ridge else 0]
-
-    def residuals(x: np.ndarray) -> np.ndarray:
-        return np.concatenate([x[0] + np.exp(weights @ x[1:]) - y, centre @ x[1:]])
-
-    def jacobian(x: np.ndarray) -> np.ndarray:
-        top = np.column_stack([np.ones(R), np.exp(weights @ x[1:])[:, None] * weights])
-        return np.vstack([top, np.column_stack([np.zeros(len(centre)), centre])])
-
-    def cost(x: np.ndarray) -> float:
-        return float(rho((residuals(x) / delta) ** 2)[0].sum())
-
-    lowest = 0.0 if y.min() > 0 else float(y.min() - _FARTHEST_FLOOR * np.ptp(y))
-    bounds = np.full((2, k + 1), [[-np.inf], [np.inf]])
-    bounds[0, 0] = lowest
-    tight = {"ftol": 1e-12, "xtol": 1e-12, "gtol": 1e-12, "max_nfev": 500}
-    with np.errstate(over="ignore", invalid="ignore"):  # a trial step may overflow; least_squares then shortens it
-        start = min(_starts(weights, y, centre, rho, delta, loss == "huber", lowest), key=cost)
-        result = least_squares(residuals, start, jacobian, bounds, x_scale="jac", loss=rho, f_scale=delta, **tight)
-    return float(result.x[0]), result.x[1:], bool(result.status > 0)
-
-
-def _starts(
-    weights: np.ndarray, y: np.ndarray, centre: np.ndarray, rho: _Rho, delta: float, robust: bool, lowest: float
-) -> list[np.ndarray]:
-    """Variable projection: for each trial floor c, log(y - c) is linear in w; least squares weighted by y - c gives A.
-
-    Under a robust rho the least squares are reweighted a few times, and the floor is sought below the lower tenth, so that
-    neither a high nor a low outlier decides where the fit begins; runs below the floor do not count.
-    """
-    low, high = np.quantile(y, (0.1, 0.9)) if robust else (y.min(), y.max())
-    starts = []
-    for gap in _START_GAPS * (high - low or np.ptp(y)):
-        c = max(low - gap, lowest)
-        above = np.maximum(y - c, 0)
-        logs = np.log(np.where(above > 0, above, 1))
-        trust = np.ones_like(y)
-        for _ in range(_REWEIGHTINGS if robust else 1):
-            rows = weights * (above * trust)[:, None]
-            gram = rows.T @ rows + centre.T @ centre
-            gram.flat[:: len(gram) + 1] += 1e-12 * np.trace(gram) + np.finfo(float).tiny
-            a = np.linalg.solve(gram, rows.T @ (above * trust * logs))
-            trust = np.sqrt(rho(((np.exp(weights @ a) - above) / delta) ** 2)[1])
-        starts.append(np.append(c, a))
-    return starts
-
-
-def _rho(loss: str, R: int) -> _Rho:
-    """scipy's rho and its two derivatives [3, R + penalties]: Huber on the R runs only, so that a ridge stays square."""
-
-    def rho(z: np.ndarray) -> np.ndarray:
-        out = np.stack([z, np.ones_like(z), np.zeros_like(z)])
-        if loss == "huber":
-            far = np.flatnonzero(z[:R] > 1)
-            root = np.sqrt(z[far])
-            out[:, far] = 2 * root - 1, 1 / root, -0.5 / (root * z[far])
-        return out
-
-    return rho
+def _signs(targets: Targets) -> np.ndarray:
+    return np.array([1 if way == "min" else -1 for way in targets.directions])
 
 
 def _bound(w: Expr, domains: Domains) -> Expr:
@@ -266,24 +277,23 @@ def _check_settings(ridge: float, loss: str, huber_delta: float) -> None:
 
 
 def _check_runs(runs: Runs, ridge: float) -> None:
-    R, k = runs.mixtures.shape
+    k = len(runs.domains)
     mend = "give ridge=1e-3, or more runs"
-    if (3 if ridge else k + 2) > R:
-        raise InputError(f"{R} runs are too few for the {k + 1} parameters of each target ({k} domains and a floor); {mend}")
-    for name, way, y in zip(runs.targets.names, runs.targets.directions, runs.metrics.T, strict=True):
-        if not np.isfinite(y).all():
-            gone = [i for i, bad in zip(runs.ids, ~np.isfinite(y), strict=True) if bad]
-            raise InputError(
-                f"target {name!r} has no value in {len(gone)} of {R} runs {listed(gone)}; leave them out with runs.subset(...)"
-            )
-        if np.ptp(y) <= 1e-12 * max(1.0, float(np.abs(y).max())):
-            raise InputError(f"target {name!r} is {y[0]:.6g} in every run, so there is nothing to fit; leave it out of the table")
-        if way == "max":
-            raise InputError(
-                f"target {name!r} is to be maximised, but the law has a floor; give a loss or an error rate, which falls, instead"
-            )
-    singular = np.linalg.svd(runs.mixtures, compute_uv=False)
-    if ridge == 0 and singular[-1] < 1e-9 * singular[0]:
-        unseen = [n for n, top in zip(runs.domains, runs.mixtures.max(0), strict=True) if top == 0]
+    for name, y in zip(runs.targets.names, runs.metrics.T, strict=True):
+        there = np.isfinite(y)
+        R = int(there.sum())
+        if (3 if ridge else k + 2) > R:
+            lacking = f"{R} runs with target {name!r}" if len(runs) > R else f"{R} runs"
+            raise InputError(f"{lacking} are too few for the {k + 1} parameters of each target ({k} domains and a floor); {mend}")
+        if np.ptp(y[there]) <= 1e-12 * max(1.0, float(np.abs(y[there]).max())):
+            raise InputError(f"target {name!r} is {y[there][0]:.6g} in every run, so there is nothing to fit; leave it out of the table")
+        if ridge == 0:
+            _check_rank(runs.domains, runs.mixtures[there], mend)
+
+
+def _check_rank(domains: Domains, mixtures: np.ndarray, mend: str) -> None:
+    singular = np.linalg.svd(mixtures, compute_uv=False)
+    if singular[-1] < 1e-9 * singular[0]:
+        unseen = [n for n, top in zip(domains, mixtures.max(0), strict=True) if top == 0]
         why = f"{listed(unseen)} has weight 0 in all of them" if unseen else "some weights always move together"
-        raise InputError(f"the {R} runs do not tell all {k} domains apart: {why}; {mend} in which they differ")
+        raise InputError(f"the {len(mixtures)} runs do not tell all {len(domains)} domains apart: {why}; {mend} in which they differ")

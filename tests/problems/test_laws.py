@@ -20,6 +20,7 @@ from mixopt.language.domains import Domains
 from mixopt.language.expression import Expr
 from mixopt.language.symbols import Mixture
 from mixopt.problems import laws
+from mixopt.problems import least_squares as inner
 from mixopt.problems.laws import Exponential, cross_validate
 from mixopt.runs import Runs, Targets
 
@@ -83,7 +84,7 @@ def test_the_jacobian_given_to_the_solver_is_that_of_the_residuals(monkeypatch):
 
 
 def test_the_derivatives_of_huber_are_right_and_spare_the_ridge():
-    rho = laws._rho("huber", 4)
+    rho = inner.rho_of("huber", 4)
     z = np.array([0.2, 0.9, 1.7, 30.0, 30.0])
     out = rho(z)
     np.testing.assert_allclose(out[0], [0.2, 0.9, 2 * math.sqrt(1.7) - 1, 2 * math.sqrt(30) - 1, 30])
@@ -223,7 +224,10 @@ def spoilt(change, **extras) -> Runs:
     ("runs", "message"),
     [
         (lambda: table(5), r"5 runs are too few for the 5 parameters.*give ridge=1e-3, or more runs"),
-        (lambda: spoilt(lambda w, y: y.__setitem__((3, 1), np.nan)), r"target 'python' has no value in 1 of 40 runs \(3\)"),
+        (
+            lambda: spoilt(lambda w, y: y.__setitem__((slice(5, None), 1), np.nan)),
+            r"5 runs with target 'python' are too few for the 5 parameters",
+        ),
         (lambda: spoilt(lambda w, y: y.__setitem__((slice(None), 0), 2.5)), r"target 'chat' is 2\.5 in every run"),
         (lambda: spoilt(lambda w, y: w.__setitem__((slice(None), 2), 0)), r"\(books\) has weight 0 in all of them"),
         (lambda: spoilt(lambda w, y: w.__setitem__((slice(None), 2), w[:, 0])), r"some weights always move together"),
@@ -234,11 +238,85 @@ def test_runs_that_cannot_be_fitted_are_refused(runs, message):
         Exponential.fit(runs())
 
 
-def test_a_target_to_be_maximised_is_refused():
-    runs = table()
-    up = Runs.from_arrays(runs.domains, runs.mixtures, Targets(runs.targets.names, {"python": "max"}), runs.metrics)
-    with pytest.raises(InputError, match="'python' is to be maximised"):
-        Exponential.fit(up)
+def turned(runs: Runs, names: list[str]) -> Runs:
+    """The same runs with these targets by their negative, to be maximised."""
+    signs = np.array([-1 if t in names else 1 for t in runs.targets.names])
+    targets = Targets(runs.targets.names, dict.fromkeys(names, "max"))
+    return Runs.from_arrays(runs.domains, runs.mixtures, targets, signs * runs.metrics)
+
+
+def test_a_target_to_be_maximised_is_fitted_by_its_negative_and_predicted_in_its_own_unit():
+    runs = table(noise=0.01, c=C - 8)  # below zero, so that the floor's bound is the same both ways
+    plain, up = Exponential.fit(runs), Exponential.fit(turned(runs, ["python"]))
+    np.testing.assert_array_equal(up.sign, [1, -1])
+    np.testing.assert_array_equal(up.A, plain.A)
+    point = np.array([0.1, 0.2, 0.3, 0.4])
+    np.testing.assert_allclose(up.predict(point), [1, -1] * plain.predict(point))
+    np.testing.assert_array_equal(up.rmse, plain.rmse)
+    assert up["python"].vertex == plain["python"].vertex
+
+
+def test_what_is_minimised_is_convex_for_either_direction():
+    law = Exponential.fit(turned(table(noise=0.01), ["python"]))
+    w, point = Mixture(Domains(NAMES)), np.array([0.1, 0.2, 0.3, 0.4])
+    assert curvature(law["python"](w)) == "concave"
+    assert curvature(-law["python"](w)) == curvature(law["chat"](w)) == curvature(law.losses(w)) == "convex"
+    np.testing.assert_allclose(value(law.losses(w), point), [1, -1] * law.predict(point), rtol=1e-14)
+    assert law(w).index == ("chat", "python")
+    both = Exponential.fit(turned(table(noise=0.01), ["chat", "python"]))
+    assert curvature(mean(both(w))) == "concave"
+
+
+def test_regret_and_ranks_of_a_target_to_be_maximised_are_those_of_its_negative():
+    runs = table(30, noise=0.05, c=C - 8)
+    plain, up = cross_validate(runs, folds=3), cross_validate(turned(runs, ["chat", "python"]), folds=3)
+    for figure in ("rmse", "mae", "spearman", "r2", "regret"):
+        np.testing.assert_allclose(getattr(up, figure), getattr(plain, figure))
+    np.testing.assert_allclose(up.predicted, -plain.predicted)
+
+
+def test_a_missing_metric_leaves_its_run_out_for_that_target_alone():
+    whole = table(30, noise=0.02)
+    holes = whole.metrics.copy()
+    holes[[2, 7], 1] = np.nan
+    runs = Runs.from_arrays(whole.domains, whole.mixtures, whole.targets, holes)
+    law = Exponential.fit(runs)
+    there = [r for r in range(30) if r not in (2, 7)]
+    np.testing.assert_array_equal(law.A[0], Exponential.fit(whole).A[0])
+    np.testing.assert_array_equal(law.A[1], Exponential.fit(whole.subset(there)).A[1])
+    assert np.isfinite(law.rmse).all()
+    checked = cross_validate(runs, folds=3)
+    assert np.isfinite(checked.predicted).all()
+    errors = checked.predicted[there, 1] - holes[there, 1]
+    assert checked.rmse[1] == pytest.approx(np.sqrt((errors**2).mean()))
+
+
+def test_a_saved_law_is_read_back_equal(tmp_path):
+    law = Exponential.fit(turned(table(noise=0.01), ["python"]))
+    law.save(tmp_path / "law.json")
+    back = Exponential.load(tmp_path / "law.json")
+    assert (back.domains, back.targets) == (law.domains, law.targets)
+    for name in ("c", "A", "seen", "rmse", "converged"):
+        np.testing.assert_array_equal(getattr(back, name), getattr(law, name))
+        assert getattr(back, name).dtype == getattr(law, name).dtype
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda text: text[:-40], "cannot be read as a saved law"),
+        (lambda text: text.replace("law 1", "law 9"), r"is no saved law; give a file written by law\.save"),
+        (lambda text: text.replace('"c": [', '"c": [1.5,'), "was changed or cut.*shape"),
+        (lambda text: text.replace('"seen"', '"saw"'), "was changed or cut.*seen"),
+        (lambda text: "[]", "is no saved law"),
+    ],
+)
+def test_a_file_that_is_no_whole_law_is_refused(tmp_path, spoil, message):
+    path = tmp_path / "law.json"
+    Exponential.fit(table()).save(path)
+    path.write_text(spoil(path.read_text()))
+    with pytest.raises(InputError, match=message):
+        Exponential.load(path)
 
 
 @pytest.mark.parametrize(
