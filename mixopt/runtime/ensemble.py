@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, final
@@ -94,7 +95,7 @@ class Ensemble:
         rows = windows.flatten(0, 1)
         chunk = chunk or _together(len(self), rows.device)
         _refuse_small(self.template, rows[:1, :-1], int(rows.max()))
-        call = _vmapped(self.template)
+        call = _call(self.template, rows[:1, :-1])
         table = []
         for some in _split(self.parameters, chunk):
             each = [token_losses(call(some, part[None, :, :-1]), part[None, :, 1:]).double().sum(-1) for part in rows.split(at_once)]
@@ -130,7 +131,9 @@ def train(
         if len(given) != runs:
             raise InputError(f"there are {runs} mixtures but {len(given)} {name}; give each run one")
     template = factory(seeds[0]).to(streams.device)
-    _refuse_small(template, streams.fixed(1)[0, :, :-1], streams.vocabulary - 1)
+    row = streams.fixed(1)[0, :, :-1]
+    _refuse_small(template, row, streams.vocabulary - 1)
+    call = _call(template, row)
     chunk = chunk or _together(runs, streams.device)
     parts = [range(i, min(i + chunk, runs)) for i in range(0, runs, chunk)]
     trained = []
@@ -138,7 +141,7 @@ def train(
         models = [factory(seeds[run]).to(streams.device) for run in part]
         uniform = _uniform([data_seeds[run] for run in part], recipe).to(streams.device)
         tell = _share_of(watch, number, len(parts), recipe.steps)
-        trained.append(_train_chunk(models, bounds[part.start : part.stop], uniform, streams, recipe, part, tell))
+        trained.append(_train_chunk(models, call, bounds[part.start : part.stop], uniform, streams, recipe, part, tell))
     whole = {name: torch.cat([some[name] for some in trained]) for name in trained[0]}
     return Ensemble(template, whole)
 
@@ -149,11 +152,17 @@ def token_losses(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def _train_chunk(
-    models: list[nn.Module], bounds: Tensor, uniform: Tensor, streams: Streams, recipe: Recipe, runs: range, tell: Callable[[int], None]
+    models: list[nn.Module],
+    call: _Call,
+    bounds: Tensor,
+    uniform: Tensor,
+    streams: Streams,
+    recipe: Recipe,
+    runs: range,
+    tell: Callable[[int], None],
 ) -> dict[str, Tensor]:
     """Trained parameters [r, ...] of the models of one chunk; ``uniform`` is [steps, r, batch+1]."""
     parameters = {name: value.detach().requires_grad_() for name, value in stack_module_state(models)[0].items()}
-    call = _vmapped(models[0])
     optimiser = torch.optim.AdamW(
         list(parameters.values()), lr=recipe.rate, betas=recipe.betas, weight_decay=recipe.weight_decay, fused=True
     )
@@ -213,10 +222,30 @@ def _uniform(seeds: Sequence[int], recipe: Recipe) -> Tensor:
     return torch.stack([rows[seed] for seed in seeds], dim=1)
 
 
-def _vmapped(template: nn.Module) -> Callable[[Mapping[str, Tensor], Tensor], Tensor]:
-    """Stacked parameters [r, ...] and tokens [r or 1, b, t] -> logits [r, b, t, vocabulary]."""
-    each = torch.func.vmap(lambda parameters, tokens: functional_call(template, parameters, (tokens,)))
-    return lambda parameters, tokens: each(parameters, tokens.expand(len(next(iter(parameters.values()))), -1, -1))
+_Call = Callable[[Mapping[str, Tensor], Tensor], Tensor]
+"""Stacked parameters [r, ...] and tokens [r or 1, b, t] -> logits [r, b, t, vocabulary]."""
+
+
+def _call(template: nn.Module, row: Tensor) -> _Call:
+    """All models as one vmapped program where the module allows it, tried on a row [1, t]; else one after another, as exact and slower."""
+    vmapped = torch.func.vmap(lambda parameters, tokens: functional_call(template, parameters, (tokens,)))
+
+    def together(parameters: Mapping[str, Tensor], tokens: Tensor) -> Tensor:
+        return vmapped(parameters, tokens.expand(len(next(iter(parameters.values()))), -1, -1))
+
+    def in_turn(parameters: Mapping[str, Tensor], tokens: Tensor) -> Tensor:
+        runs = len(next(iter(parameters.values())))
+        each = tokens.expand(runs, -1, -1)
+        return torch.stack([functional_call(template, {n: p[r] for n, p in parameters.items()}, (each[r],)) for r in range(runs)])
+
+    own = {name: value.detach().expand(2, *value.shape).clone().requires_grad_() for name, value in template.named_parameters()}
+    try:
+        with warnings.catch_warnings(), torch.enable_grad():
+            warnings.simplefilter("error")  # a batching rule that is lacking is only warned of, and slower than taking turns
+            together(own, row[None]).sum().backward()
+    except (RuntimeError, ValueError, TypeError, UserWarning):
+        return in_turn
+    return together
 
 
 def _split(parameters: Mapping[str, Tensor], chunk: int) -> list[dict[str, Tensor]]:

@@ -167,3 +167,25 @@ def test_input_that_does_not_fit_is_refused(streams, change, message):
 def test_a_recipe_outside_its_range_is_refused(change):
     with pytest.raises(InputError, match=next(iter(change))):
         Recipe(**{"steps": 1, "batch": 1} | change)
+
+
+class Stubborn(nn.Module):
+    """A model that vmap cannot batch: it looks at its numbers."""
+
+    def __init__(self, seed):
+        super().__init__()
+        self.inner = GPT(vocabulary=8, context=8, width=8, layers=1, seed=seed)
+
+    def forward(self, tokens):
+        logits = self.inner(tokens)
+        return logits * (1.0 if float(logits.detach().sum()) > -1e9 else 0.0)
+
+
+def test_a_model_that_vmap_refuses_is_trained_in_turn_to_the_same_numbers():
+    streams = Streams({"a": torch.arange(200) % 7, "b": torch.arange(150) % 5}, 8)
+    recipe = Recipe(steps=6, batch=4)
+    mixtures = [[0.5, 0.5], [0.9, 0.1]]
+    plain = train(lambda s: GPT(vocabulary=8, context=8, width=8, layers=1, seed=s), mixtures, streams, recipe, seeds=[0, 1], data_seed=3)
+    turns = train(Stubborn, mixtures, streams, recipe, seeds=[0, 1], data_seed=3)
+    windows = streams.fixed(3)
+    assert turns.losses(windows).numpy() == pytest.approx(plain.losses(windows).numpy(), abs=1e-5)
