@@ -1,0 +1,293 @@
+"""Expressions, relations and problems as LaTeX: one row for each operation, constants by letters, names in upright text."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import chain
+from string import ascii_letters, digits
+from typing import final
+
+import numpy as np
+
+from .expression import Array, Expr, Relation
+from .problem import Problem
+from .symbols import MODELS
+
+_SUM, _MINUS, _PRODUCT, _POWER, _INDEXED, _WHOLE = 1, 2, 3, 7, 8, 9  # how tightly a part binds
+_VECTORS, _MATRICES = "cbdghuvxyz", "ABCDEFGHKM"
+_SENSES = {"<=": r"\le", ">=": r"\ge", "==": "="}
+_GREEK = (
+    *("alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa", "lambda", "mu"),
+    *("nu", "xi", "pi", "rho", "sigma", "tau", "phi", "chi", "psi", "omega"),
+)
+_SPECIAL = {"\\": r"\backslash ", "~": r"{\sim}", "^": r"\wedge ", "<": "{<}", ">": "{>}"} | {c: f"\\{c}" for c in "_&%#${}"}
+_MOST_NAMES = 6
+
+
+def latex(subject: Expr | Relation | Problem) -> str:
+    """An expression, a relation or a whole problem as LaTeX for display mathematics, the same at every call.
+
+    Constants that are too large to print get letters; those of a problem are explained in its last line. A problem uses the
+    environment ``split``, which LaTeX (inside an equation), MathJax and KaTeX know.
+    """
+    letters = _letters(_nodes(subject))
+    if isinstance(subject, Problem):
+        return _problem(subject, letters)
+    return _relation(subject, letters) if isinstance(subject, Relation) else _expression(subject, letters).text
+
+
+def upright(name: str) -> str:
+    """A name as upright text in mathematics, its special characters escaped."""
+    visible = "".join(c if c.isprintable() else " " for c in name)
+    pieces = re.split(r"([\\~^<>_&%#${}])", " ".join(visible.split()))
+    return "".join(_SPECIAL.get(p) or rf"\text{{{p}}}" for p in pieces if p) or r"\text{?}"
+
+
+@final
+@dataclass(frozen=True)
+class _Part:
+    """A piece of LaTeX and how tightly it binds."""
+
+    text: str
+    level: int = _WHOLE
+
+    def within(self, level: int) -> str:
+        """The piece inside another that needs this level; in brackets where it binds less, or begins with a minus."""
+        loose = self.level < level or (level > _SUM and self.text.startswith("-"))
+        return rf"\left({self.text}\right)" if loose else self.text
+
+
+_Letters = Mapping[Array, _Part]
+_Write = Callable[[Expr, list[_Part], _Letters], _Part]
+
+
+def _expression(expr: Expr, letters: _Letters) -> _Part:
+    known: dict[Expr, _Part] = {}
+    for node in expr.walk():
+        known[node] = LATEX[node.op](node, [known[a] for a in node.args], letters)
+    return known[expr]
+
+
+def _relation(relation: Relation, letters: _Letters) -> str:
+    left, right = (_expression(side, letters).text for side in (relation.left, relation.right))
+    named = rf"\quad {upright(f'({relation.name})')}" if relation.name else ""
+    return f"{left} {_SENSES[relation.sense]} {right}{named}"
+
+
+def _problem(problem: Problem, letters: _Letters) -> str:
+    """The heads of the nested problems in one line, then lower levels, constraints and the constants."""
+    heads, limits, objective = [], list(problem.subject_to), problem.objective
+    heads.append(_head(problem))
+    while isinstance(objective, Problem):
+        heads.append(_head(objective))
+        limits += objective.subject_to
+        objective = objective.objective
+    rows = [(r"\ ".join(heads), _expression(objective, letters).text)]
+    lower = dict.fromkeys(n for e in (objective, *_sides(limits)) for n in e.walk() if n.op == MODELS[1])
+    for i, node in enumerate(lower):
+        theta, inner = node.data
+        text = rf"{_argmin(node).text} = \underset{{{_symbol(theta.data).text}}}{{\text{{arg min}}}}\ {_expression(inner, letters).text}"
+        rows.append(("" if i else r"\text{where}", text))
+    rows += [("" if i else r"\text{subject to}", _relation(r, letters)) for i, r in enumerate(limits)]
+    sized = [_sized(array, part) for array, part in letters.items() if r"\text" not in part.text]
+    if sized:
+        rows.append((r"\text{with}", r",\ ".join(sized)))
+    body = " \\\\\n".join(rf"{left}\quad & {right}" for left, right in rows)
+    return f"\\begin{{split}}\n{body}\n\\end{{split}}"
+
+
+def _head(problem: Problem) -> str:
+    over = (_symbol(s.data[0]).text + r" \in \Delta" if s.op == "mixture" else _symbol(s.data).text for s in problem.over)
+    return rf"\{problem.sense[:3]}\limits_{{{', '.join(over)}}}"
+
+
+def _sized(array: Array, part: _Part) -> str:
+    shape = r" \times ".join(map(str, array.value.shape))
+    return rf"{part.text} \in \mathbb{{R}}^{{{shape}}}"
+
+
+def _sides(relations: Iterable[Relation]) -> Iterator[Expr]:
+    return chain.from_iterable((r.left, r.right) for r in relations)
+
+
+def _nodes(subject: Expr | Relation | Problem) -> tuple[Expr, ...]:
+    """Every distinct node in the order of reading, those of lower levels included."""
+    if isinstance(subject, Problem):
+        roots: tuple[Expr | Problem, ...] = (subject.objective, *_sides(subject.subject_to))
+        return tuple(dict.fromkeys(n for root in roots for n in _nodes(root)))
+    if isinstance(subject, Relation):
+        return tuple(dict.fromkeys((*_nodes(subject.left), *_nodes(subject.right))))
+    below = (n for node in subject.walk() if node.op == MODELS[1] for n in node.data[1].walk())
+    return tuple(dict.fromkeys((*subject.walk(), *below)))
+
+
+def _letters(nodes: Iterable[Expr]) -> dict[Array, _Part]:
+    """A letter for each constant array that is too large to print; the natural and uniform proportions by their names."""
+    nodes = tuple(nodes)
+    taken = {n.data if n.op == "model" else n.data[0] for n in nodes if n.op in ("model", "mixture", "parameter")}
+    free = {1: iter([a for a in _VECTORS if a not in taken]), 2: iter([a for a in _MATRICES if a not in taken])}
+    mixtures = [n for n in nodes if n.op == "mixture"]
+    found: dict[Array, _Part] = {}
+    more = 0
+    for node in nodes:
+        array = node.data if node.op in ("constant", "quad_form") else None
+        if array is None or array in found:
+            continue
+        values = array.value
+        proportions = next((p for m in mixtures if (p := _proportions(m, values))), None)
+        if proportions:
+            found[array] = proportions
+        elif values.ndim == 2 or values.size > 4:
+            letter = next(free[values.ndim], None)
+            more += letter is None
+            found[array] = _Part(letter) if letter else _Part(f"{'aA'[values.ndim - 1]}_{{{more}}}", _INDEXED)
+    return found
+
+
+def _proportions(mixture: Expr, values: np.ndarray) -> _Part | None:
+    """The symbol for a vector that is the natural or the uniform proportions of a mixture's domains."""
+    name, domains = mixture.data
+    if values.shape != (len(domains),):
+        return None
+    known = {"uniform": np.full(len(domains), 1 / len(domains))} | ({"natural": domains.natural} if domains.tokens else {})
+    for word, proportions in known.items():
+        if np.allclose(values, proportions, rtol=1e-9, atol=0):
+            return _Part(rf"{_symbol(name).within(_WHOLE)}_{{\text{{{word}}}}}", _INDEXED)
+    return None
+
+
+def _symbol(name: str) -> _Part:
+    """A letter as it is, Greek by its name, a trailing number as an index, anything else upright."""
+    stem = name.rstrip(digits).rstrip("_")
+    if stem and stem != name and name[len(stem) :].lstrip("_").isdigit():
+        return _Part(f"{_symbol(stem).within(_WHOLE)}_{{{name[len(stem) :].lstrip('_')}}}", _INDEXED)
+    if name in _GREEK:
+        return _Part(f"\\{name}")
+    return _Part(name) if len(name) == 1 and name in ascii_letters else _Part(f"{{{upright(name)}}}")
+
+
+def _number(value: float) -> _Part:
+    mantissa, _, exponent = f"{value:.6g}".partition("e")
+    level = _MINUS if value < 0 else _WHOLE
+    if not exponent:
+        return _Part(mantissa, level)
+    power = f"10^{{{int(exponent)}}}"
+    return _Part(power, _POWER) if mantissa == "1" else _Part(rf"{mantissa} \times {power}", min(level, _PRODUCT))
+
+
+def _constant(node: Expr, _: list[_Part], letters: _Letters) -> _Part:
+    values = node.data.value
+    if node.data in letters:
+        return letters[node.data]
+    if values.ndim == 0:
+        return _number(float(values))
+    return _Part(rf"\left({', '.join(_number(float(v)).text for v in values)}\right)")
+
+
+def _argmin(node: Expr) -> _Part:
+    """The model that solves the lower level, as a function of the mixtures in it."""
+    theta, inner = node.data
+    mixtures = [_symbol(n.data[0]).text for n in inner.walk() if n.op == "mixture"]
+    return _Part(rf"{_symbol(theta.data).within(_WHOLE)}^{{\star}}" + (f"({', '.join(mixtures)})" if mixtures else ""))
+
+
+def _add(_: Expr, parts: list[_Part], __: _Letters) -> _Part:
+    left, right = parts
+    return _Part(f"{left.text} - {right.text[1:].lstrip()}" if right.text.startswith("-") else f"{left.text} + {right.text}", _SUM)
+
+
+def _multiply(node: Expr, parts: list[_Part], _: _Letters) -> _Part:
+    if all(a.shape for a in node.args):
+        return _Part(rf"{parts[0].within(_PRODUCT)} \odot {parts[1].within(_PRODUCT)}", _MINUS)
+    left, right = parts[0].within(_PRODUCT), parts[1].within(_PRODUCT)
+    return _Part(f"{left}{_times(right)}{right}", _PRODUCT)
+
+
+def _times(right: str) -> str:
+    return r" \cdot " if right[0].isdigit() or right.startswith(r"\left(") else r"\,"
+
+
+def _matmul(node: Expr, parts: list[_Part], _: _Letters) -> _Part:
+    vector = len(node.args[0].shape or ()) == 1
+    left = parts[0].within(_INDEXED) + r"^{\top}" if vector else parts[0].within(_PRODUCT)
+    return _Part(f"{left} {parts[1].within(_PRODUCT)}", _PRODUCT)
+
+
+def _take(node: Expr, parts: list[_Part], _: _Letters) -> _Part:
+    names = node.args[0].index
+    chosen = (node.data,) if isinstance(node.data, int) else node.data
+    shown = [upright(names[i]) if names else str(i + 1) for i in chosen[:_MOST_NAMES]] + [r"\ldots"] * (len(chosen) > _MOST_NAMES)
+    index = shown[0] if isinstance(node.data, int) else rf"\{{{', '.join(shown)}\}}"
+    return _Part(f"{parts[0].within(_WHOLE)}_{{{index}}}", _INDEXED)
+
+
+def _quad_form(node: Expr, parts: list[_Part], letters: _Letters) -> _Part:
+    x = parts[0].within(_INDEXED)
+    return _Part(rf"{x}^{{\top}} {letters[node.data].text} {x}", _PRODUCT)
+
+
+def _norm(node: Expr, parts: list[_Part], _: _Letters) -> _Part:
+    p = r"\infty" if np.isinf(node.data) else f"{node.data:.0f}"
+    return _Part(rf"\lVert {parts[0].text} \rVert_{{{p}}}", _INDEXED)
+
+
+def _clip(node: Expr, parts: list[_Part], _: _Letters) -> _Part:
+    return _Part(rf"\operatorname{{clip}}\left({', '.join([parts[0].text, *(_number(v).text for v in node.data)])}\right)")
+
+
+def _function(name: str) -> _Write:
+    """An operation written as a function of its arguments."""
+    return lambda node, parts, letters: _Part(rf"{name}\left({', '.join(p.text for p in parts)}\right)")
+
+
+def _fenced(left: str, right: str, level: int = _WHOLE) -> _Write:
+    """An operation written as a pair of fences around its argument."""
+    return lambda node, parts, letters: _Part(f"{left}{parts[0].text}{right}", level)
+
+
+def _measured(symbol: str) -> _Write:
+    """Losses of a model, by their name."""
+    return lambda node, parts, letters: _Part(rf"{symbol}_{{{upright(node.data)}}}\left({parts[0].text}\right)")
+
+
+LATEX: dict[str, _Write] = {
+    "constant": _constant,
+    "parameter": lambda node, parts, letters: _symbol(node.data[0]),
+    "mixture": lambda node, parts, letters: _symbol(node.data[0]),
+    "model": lambda node, parts, letters: _symbol(node.data),
+    "argmin": lambda node, parts, letters: _argmin(node),
+    "losses": _measured(r"\ell"),
+    "loss": _measured("L"),
+    "tokens": _measured(r"\ell^{\text{token}}"),
+    "model_sum_squares": _fenced(r"\lVert ", r" \rVert_{2}^{2}", _POWER),
+    "add": _add,
+    "subtract": lambda node, parts, letters: _Part(f"{parts[0].text} - {parts[1].within(_MINUS)}", _SUM),
+    "negate": lambda node, parts, letters: _Part(f"-{parts[0].within(_PRODUCT)}", _MINUS),
+    "multiply": _multiply,
+    "divide": lambda node, parts, letters: _Part(rf"\frac{{{parts[0].text}}}{{{parts[1].text}}}", _PRODUCT),
+    "matmul": _matmul,
+    "take": _take,
+    "sum": lambda node, parts, letters: _Part(rf"\mathbf{{1}}^{{\top}} {parts[0].within(_PRODUCT)}", _PRODUCT),
+    "mean": _function(r"\operatorname{mean}"),
+    "exp": _function(r"\exp"),
+    "log": _function(r"\log"),
+    "square": lambda node, parts, letters: _Part(f"{parts[0].within(_INDEXED)}^{{2}}", _POWER),
+    "sum_squares": _fenced(r"\lVert ", r" \rVert_{2}^{2}", _POWER),
+    "norm": _norm,
+    "abs": _fenced(r"\lvert ", r" \rvert"),
+    "pos": _fenced(r"\left[", r"\right]_{+}", _INDEXED),
+    "clip": _clip,
+    "max": _function(r"\max"),
+    "min": _function(r"\min"),
+    "maximum": _function(r"\max"),
+    "minimum": _function(r"\min"),
+    "entropy": _function(r"\operatorname{H}"),
+    "kl": lambda node, parts, letters: _Part(rf"\operatorname{{KL}}\left({parts[0].text} \,\Vert\, {parts[1].text}\right)"),
+    "quad_form": _quad_form,
+    "domain_mean": _function(r"\operatorname{mean}_{\text{domain}}"),
+    "surrogate": lambda node, parts, letters: _Part(
+        rf"\operatorname{{surrogate}}\left({parts[0].text},\ \nabla \left({parts[1].text}\right)\right)"
+    ),
+}
