@@ -1,5 +1,6 @@
 """Ready-made problems of the literature, each a few lines with its source; the mixing laws; and the heuristics."""
 
+from . import catalog as catalog
 from .doge import doge as doge
 from .doge import validation_problem as validation_problem
 from .doremi import doremi as doremi

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from .common import application
 from .demo import demo
+from .methods import explain, list_methods
+from .problems import compare_solvers, solve
 
 app = application()
 app.command()(demo)
+app.command("list")(list_methods)
+app.command()(explain)
+app.command()(solve)
+app.command("compare")(compare_solvers)
 
 __all__ = ["app"]

@@ -1,0 +1,380 @@
+"""The methods that mixopt has, one record each: family, phase, data needs, cost, formula, source, and the lines that define it.
+
+>>> from mixopt.problems import catalog
+>>> [card.name for card in catalog.methods(family="min-max")]
+['doremi']
+>>> catalog.find("doge").formula.splitlines()[0]
+'w_i <- w_i exp(eta <grad l_i, grad l_val> / mu) / (the sum of these)'
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import textwrap
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from importlib.abc import InspectLoader
+from typing import Any, Literal, final, get_args, overload
+
+from mixopt.errors import InputError, unknown
+
+Family = Literal["min-max", "bi-level", "mixing law", "heuristic"]
+Phase = Literal["PT", "CPT", "SFT"]
+Need = Literal["training data", "validation set", "reference model", "proxy runs", "gradients", "token counts"]
+
+
+@final
+@dataclass(frozen=True)
+class Card:
+    """One method: ``phases`` are those its source used it in (empty: the source names none), ``cost`` is beyond the target run.
+
+    ``formula`` is plain text and ``latex`` the same in LaTeX; ``differences`` say where paper, code, survey and mixopt differ.
+    ``defined`` names the objects that are the method, as ``module:object``, and ``use`` is a line that runs it.
+    """
+
+    name: str
+    title: str
+    family: Family
+    phases: tuple[Phase, ...]
+    needs: tuple[Need, ...]
+    cost: str
+    formula: str
+    latex: str
+    source: str
+    differences: tuple[str, ...]
+    defined: tuple[str, ...]
+    use: str
+    aliases: tuple[str, ...] = ()
+
+    @property
+    def code(self) -> str:
+        """The lines of Python that define the method, without their docstrings; nothing is imported for it."""
+        return "\n\n".join(map(_lines, self.defined))
+
+    def content(self) -> dict[str, Any]:
+        """The card as plain data, its code included."""
+        return asdict(self) | {"code": self.code}
+
+    def text(self, width: int = 100) -> str:
+        """The card without its code, in lines of at most ``width`` characters where words allow it."""
+        facts = {"Needs": ", ".join(self.needs) or "nothing", "Cost": self.cost, "Source": self.source}
+        fill = partial(textwrap.fill, width=width, break_long_words=False, break_on_hyphens=False)
+        return "\n".join(
+            [
+                f"{self.title}: {self.family}, {', '.join(self.phases) or 'any phase'}\n",
+                *(fill(line, initial_indent="  ", subsequent_indent="      ") for line in self.formula.splitlines()),
+                "",
+                *(fill(f"{name:<7} {value}", subsequent_indent=" " * 8) for name, value in facts.items()),
+                f"{'Use':<7} {self.use}\n",
+                "Where paper, code, survey and mixopt differ",
+                *(fill(f"- {line}", subsequent_indent="  ") for line in self.differences),
+            ]
+        )
+
+    def __str__(self) -> str:
+        return self.text()
+
+    def _repr_markdown_(self) -> str:
+        differences = "\n".join(f"- {line}" for line in self.differences)
+        return (
+            f"**{self.title}**: {self.family}, {', '.join(self.phases) or 'any phase'}\n\n$$\n{self.latex}\n$$\n\n"
+            f"Needs: {', '.join(self.needs) or 'nothing'}. Cost: {self.cost}. Source: {self.source}.\n\n{differences}\n\n"
+            f"```python\n{self.code}\n```"
+        )
+
+
+@final
+@dataclass(frozen=True)
+class Catalog(Sequence[Card]):
+    """Cards in order; prints as a table, and is one in a notebook."""
+
+    cards: tuple[Card, ...]
+
+    @overload
+    def __getitem__(self, at: int) -> Card: ...
+    @overload
+    def __getitem__(self, at: slice) -> tuple[Card, ...]: ...
+    def __getitem__(self, at: int | slice) -> Card | tuple[Card, ...]:
+        return self.cards[at]
+
+    def __len__(self) -> int:
+        return len(self.cards)
+
+    def __iter__(self) -> Iterator[Card]:
+        return iter(self.cards)
+
+    def rows(self) -> list[tuple[str, str, str, str, str]]:
+        """Name, family, phase, needs and cost of each, as text."""
+        return [(c.name, c.family, " ".join(c.phases) or "any", ", ".join(c.needs) or "-", c.cost) for c in self.cards]
+
+    def __str__(self) -> str:
+        table = [HEAD, *self.rows()]
+        widths = [max(len(row[j]) for row in table) for j in range(len(HEAD))]
+        return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in table)
+
+    def _repr_markdown_(self) -> str:
+        return "\n".join("| " + " | ".join(row) + " |" for row in [HEAD, ("---",) * len(HEAD), *self.rows()])
+
+
+HEAD = ("method", "family", "phase", "needs", "cost")
+
+
+def methods(*, family: str | None = None, phase: str | None = None) -> Catalog:
+    """The methods there are, of one family or usable in one phase where that is given.
+
+    Raises:
+        InputError: no such family ("min-max", "bi-level", "mixing law", "heuristic") or phase ("PT", "CPT", "SFT").
+    """
+    for kind, wanted, known in (("family", family, get_args(Family)), ("phase", phase, get_args(Phase))):
+        if wanted is not None and wanted not in known:
+            raise unknown(kind, wanted, known)
+    fits = (c for c in METHODS if family in (None, c.family) and (phase is None or not c.phases or phase in c.phases))
+    return Catalog(tuple(fits))
+
+
+def find(name: str) -> Card:
+    """The card of a method, by its name, title or another name it goes by; case and punctuation do not count.
+
+    Raises:
+        InputError: no such method; the nearest name is suggested.
+    """
+    names = {_plain(called): card for card in METHODS for called in (card.name, card.title, *card.aliases)}
+    if _plain(name) in names:
+        return names[_plain(name)]
+    raise unknown("method", name, [*(c.name for c in METHODS), *(alias for c in METHODS for alias in c.aliases)])
+
+
+def _plain(name: str) -> str:
+    return "".join(c for c in name.lower() if c.isalnum())
+
+
+def _lines(place: str) -> str:
+    """The source of ``module:object`` without docstrings, found by reading the module and not by importing it.
+
+    Raises:
+        InputError: the module or the object is not there, or its source is not installed.
+    """
+    module, _, path = place.partition(":")
+    spec = importlib.util.find_spec(module)
+    loader = spec and spec.loader
+    text = loader.get_source(module) if isinstance(loader, InspectLoader) else None
+    if text is None:
+        raise InputError(f"the source of {module} is not installed; reinstall mixopt from its wheel or a checkout")
+    body: list[ast.stmt] = ast.parse(text).body
+    node: ast.FunctionDef | ast.ClassDef | None = None
+    for part in path.split("."):
+        node = next((n for n in body if isinstance(n, (ast.FunctionDef, ast.ClassDef)) and n.name == part), None)
+        if node is None:
+            raise InputError(f"{module} has no {path!r}")
+        body = node.body
+    assert node is not None
+    lines = text.splitlines()
+    first = min([node.lineno, *(d.lineno for d in node.decorator_list)])
+    said = set(_docstrings(node))
+    kept = [line for at, line in enumerate(lines[first - 1 : node.end_lineno], start=first) if at not in said]
+    shown = textwrap.dedent("\n".join(kept)).strip()
+    owner = path.rpartition(".")[0]
+    return f"# {module}, in class {owner}\n{shown}" if owner else f"# {module}\n{shown}"
+
+
+def _docstrings(node: ast.AST) -> Iterator[int]:
+    """The numbers of the lines that docstrings in a tree take."""
+    for part in ast.walk(node):
+        if isinstance(part, (ast.FunctionDef, ast.ClassDef)) and ast.get_docstring(part) is not None:
+            yield from range(part.body[0].lineno, (part.body[0].end_lineno or 0) + 1)
+
+
+_SURVEY = "Rethinking Data Mixture for Large Language Models, arXiv 2505.21598"
+
+METHODS = (
+    Card(
+        name="doremi",
+        title="DoReMi",
+        family="min-max",
+        phases=("PT",),
+        needs=("training data", "reference model", "gradients"),
+        cost="1 reference run + 1 proxy run",
+        formula="min_theta max_{w in simplex} sum_i w_i (l_i(theta) - l_i(reference))\n"
+        "w_i <- (1 - c) w_i exp(eta e_i) / sum_j w_j exp(eta e_j) + c/k\n"
+        "e_i = mean over the tokens of domain i of max(l(theta) - l(reference), 0)",
+        latex=r"\begin{aligned}&\min_\theta\max_{w\in\Delta}\sum_i w_i\,(\ell_i(\theta)-\ell_i(\mathrm{ref}))\\"
+        r"&w_i\leftarrow(1-c)\,\frac{w_i\,e^{\eta e_i}}{\sum_j w_j\,e^{\eta e_j}}+\frac{c}{k},\qquad "
+        r"e_i=\operatorname{mean}_{x}\max(\ell(x;\theta)-\ell(x;\mathrm{ref}),0)\end{aligned}",
+        source="Xie et al. 2023, arXiv 2305.10429, Algorithm 1; code sangmichaelxie/doremi; Eq. 1 of the survey",
+        differences=(
+            "The paper starts from uniform weights; the code starts from the sampling weights of its configuration.",
+            "The paper returns the mean of w_1 ... w_T; the code counts w_0 too. faithful_to='paper' or 'code' chooses.",
+            "The paper and the Pile script smooth by c = 1e-3; the code's default is 1e-4.",
+            "The paper's model loss is the weighted mean of domain means; the code's is the mean over weighted tokens. "
+            "mixopt follows the paper; with equal token counts a domain the two are equal.",
+            "In the code a domain that is absent from a batch keeps its last score, at first the logarithm of the vocabulary's size. "
+            "mixopt's batches hold every domain, so this does not arise.",
+            "The survey's section C.1.2 leaves out the clip at zero, which its Table 3 has, and the smoothing. "
+            "The clip is per token, before the mean.",
+        ),
+        defined=("mixopt.problems.doremi:doremi",),
+        use='mx.solve(mx.problems.doremi(domains), learner, given={"reference": parameters})',
+    ),
+    Card(
+        name="doge",
+        title="DoGE",
+        family="bi-level",
+        phases=("PT",),
+        needs=("training data", "validation set", "gradients"),
+        cost="1 proxy run; a step costs 1 gradient and 1 forward-mode product more",
+        formula="w_i <- w_i exp(eta <grad l_i, grad l_val> / mu) / (the sum of these)\n"
+        "theta <- theta - eta sum_i w_i grad l_i, with the new w\n"
+        "the answer is the mean of the w",
+        latex=r"\begin{aligned}&w_i\leftarrow\frac{w_i\,\exp(\eta\,\langle\nabla\ell_i,\nabla\ell_{\mathrm{val}}\rangle/\mu)}"
+        r"{\sum_j w_j\,\exp(\eta\,\langle\nabla\ell_j,\nabla\ell_{\mathrm{val}}\rangle/\mu)}\\"
+        r"&\theta\leftarrow\theta-\eta\sum_i w_i\,\nabla\ell_i\end{aligned}",
+        source="Fan, Pagliardini and Jaggi 2024, arXiv 2310.15393, Algorithm 1; code Olivia-fsm/DoGE; section 3.2.2 of the survey",
+        differences=(
+            "The code divides the scores by the mean gradient norm, clips them to [0, 5 eta], and clips each domain's gradient first. "
+            "mixopt and the paper do none of these, so a harmful domain can lose weight here by more than renormalising.",
+            "In the code eta follows the learning-rate schedule; here it is step_size.",
+            "The code sums the gradients of the targets; Eq. 2 of the survey, and mixopt, take the mean: a factor of m in mu.",
+            "In the code a domain that is absent from a batch keeps its old gradient; mixopt's batches hold every domain.",
+            "The code means to leave out a domain's product with itself, but its comparison never matches: it stays in, as here.",
+            "The survey prints the update without its normaliser.",
+        ),
+        defined=("mixopt.problems.doge:doge", "mixopt.problems.doge:validation_problem"),
+        use="mx.solve(mx.problems.doge(domains), learner)",
+    ),
+    Card(
+        name="implicit",
+        title="Validation problem by the implicit function theorem",
+        family="bi-level",
+        phases=(),
+        needs=("training data", "validation set", "gradients"),
+        cost="1 proxy run; a weight step costs about 10 Hessian products more",
+        formula="min_{w in simplex} l_val(theta*(w)),  theta*(w) = argmin_theta sum_i w_i l_i(theta)\n"
+        "dF/dw_i = -<grad l_i, q>,  H q = grad l_val,  H = sum_i w_i Hessian of l_i",
+        latex=r"\begin{aligned}&\min_{w\in\Delta}\ell_{\mathrm{val}}(\theta^*(w)),\qquad "
+        r"\theta^*(w)=\operatorname{argmin}_\theta\sum_i w_i\,\ell_i(\theta)\\"
+        r"&\frac{\partial F}{\partial w_i}=-\langle\nabla\ell_i,H^{-1}\nabla\ell_{\mathrm{val}}\rangle,\qquad "
+        r"H=\sum_i w_i\,\nabla^2\ell_i\end{aligned}",
+        source="Eq. 2 and section B.2.1 (implicit function) of the survey; Pedregosa 2016, arXiv 1602.02355",
+        differences=(
+            "The survey names the family and gives no algorithm for mixtures. One linear system serves all k domains, and their k inner "
+            "products are one forward-mode product here.",
+            "Pedregosa solves the lower problem and the linear system to tolerances that tighten over the run; mixopt to fixed ones "
+            "(Inner, ConjugateGradients).",
+            "theta* is the stationary point that the learner reaches from its start. A network in training has not reached one, so the "
+            "gradient is an approximation there: read check.inner, and hold it against mx.audit.",
+            "For a sampled learner mixopt takes damped Gauss-Newton products instead of the Hessian, which has negative curvature there.",
+        ),
+        defined=("mixopt.problems.doge:validation_problem", "mixopt.solvers.implicit:Implicit._solved"),
+        use="mx.solve(mx.problems.validation_problem(domains), learner, solver=mx.solvers.Implicit())",
+        aliases=("validation_problem", "hypergradient"),
+    ),
+    Card(
+        name="unrolled",
+        title="Validation problem by unrolling",
+        family="bi-level",
+        phases=(),
+        needs=("training data", "validation set", "gradients"),
+        cost="1 proxy run; a weight step costs K training steps and the way back",
+        formula="min_{w in simplex} l_val(theta_K(w))\ntheta_{t+1} = theta_t - eta sum_i w_i grad l_i(theta_t)",
+        latex=r"\min_{w\in\Delta}\ell_{\mathrm{val}}(\theta_K(w)),\qquad\theta_{t+1}=\theta_t-\eta\sum_i w_i\,\nabla\ell_i(\theta_t)",
+        source="Eq. 2 and section B.2.1 (gradient unrolling) of the survey",
+        differences=(
+            "The outcome after K steps from the learner's start is another problem than the argmin of Eq. 2, for which the survey gives "
+            "unrolling: its weights are exact for that outcome, and may be stationary where the argmin's hypergradient is not zero.",
+            "The steps that are unrolled are plain gradient steps, whatever optimizer the learner trains with.",
+        ),
+        defined=(
+            "mixopt.problems.doge:validation_problem",
+            "mixopt.solvers.unrolled:Unrolled.slope",
+            "mixopt.solvers.unrolled:Unrolled._stepped",
+        ),
+        use="mx.solve(mx.problems.validation_problem(domains), learner, solver=mx.solvers.Unrolled(steps=8))",
+    ),
+    Card(
+        name="exponential",
+        title="Exponential mixing law",
+        family="mixing law",
+        phases=("PT", "CPT"),
+        needs=("proxy runs",),
+        cost="3 (k + 1) proxy runs or more, then milliseconds",
+        formula="L_j(w) = c_j + exp(sum_i A_ji w_i), fitted to runs\nmin_{w in simplex} g(L_1(w), ..., L_m(w)) under constraints",
+        latex=r"L_j(w)=c_j+\exp\Big(\sum_i A_{ji}\,w_i\Big),\qquad\min_{w\in\Delta}g(L_1(w),\dots,L_m(w))",
+        source="Ye et al. 2024, arXiv 2403.16952, Eq. 7 (data mixing laws); Chen et al. 2026, arXiv 2602.12237 (Olmix, log-linear law); "
+        "Eq. 3 and Table 2 of the survey",
+        differences=(
+            "Ye et al. have a factor before exp, c + k exp(t . w). Weights sum to 1, so log k added to every t is the same; "
+            "mixopt, like Olmix, leaves it out.",
+            "Ye et al.'s code fits by 6000 starts of L-BFGS on a Huber loss and Olmix's by 300; mixopt starts from a variable projection "
+            "and takes one least-squares fit, or Huber with loss='huber'.",
+            "The released notebook of Ye et al. fits the law on all 26 mixtures and reports errors on 6 of them; "
+            "laws.cross_validate predicts each run from the others.",
+            "Ye et al.'s code looks for the best mixture on a grid under caps; Olmix by a conic solver with a KL term, as mixopt does.",
+            "Olmix leaves c out of its objective, and its target weights are 1/n when they are left out and raw when they are given, "
+            "so that its KL factor has two meanings.",
+            "The survey's Table 2 has the law with +A in the exponent, and its section 4.2 with -A.",
+        ),
+        defined=("mixopt.problems.laws:Exponential.__call__", "mixopt.problems.laws:Exponential.fit"),
+        use="mx.solve(mx.minimize(mx.mean(mx.laws.Exponential.fit(runs)(w)) + 0.05 * mx.kl(w, domains.natural), over=w))",
+        aliases=("dml", "data mixing laws", "olmix", "log-linear", "laws"),
+    ),
+    Card(
+        name="uniform",
+        title="Uniform",
+        family="heuristic",
+        phases=(),
+        needs=(),
+        cost="nothing",
+        formula="w_i = 1/k",
+        latex=r"w_i=\frac{1}{k}",
+        source=f"section B.1 of the survey ({_SURVEY})",
+        differences=("None known.",),
+        defined=("mixopt.problems.heuristics:uniform",),
+        use="mx.problems.uniform(domains)",
+    ),
+    Card(
+        name="proportional",
+        title="Proportional",
+        family="heuristic",
+        phases=(),
+        needs=("token counts",),
+        cost="nothing",
+        formula="w_i = n_i / sum_j n_j,  n_i the tokens of domain i",
+        latex=r"w_i=\frac{n_i}{\sum_j n_j}",
+        source=f"section B.1 of the survey ({_SURVEY})",
+        differences=("None known; sizes are counted in tokens here.",),
+        defined=("mixopt.problems.heuristics:proportional",),
+        use="mx.problems.proportional(domains)",
+        aliases=("natural",),
+    ),
+    Card(
+        name="temperature",
+        title="Temperature",
+        family="heuristic",
+        phases=("PT",),
+        needs=("token counts",),
+        cost="nothing",
+        formula="w_i = n_i^(1/tau) / sum_j n_j^(1/tau)",
+        latex=r"w_i=\frac{n_i^{1/\tau}}{\sum_j n_j^{1/\tau}}",
+        source="Conneau et al. 2020, arXiv 1911.02116, section 3.1; not in the survey",
+        differences=("The source's exponent alpha is 1/tau here.", "A domain without tokens keeps weight 0 at every tau."),
+        defined=("mixopt.problems.heuristics:temperature",),
+        use="mx.problems.temperature(domains, tau=2)",
+    ),
+    Card(
+        name="unimax",
+        title="UniMax",
+        family="heuristic",
+        phases=("PT",),
+        needs=("token counts",),
+        cost="nothing",
+        formula="w_i = min(N n_i / B, level),  level such that sum_i w_i = 1\nN the most epochs, B the budget in tokens",
+        latex=r"w_i=\min\Big(\frac{N\,n_i}{B},\lambda\Big),\qquad\sum_i w_i=1",
+        source="Chung et al. 2023, arXiv 2304.09151, Algorithm 1; not in the survey",
+        differences=("A budget of more than N epochs of everything is cut silently in the source, and refused here.",),
+        defined=("mixopt.problems.heuristics:unimax",),
+        use="mx.problems.unimax(domains, budget=1e12, at_most=4)",
+    ),
+)
+"""Every method, by family; a test holds the list against the public names of ``mixopt.problems``."""

@@ -1,0 +1,64 @@
+"""Solvers from text: what they print is read back, and what cannot be read says why."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import mixopt as mx
+from mixopt import solvers
+from mixopt.solvers.table import TABLE
+from mixopt.solvers.text import NAMES, SETTINGS, from_text
+
+FRACTIONS = st.floats(0.001, 0.5)
+SOLVERS = st.one_of(
+    st.builds(solvers.Conic, solver=st.sampled_from(["CLARABEL", "SCS"]), options=st.just({"verbose": 1})),
+    st.builds(solvers.Projected, geometry=st.sampled_from(["euclidean", "entropic"]), steps=st.integers(1, 99), tolerance=FRACTIONS),
+    st.builds(solvers.DescentAscent, rate=FRACTIONS | st.builds(solvers.Normalised, move=FRACTIONS), smoothing=FRACTIONS),
+    st.builds(solvers.Unrolled, steps=st.integers(1, 99), step_size=FRACTIONS, average=st.sampled_from(["last", "mean"])),
+    st.builds(
+        solvers.Implicit,
+        inner=st.builds(solvers.Inner, steps=st.integers(1, 99)),
+        system=st.builds(solvers.ConjugateGradients, steps=st.integers(1, 99), damping=FRACTIONS),
+        curvature=st.sampled_from(["hessian", "gauss-newton"]),
+    ),
+)
+
+
+@settings(deadline=None, max_examples=60)
+@given(SOLVERS)
+def test_a_solver_is_read_back_from_what_it_prints(solver):
+    assert from_text(str(solver)) == solver
+
+
+def test_the_names_are_those_there_are():
+    assert set(NAMES) == {entry.name for entry in TABLE}
+    assert set(NAMES) | set(SETTINGS) == set(solvers.__all__)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("Conik", r"no solver 'Conik' in \(Conic, .*did you mean 'Conic'"),
+        ("implicit", "did you mean 'Implicit'"),
+        ("Projected(", r"cannot be read \('\(' was never closed\)"),
+        ("1 + 1", "is no name with settings"),
+        ("__import__('os').system('true')", "is no name with settings"),
+        ("Projected(steps=__import__('os').getpid())", "is no literal"),
+        ("Projected(geom='entropic')", "no setting 'geom'.*did you mean 'geometry'"),
+        ("Projected('entropic')", r"without its name; write Projected\(geometry=...\)"),
+        ("Projected(**{})", "by name"),
+        ("Projected(geometry=entropic)", "text wants quotes"),
+        ("Projected(steps='many')", "it is a whole number"),
+        ("Projected(steps=True)", "it is a whole number"),
+        ("Implicit(rate='fast')", "it is a number or Normalised"),
+        ("Implicit(inner=Iner())", "did you mean 'Inner'"),
+        ("Implicit(inner=Conic())", r"one of \(ConjugateGradients, Inner, Normalised\)"),
+        ("Conic(options=3)", "it is a mapping"),
+        ("Unrolled(steps=0)", "steps of Unrolled is 0"),
+    ],
+)
+def test_what_cannot_be_read_says_why(text, says):
+    with pytest.raises(mx.InputError, match=says):
+        from_text(text)
