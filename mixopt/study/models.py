@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
 import importlib.util
 import inspect
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
@@ -95,18 +97,37 @@ def _hugging_face(path: str) -> Factory:
         raise MissingExtraError("transformers", "hf", "a Hugging Face model") from None
     if not (Path(path) / "config.json").is_file():
         raise InputError(f"{path} holds no config.json; give the folder that model.save_pretrained(...) wrote, as --model hf:FOLDER")
-    weights = has_weights(f"hf:{path}")
+    config = AutoConfig.from_pretrained(path, local_files_only=True)
 
-    def make(seed: int) -> nn.Module:
-        devices = range(torch.cuda.device_count())
-        with torch.random.fork_rng(devices=devices):
-            torch.manual_seed(seed)
-            if weights:
-                return Causal(AutoModelForCausalLM.from_pretrained(path, attn_implementation="eager", local_files_only=True).float())
-            config = AutoConfig.from_pretrained(path, local_files_only=True)
+    def new(seed: int) -> nn.Module:
+        with _seeded(seed):
             return Causal(AutoModelForCausalLM.from_config(config, attn_implementation="eager").float())
 
-    return make
+    if not has_weights(f"hf:{path}"):
+        return new
+    trained = Causal(_loaded(AutoModelForCausalLM, path).float())
+    return lambda seed: copy.deepcopy(trained)
+
+
+def _loaded(loader: Any, path: str) -> nn.Module:
+    """The model of a Hugging Face folder with its weights, read without a progress bar."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        return loader.from_pretrained(path, attn_implementation="eager", local_files_only=True)
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """torch's global generator, which modules draw their first weights from, set for a while."""
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        torch.manual_seed(seed)
+        yield
 
 
 def _python(spec: str, vocabulary: int, context: int) -> Factory:
@@ -125,8 +146,7 @@ def _python(spec: str, vocabulary: int, context: int) -> Factory:
 
     def make(seed: int) -> nn.Module:
         settings = {n: v for n, v in {**known, "seed": seed}.items() if n in taken}
-        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-            torch.manual_seed(seed)
+        with _seeded(seed):
             return function(**settings)
 
     return make
