@@ -6,6 +6,7 @@ from .common import application
 from .demo import demo
 from .methods import explain, list_methods
 from .problems import compare_solvers, solve
+from .run import run
 
 app = application()
 app.command()(demo)
@@ -13,5 +14,6 @@ app.command("list")(list_methods)
 app.command()(explain)
 app.command()(solve)
 app.command("compare")(compare_solvers)
+app.command()(run)
 
 __all__ = ["app"]

@@ -1,0 +1,119 @@
+"""``mixopt run``: the user's own domains and model, from folders to a recommendation that was measured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mixopt.errors import InputError, unknown
+
+from .common import Json, Quiet, Voice
+
+UNITS = {"auto": "", "bpb": "bits per byte", "nats": "nats per token"}
+
+
+def _data(text: str) -> Any:
+    return typer.Option(help=text, rich_help_panel="Data")
+
+
+def _model(text: str) -> Any:
+    return typer.Option(help=text, rich_help_panel="Model")
+
+
+def _aim(text: str) -> Any:
+    return typer.Option(help=text, rich_help_panel="What a mixture is judged by")
+
+
+def _size(text: str) -> Any:
+    return typer.Option(help=text, rich_help_panel="How much to spend")
+
+
+def run(
+    data: Annotated[Path, _data("Folder with one domain for each sub-folder or file.")],
+    out: Annotated[Path, typer.Option(help="Folder for tokens, runs, mixtures and the report; give it again to go on.")] = Path("out/run"),
+    text_field: Annotated[str, _data("Field or column that holds the text.")] = "text",
+    domain_field: Annotated[str, _data("Fields of the records that name their domain: source,topic,quality.")] = "",
+    tokenizer: Annotated[str, _data("bytes, a tokenizer.json, or a Hugging Face folder; else the model's own, else bytes.")] = "",
+    dtype: Annotated[str, _data("Type of flat token files without a sidecar: uint16, uint32.")] = "",
+    eos: Annotated[str, _data("End-of-document token: a number, or the tokenizer's text for it.")] = "",
+    val: Annotated[list[str] | None, _aim("A validation set: name=FOLDER. Repeatable.")] = None,
+    objective: Annotated[
+        list[str] | None, _aim("mean, a domain or set, or label:name=share,name=share. Repeatable; the first is the main one.")
+    ] = None,
+    unit: Annotated[str, _aim("bpb, nats (per token), or auto: bpb where bytes are known.")] = "auto",
+    budget: Annotated[float, _aim("Tokens of the run that the mixture is for.")] = 0.0,
+    cap: Annotated[float, _aim("Epochs that it may read a domain at most.")] = 4.0,
+    model: Annotated[str, _model("hf:FOLDER or FILE.py:FUNCTION; without one a small GPT.")] = "",
+    proxy: Annotated[str, _model("A smaller model for proxies and methods; else the model.")] = "",
+    context: Annotated[int, _model("Tokens of a window.")] = 64,
+    batch: Annotated[int, _model("Windows of a batch.")] = 16,
+    rate: Annotated[float, _model("Peak learning rate of AdamW; 0 for the usual one.")] = 0.0,
+    device: Annotated[str, _model("Where models are trained: cpu, cuda, cuda:1.")] = "cpu",
+    methods: Annotated[str, _size("Of law, doremi, doge, implicit.")] = "law,doremi,doge",
+    proxies: Annotated[int, _size("Proxy runs; 0 for three for each of the law's parameters.")] = 0,
+    proxy_steps: Annotated[int, _size("Steps of a proxy and of a method.")] = 200,
+    target_steps: Annotated[int, _size("Steps of a run of the verdict.")] = 350,
+    seeds: Annotated[int, _size("Seeds of the verdict; 0 for no verdict.")] = 5,
+    minutes: Annotated[float, _size("The time to fit into; steps are cut to it.")] = 10.0,
+    seed: Annotated[int, typer.Option(help="Seed of proxies, mixtures and methods.")] = 0,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Begin anew in a folder that holds an earlier study.")] = False,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Find a mixture of your own domains for your own model, and measure whether it was worth it."""
+    from mixopt.data.reading import Reading
+    from mixopt.study.console import Screen
+    from mixopt.study.own import Asked
+    from mixopt.study.own import run as carry_out
+
+    if unit not in UNITS:
+        raise unknown("unit", unit, UNITS)
+    own = model.removeprefix("hf:") if model.startswith("hf:") else ""
+    has_tokenizer = bool(own) and (Path(own) / "tokenizer.json").is_file()
+    reading = Reading(
+        tokenizer=tokenizer or (own if has_tokenizer else None),
+        text_field=text_field,
+        domain_fields=tuple(f for f in domain_field.split(",") if f),
+        dtype=dtype or None,
+        eos=int(eos) if eos.isdecimal() else eos or None,
+    )
+    asked = Asked(
+        data=str(data),
+        out=str(out),
+        reading=reading,
+        sets=_pairs(val or [], "--val"),
+        model=model,
+        proxy=proxy,
+        objectives=tuple(objective or ()),
+        unit=UNITS[unit],
+        methods=tuple(m for m in methods.split(",") if m),
+        context=context,
+        batch=batch,
+        rate=rate,
+        proxies=proxies,
+        proxy_steps=proxy_steps,
+        target_steps=target_steps,
+        seeds=seeds,
+        minutes=minutes,
+        budget=budget,
+        cap=cap,
+        seed=seed,
+        device=device,
+    )
+    voice = Voice(json, quiet)
+    carry_out(asked, Screen(voice.console), fresh=fresh)
+
+
+def _pairs(given: list[str], option: str) -> dict[str, str]:
+    """name=VALUE pairs of an option."""
+    pairs: dict[str, str] = {}
+    for one in given:
+        name, equals, value = one.partition("=")
+        if not (name and equals and value):
+            raise InputError(f"{option} {one!r} is not name=VALUE")
+        if name in pairs:
+            raise InputError(f"{option} names {name!r} twice")
+        pairs[name] = value
+    return pairs
