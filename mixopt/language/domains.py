@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -97,6 +98,31 @@ class Domains:
         sizes = self.sizes
         return sizes / sizes.sum()
 
+    def under(self, prefix: str) -> tuple[str, ...]:
+        """The names in one branch, where names with "/" make a tree: the prefix itself and all that lie below it.
+
+        >>> Domains(["web/news", "web/forum", "code"]).under("web")
+        ('web/news', 'web/forum')
+
+        Raises:
+            InputError: there is no such branch; the nearest is suggested.
+        """
+        branch = prefix.strip("/")
+        found = tuple(name for name in self.names if name == branch or name.startswith(branch + "/"))
+        if not found:
+            levels = [name.split("/") for name in self.names]
+            raise unknown("branch", branch, dict.fromkeys("/".join(level[:n]) for level in levels for n in range(1, len(level) + 1)))
+        return found
+
+    @property
+    def tree(self) -> dict[str, Any]:
+        """The names as a tree: level -> its own tree, or the name where it ends; a name that has others below it stands under "".
+
+        >>> Domains(["web/news", "web/forum", "code"]).tree
+        {'web': {'news': 'web/news', 'forum': 'web/forum'}, 'code': 'code'}
+        """
+        return _tree([([level or "/" for level in name.split("/")], name) for name in self.names])
+
     def weights(self, given: Mapping[str, float] | Sequence[float] | np.ndarray, tolerance: float = 1e-6) -> np.ndarray:
         """Given weights as a float64 vector [k] on the simplex; they are checked, then renormalised exactly.
 
@@ -125,3 +151,11 @@ class Domains:
 
     def __str__(self) -> str:
         return listed(self.names)
+
+
+def _tree(paths: list[tuple[list[str], str]]) -> dict[str, Any]:
+    """The tree of names by the levels that are left of each."""
+    branches: dict[str, list[tuple[list[str], str]]] = {}
+    for levels, name in paths:
+        branches.setdefault(levels[0] if levels else "", []).append((levels[1:], name))
+    return {level: some[0][1] if len(some) == 1 and not some[0][0] else _tree(some) for level, some in branches.items()}

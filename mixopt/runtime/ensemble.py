@@ -139,7 +139,7 @@ def train(
     trained = []
     for number, part in enumerate(parts):
         models = [factory(seeds[run]).to(streams.device) for run in part]
-        uniform = _uniform([data_seeds[run] for run in part], recipe).to(streams.device)
+        uniform = _uniform([data_seeds[run] for run in part], recipe).to(streams.home)
         tell = _share_of(watch, number, len(parts), recipe.steps)
         trained.append(_train_chunk(models, call, bounds[part.start : part.stop], uniform, streams, recipe, part, tell))
     whole = {name: torch.cat([some[name] for some in trained]) for name in trained[0]}

@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, final
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from mixopt.data.pieces import Pieces
 from mixopt.errors import InputError
 from mixopt.language.domains import Domains
 
+from .windows import Mapped, Resident, Windows
+
 BELOW_ONE = 1 - 2.0**-53
+LOOK = 2**22  # tokens that are looked through at once
 
 
 @final
 class Streams:
-    """Named domains of tokens in one flat buffer, from which windows [context+1] are cut; none crosses a domain's end.
+    """Named domains of tokens, from which windows [context+1] are cut; none crosses a domain's end.
 
     ``tokens`` maps each name to its tokens [n], an array of integers >= 0. They are stored as bytes where they fit and come
     out as int64. Drawing is a few tensor operations whatever the number of domains, and never waits for a GPU.
+
+    Arrays mapped from files, and domains in several ``Pieces``, stay where they are: their windows are read on the host, ``home``,
+    and sent to the device. Mapped arrays of at most ``in_memory`` bytes in all are read at once. ``vocabulary`` is how many tokens
+    there are; without it the tokens are looked through for the largest.
 
     >>> streams = Streams({"web": range(100), "code": range(50)}, context=8)
     >>> streams.sizes
@@ -31,33 +39,47 @@ class Streams:
 
     Raises:
         InputError: no domain, a context below 1, tokens that are not integers >= 0 in one row, or a domain that is empty
-            or shorter than one window.
+            or shorter than one window, or tokens beyond the vocabulary.
     """
 
-    def __init__(self, tokens: Mapping[str, Any], context: int, device: str | torch.device = "cpu"):
+    def __init__(
+        self,
+        tokens: Mapping[str, Any],
+        context: int,
+        device: str | torch.device = "cpu",
+        *,
+        vocabulary: int | None = None,
+        in_memory: int = 2**28,
+    ):
         self.domains = Domains(tokens)
         if not isinstance(context, (int, np.integer)) or context < 1:
             raise InputError(f"a context of {context} tokens was given; it is a whole number, at least 1")
-        parts = {name: _row(name, tokens[name], context) for name in self.domains}
+        rows = [_rows(name, tokens[name], context) for name in self.domains]
         self.context = context
-        self.device = torch.device(device)
         self.names = self.domains.names
-        self.sizes = {name: len(part) for name, part in parts.items()}
-        self.vocabulary = 1 + max(int(part.max()) for part in parts.values())
-        kind = np.uint8 if self.vocabulary <= 256 else np.int32 if self.vocabulary <= 2**31 else np.int64
-        self._flat = torch.from_numpy(np.concatenate([part.astype(kind) for part in parts.values()])).to(self.device)
-        self._windows = self._flat.unfold(0, context + 1, 1)
-        sizes = torch.tensor(list(self.sizes.values()))
-        self._offsets = (sizes.cumsum(0) - sizes).to(self.device)
-        self._starts = (sizes - context).to(self.device)
+        self.sizes = {name: sum(map(len, some)) for name, some in zip(self.names, rows, strict=True)}
+        mapped = _stay(rows, in_memory)
+        self.vocabulary = _vocabulary(self.names, rows, vocabulary, trusted=mapped)
+        self._windows: Windows
+        if mapped:
+            self._windows = Mapped(rows, context, torch.device(device))
+        else:
+            self._windows = Resident([some[0] for some in rows], context, torch.device(device), self.vocabulary)
+
+    @property
+    def device(self) -> torch.device:
+        """Where windows come out."""
+        return self._windows.device
+
+    @property
+    def home(self) -> torch.device:
+        """Where windows are chosen: the device, or the host for mapped tokens, which have to be read there."""
+        return self._windows.home
 
     def on(self, device: str | torch.device) -> Streams:
         """The same streams on another device; nothing is copied where they lie there already."""
         moved = copy.copy(self)
-        moved.device = torch.device(device)
-        moved._flat = self._flat.to(device)
-        moved._windows = moved._flat.unfold(0, self.context + 1, 1)
-        moved._offsets, moved._starts = self._offsets.to(device), self._starts.to(device)
+        moved._windows = self._windows.on(torch.device(device))
         return moved
 
     def __len__(self) -> int:
@@ -69,14 +91,13 @@ class Streams:
 
     def part(self, name: str) -> Tensor:
         """The tokens of one domain [n], int64."""
-        start = int(self._offsets[self.index(name)])
-        return self._flat[start : start + self.sizes[name]].long()
+        return self._windows.part(self.index(name))
 
     def draw(self, per_domain: int, generator: torch.Generator) -> Tensor:
         """Random windows of every domain [k, per_domain, context+1]: stratified, for per-domain losses from one pass."""
         places = torch.rand(len(self), per_domain, generator=generator, device=generator.device, dtype=torch.float64)
-        domains = torch.arange(len(self), device=self.device)[:, None]
-        return self._cut(domains.expand(-1, per_domain), places.to(self.device, non_blocking=True))  # else the host waits for a GPU
+        domains = torch.arange(len(self), device=self.home)[:, None]
+        return self._cut(domains.expand(-1, per_domain), places.to(self.home, non_blocking=True))  # else the host waits for a GPU
 
     def draw_mixed(self, weights: Any, batch: int, generator: torch.Generator, *, paired: bool = True) -> Tensor:
         """Windows [R, batch, context+1] whose domains are drawn from each run's mixture, for ``weights`` [R, k] or [k].
@@ -91,15 +112,15 @@ class Streams:
         bounds = self.bounds(weights)
         runs = 1 if paired else len(bounds)
         uniform = torch.rand(runs, batch + 1, generator=generator, device=generator.device, dtype=torch.float64)
-        return self.mixed(bounds, uniform.to(self.device, non_blocking=True))
+        return self.mixed(bounds, uniform.to(self.home, non_blocking=True))
 
     def bounds(self, weights: Any) -> Tensor:
         """Mixtures [R, k] or [k] as their running sums [R, k], float64, the last one exactly 1; checked as in ``draw_mixed``."""
         if not (isinstance(weights, Tensor) and weights.is_cuda):
             given = weights.detach().numpy() if isinstance(weights, Tensor) else weights
             rows = np.atleast_2d(np.asarray(given, dtype=float))
-            weights = torch.as_tensor(np.stack([self.domains.weights(row, tolerance=1e-5) for row in rows]), device=self.device)
-        sums = torch.atleast_2d(weights).to(self.device, torch.float64).cumsum(-1)
+            weights = torch.as_tensor(np.stack([self.domains.weights(row, tolerance=1e-5) for row in rows]), device=self.home)
+        sums = torch.atleast_2d(weights).to(self.home, torch.float64).cumsum(-1)
         return sums / sums[:, -1:]
 
     def mixed(self, bounds: Tensor, uniform: Tensor) -> Tensor:
@@ -108,7 +129,7 @@ class Streams:
         The first uniform number shifts the grid (j + u) / batch that picks the domains, each other one is a window's place.
         """
         runs, batch = len(bounds), uniform.shape[-1] - 1
-        steps = torch.arange(batch, device=self.device, dtype=torch.float64)
+        steps = torch.arange(batch, device=self.home, dtype=torch.float64)
         grid = ((steps + uniform[:, :1]) / batch).clamp_(max=BELOW_ONE)
         domains = torch.searchsorted(bounds, grid.expand(runs, -1).contiguous(), right=True)
         return self._cut(domains, uniform[:, 1:].expand(runs, -1))
@@ -120,20 +141,29 @@ class Streams:
         """
         if per_domain < 1:
             raise InputError(f"{per_domain} windows of each domain were asked for; take at least 1")
-        steps = torch.arange(per_domain, device=self.device)
-        places = (self._starts[:, None] - 1) * steps // max(per_domain - 1, 1)
-        return self._windows[self._offsets[:, None] + places].long()
+        steps = torch.arange(per_domain, device=self.home)
+        places = (self._windows.starts[:, None] - 1) * steps // max(per_domain - 1, 1)
+        return self._windows.cut(torch.arange(len(self), device=self.home)[:, None], places)
 
     def _cut(self, domains: Tensor, places: Tensor) -> Tensor:
         """Windows [..., context+1] of the given domains [...] at the given places in [0, 1) [...]."""
-        room = self._starts[domains]
-        inside = (places * room).long().clamp_(max=room - 1)
-        return self._windows[self._offsets[domains] + inside].long()
+        room = self._windows.starts[domains]
+        return self._windows.cut(domains, (places * room).long().clamp_(max=room - 1))
+
+
+def _rows(name: str, given: Any, context: int) -> tuple[np.ndarray, ...]:
+    """A domain's tokens as checked rows [n]: one, or where it has several ``Pieces`` each of them."""
+    if not isinstance(given, Pieces):
+        return (_row(name, given, context),)
+    longest = max(map(len, given.rows))
+    if longest <= context:
+        raise InputError(f"domain {name!r} has {longest} tokens in one piece, and a window takes {context + 1}; give a shorter context")
+    return given.rows
 
 
 def _row(name: str, given: Any, context: int) -> np.ndarray:
     """A domain's tokens as a checked row [n]."""
-    row = given.detach().cpu().numpy() if isinstance(given, Tensor) else np.asarray(given)
+    row = given.detach().cpu().numpy() if isinstance(given, Tensor) else np.asanyarray(given)
     if row.ndim != 1:
         raise InputError(f"the tokens of {name!r} have shape {row.shape}; give one row [n]")
     if len(row) == 0:
@@ -142,6 +172,26 @@ def _row(name: str, given: Any, context: int) -> np.ndarray:
         raise InputError(f"the tokens of {name!r} are {row.dtype}; give integers")
     if len(row) <= context:
         raise InputError(f"domain {name!r} has {len(row)} tokens, and a window takes {context + 1}; give more or a shorter context")
-    if row.min() < 0:
-        raise InputError(f"domain {name!r} holds the token {row.min()}; tokens are >= 0")
     return row
+
+
+def _stay(rows: Sequence[tuple[np.ndarray, ...]], in_memory: int) -> bool:
+    """Whether the tokens are left where they are: several rows for a domain, or maps of files that are large together."""
+    maps = [row for some in rows for row in some if isinstance(row, np.memmap)]
+    return any(len(some) > 1 for some in rows) or sum(row.nbytes for row in maps) > in_memory
+
+
+def _vocabulary(names: Sequence[str], rows: Sequence[tuple[np.ndarray, ...]], told: int | None, trusted: bool) -> int:
+    """How many tokens there are; what is told is checked, but for ``trusted`` tokens, whose reading may take long."""
+    if trusted and told is not None:
+        return told
+    largest = 0
+    for name, some in zip(names, rows, strict=True):
+        for part in (row[i : i + LOOK] for row in some for i in range(0, len(row), LOOK)):
+            low, high = int(part.min()), int(part.max())
+            if low < 0:
+                raise InputError(f"domain {name!r} holds the token {low}; tokens are >= 0")
+            if told is not None and high >= told:
+                raise InputError(f"domain {name!r} holds the token {high}, and the vocabulary has {told}; is it of another tokenizer?")
+            largest = max(largest, high)
+    return told or largest + 1

@@ -45,3 +45,37 @@ def test_given_weights_end_exactly_on_the_simplex(raw):
 def test_unknown_sizes_are_asked_for():
     with pytest.raises(mx.InputError, match=r"the sizes of \(a, b\) are not known; give Domains\(names, tokens=\[...\]\)"):
         mx.Domains(["a", "b"]).natural  # noqa: B018
+
+
+TREE = mx.Domains(["web/news", "code", "web/forum/good", "web/forum", "website"], tokens=[4, 2, 1, 2, 1])
+
+
+def test_a_branch_is_the_name_and_everything_below_it_and_no_name_that_only_begins_alike():
+    assert TREE.under("web") == ("web/news", "web/forum/good", "web/forum")
+    assert TREE.under("web/forum/") == ("web/forum/good", "web/forum")
+    assert TREE.under("code") == ("code",)
+
+
+def test_the_mass_of_a_branch_binds_in_a_problem():
+    w = mx.Mixture(TREE)
+    problem = mx.minimize(mx.kl(w, TREE.natural), over=w, subject_to=[(mx.mass(w, TREE.under("web")) <= 0.35).named("web")])
+    weights = mx.solve(problem).weights
+    assert sum(weights[name] for name in TREE.under("web")) == pytest.approx(0.35, abs=1e-6)
+    assert weights["code"] / weights["website"] == pytest.approx(2, rel=1e-4)
+
+
+def test_an_unknown_branch_names_the_nearest():
+    with pytest.raises(mx.InputError, match=r"no branch 'web/form' in .*did you mean 'web/forum'"):
+        TREE.under("web/form")
+
+
+def test_the_tree_nests_by_levels_and_ends_in_names():
+    assert TREE.tree == {
+        "web": {"news": "web/news", "forum": {"good": "web/forum/good", "": "web/forum"}},
+        "code": "code",
+        "website": "website",
+    }
+
+
+def test_names_that_end_with_a_slash_stay_apart_in_the_tree():
+    assert mx.Domains(["a", "a/", "/b"]).tree == {"a": {"": "a", "/": "a/"}, "/": {"b": "/b"}}
