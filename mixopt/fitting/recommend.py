@@ -1,0 +1,262 @@
+"""From a table of runs to a recommended mixture: the law, its cross-validation, the problem, its solution and its doubts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, final
+
+import numpy as np
+
+from mixopt.api import solve
+from mixopt.errors import InputError, listed
+from mixopt.language.domains import Domains
+from mixopt.language.problem import Problem, minimize
+from mixopt.language.symbols import Mixture
+from mixopt.problems.laws import CrossValidation, Exponential, cross_validate
+from mixopt.report.ranks import spearman
+from mixopt.report.report import Ranges
+from mixopt.report.result import Result
+from mixopt.runs import Runs, Targets
+from mixopt.solvers import Conic
+
+from .extent import Extent, extent
+from .fitted import Fitted, Noise, Question
+from .limits import Limits, by_domain, proportions
+from .objective import Objective
+from .ranges import ranges
+
+if TYPE_CHECKING:
+    from mixopt.export import Blend
+    from mixopt.report.report import Report
+
+
+@final
+@dataclass(frozen=True)
+class Quality:
+    """How well out-of-fold predictions meet the objective itself, over the runs that have all its targets: rmse in its unit."""
+
+    runs: int
+    rmse: float
+    spearman: float
+    r2: float
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Recommendation:
+    """A mixture recommended from runs, with the evidence for it and the reasons to doubt it.
+
+    ``validation`` and ``quality`` tell how well runs are predicted that the law was not fitted to, ``result`` holds weights,
+    duals and certificate of ``problem``, ``ranges`` how far the weights can move within the noise, ``extent`` how far they
+    lie from the runs; ``notes`` say what was done to the data, ``doubts`` why not to trust the answer.
+    """
+
+    runs: Runs
+    fitted: Fitted
+    validation: CrossValidation
+    quality: Quality
+    problem: Problem
+    result: Result
+    ranges: Ranges
+    extent: Extent
+    ridge: float = 0.0
+    notes: tuple[str, ...] = ()
+
+    @property
+    def law(self) -> Exponential:
+        """The law of every target."""
+        return self.fitted.question.law
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """The recommended weight of each domain."""
+        return self.result.weights
+
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """Reasons not to trust the answer, each a sentence; none where there is none."""
+        from .words import doubts
+
+        return doubts(self)
+
+    @property
+    def sentence(self) -> str:
+        """The recommendation in one sentence, with its doubt."""
+        from .words import sentence
+
+        return sentence(self)
+
+    def mixtures(self) -> dict[str, dict[str, float]]:
+        """The mixtures to compare, recommended first: natural (where it is known), uniform, and the best run measured."""
+        limits, names = self.fitted.question.limits, self.law.domains.names
+        found = {"recommended": self.fitted.vector}
+        if limits.natural is not None:
+            found["natural"] = limits.natural
+        found["uniform"] = np.full(len(names), 1 / len(names))
+        best = self.best_run()
+        if best is not None:
+            label = self.runs.ids[best] if self.runs.labels is None else self.runs.labels[best]
+            found[f"best run ({label})"] = self.runs.mixtures[best]
+        return {name: dict(zip(names, w.tolist(), strict=True)) for name, w in found.items()}
+
+    def best_run(self) -> int | None:
+        """The position of the run whose measured objective is best, or None where no run has all targets."""
+        losses = self.fitted.question.objective.loss(self.runs.metrics)
+        return None if np.isnan(losses).all() else int(np.nanargmin(losses))
+
+    def report(self, *, command: str = "", files: Sequence[str] = (), seed: int | None = None, title: str = "") -> Report:
+        """The record that ``mixopt.report.page`` shows; ``command`` and ``files`` are what made it, for its provenance."""
+        from .account import report
+
+        return report(self, command=command, files=files, seed=seed, title=title)
+
+    def blend(self) -> Blend:
+        """The weights as token shares, with sizes and budget where they are known, for the exporters."""
+        from mixopt.export import Blend
+
+        limits = self.fitted.question.limits
+        tokens = limits.domains.tokens
+        sizes = None if tokens is None else dict(zip(limits.domains, tokens, strict=True))
+        return Blend(self.weights, tokens=sizes, budget=limits.budget)
+
+
+def recommend(
+    runs: Runs,
+    *,
+    objective: str | Mapping[str, float] = "mean",
+    weights: Mapping[str, float] | None = None,
+    families: Mapping[str, Sequence[str]] | None = None,
+    aggregate: bool = False,
+    kl: float = 0.0,
+    prior: Mapping[str, float] | None = None,
+    tokens: Mapping[str, float] | None = None,
+    budget: float | None = None,
+    cap: float | None = None,
+    at_most: Mapping[str, float] | None = None,
+    at_least: Mapping[str, float] | None = None,
+    fix: Mapping[str, float] | None = None,
+    ridge: float = 0.0,
+    huber: float | None = None,
+    folds: int = 5,
+    seed: int = 0,
+    noise: float | None = None,
+) -> Recommendation:
+    """Fit the exponential law to the runs, and find the mixture that it calls best under what is asked.
+
+    ``objective`` is "mean", "max" (the worst target, or family mean), "max-relative" (the worst in shares of its own best), or
+    weights by target or family. ``families`` maps a name to targets; a family counts as one, and with ``aggregate`` it is
+    averaged before the law is fitted. ``kl`` weighs KL(w || natural), natural being ``prior`` (shares) or else ``tokens``;
+    ``cap`` is the most epochs of a domain in a run of ``budget`` tokens; ``at_most``, ``at_least`` and ``fix`` bound shares.
+    ``huber`` is the width of a Huber loss in place of squares. ``noise`` replaces the cross-validated error of the objective.
+
+    Raises:
+        InputError: names that do not agree, KL or caps without what they need, constraints that no mixture keeps, runs that
+            cannot be fitted.
+    """
+    kind = objective if isinstance(objective, str) else "mean"
+    if not isinstance(objective, str):
+        weights = {**(weights or {}), **objective}
+    if aggregate:
+        runs, families = averaged(runs, families or {}), None
+    limits, notes = _limits(runs, kl, prior, tokens, budget, cap, at_most or {}, at_least or {}, fix or {})
+    goal = Objective.of(runs.targets, kind, weights, families)
+    loss, delta = ("linear", 1.0) if huber is None else ("huber", huber)
+    law = Exponential.fit(runs, ridge, loss, delta)
+    validation = cross_validate(runs, folds, seed, ridge=ridge, loss=loss, huber_delta=delta)
+    w = Mixture(limits.domains)
+    if goal.kind == "max-relative":
+        goal = goal.relative_to(_best(law, goal, limits))
+    question = Question(law, goal, limits)
+    quality = _quality(goal, validation, runs)
+    result = solve(question.problem(w), solver=Conic())
+    fitted = Fitted(question, _noise(quality, noise), result.weights)
+    notes = (*runs.notes, *notes)
+    far = extent(runs, fitted.vector)
+    return Recommendation(runs, fitted, validation, quality, result.problem, result, _ranges(fitted), far, ridge, notes)
+
+
+def averaged(runs: Runs, families: Mapping[str, Sequence[str]]) -> Runs:
+    """The runs with each family's targets averaged into one; a run that lacks one of them lacks the family.
+
+    Raises:
+        InputError: families that mix directions, or what ``Objective.of`` refuses.
+    """
+    groups = Objective.of(runs.targets, "mean", None, families)
+    ways, units = {}, {}
+    for group, row in zip(groups.groups, groups.shares, strict=True):
+        own = runs.targets.subset(np.flatnonzero(row > 0).tolist())
+        if len(set(own.directions)) > 1:
+            raise InputError(f"the family {group!r} has targets to be minimised and to be maximised, {listed(own.names)}; split it")
+        ways[group] = own.directions[0]
+        units[group] = own.units[0] if len(set(own.units)) == 1 else "mixed units"
+    signs = np.array([1 if ways[g] == "min" else -1 for g in groups.groups])
+    return replace(runs, targets=Targets(groups.groups, ways, units), metrics=signs * groups.losses(runs.metrics))
+
+
+def _limits(
+    runs: Runs,
+    kl: float,
+    prior: Mapping[str, float] | None,
+    tokens: Mapping[str, float] | None,
+    budget: float | None,
+    cap: float | None,
+    *bounds: Mapping[str, float],
+) -> tuple[Limits, tuple[str, ...]]:
+    """The limits, names matched to the runs' domains, and notes."""
+    notes: tuple[str, ...] = ()
+    domains, columns = runs.domains, runs.name_map
+    if tokens is not None:
+        domains = Domains(domains.names, by_domain("the tokens", tokens, domains, columns, whole=True))
+    natural = None
+    if prior is not None:
+        natural, notes = proportions(domains, by_domain("the prior", prior, domains, columns, whole=True))
+    elif domains.tokens is not None:
+        natural, notes = proportions(domains, dict(zip(domains, domains.natural.tolist(), strict=True)))
+    most, least, fixed = (
+        by_domain(what, b, domains, columns, whole=False)
+        for what, b in zip(("the upper bounds", "the lower bounds", "the fixed weights"), bounds, strict=True)
+    )
+    return Limits(domains, natural, kl, budget, cap, least, most, fixed), notes
+
+
+def _best(law: Exponential, goal: Objective, limits: Limits) -> np.ndarray:
+    """The best loss of each group [g] alone under the constraints."""
+    w = Mixture(limits.domains)
+    relations = limits.relations(w)
+    found = [
+        solve(minimize(goal.group_expression(law, w, g), over=w, subject_to=relations), solver=Conic()) for g in range(len(goal.groups))
+    ]
+    return np.array([math.nan if r.value is None else r.value for r in found])
+
+
+def _quality(goal: Objective, validation: CrossValidation, runs: Runs) -> Quality:
+    measured, predicted = goal.loss(runs.metrics), goal.loss(validation.predicted)
+    there = np.isfinite(measured)
+    if there.sum() < 3:
+        raise InputError(f"only {int(there.sum())} runs have all {len(goal.targets)} targets; drop the targets that most runs lack")
+    y, p = measured[there], predicted[there]
+    square, spread = float(((p - y) ** 2).mean()), float(y.var())
+    return Quality(int(there.sum()), math.sqrt(square), spearman(p, y), 1 - square / spread if spread > 0 else math.nan)
+
+
+def _noise(quality: Quality, given: float | None) -> Noise:
+    if given is None:
+        how = f"the cross-validated error (RMSE) of the objective itself over {quality.runs} runs, each predicted by laws fitted without it"
+        return Noise(quality.rmse, how)
+    if not (math.isfinite(given) and given >= 0):
+        raise InputError(f"the noise is {given}; it is a finite number >= 0 in the objective's unit")
+    return Noise(given, "given by the user")
+
+
+def _ranges(fitted: Fitted) -> Ranges:
+    """The ranges of all domains; under a KL term neither the whole objective nor its loss alone may be worse by more than the noise."""
+    question, best, noise = fitted.question, fitted.vector, fitted.noise
+    w = Mixture(question.limits.domains)
+    within = {"within the noise": (question.whole(w), question.total(best) + noise.value)}
+    if question.limits.kl:
+        within["its loss too"] = (question.objective.expression(question.law, w), question.loss(best) + noise.value)
+    low, high = ranges(w, question.limits.relations(w), within, best, question.limits.box())
+    names = question.limits.domains.names
+    return Ranges(dict(zip(names, low.tolist(), strict=True)), dict(zip(names, high.tolist(), strict=True)), noise.value, noise.how)

@@ -1,0 +1,168 @@
+"""The recommendation and its doubts in sentences for people."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mixopt.errors import listed
+
+if TYPE_CHECKING:
+    from .recommend import Recommendation
+
+_MOST_NAMED, _LEAST_NAMED = 8, 0.01
+_POOR_RANKS, _POOR_R2 = 0.8, 0.5
+_FAR = 0.02
+
+
+def percent(share: float) -> str:
+    """A share as a person writes it: 41 %, 4.1 %, 0.4 %.
+
+    >>> percent(0.412), percent(0.0412), percent(0.00004), percent(0)
+    ('41 %', '4.1 %', '<0.1 %', '0 %')
+    """
+    if 0 < share < 0.0005:
+        return "<0.1 %"
+    return f"{100 * share:.0f} %" if share >= 0.0995 or share == 0 else f"{100 * share:.1f} %"
+
+
+def figure(value: float, noise: float) -> str:
+    """A number with as many decimals as two digits of its noise."""
+    places = 4 if not (noise > 0 and math.isfinite(noise)) else min(max(1 - math.floor(math.log10(noise)), 0), 8)
+    return f"{value:.{places}f}"
+
+
+def blended(weights: dict[str, float]) -> str:
+    """The larger weights by name, and the rest together."""
+    order = sorted(weights, key=lambda n: -weights[n])
+    named = [n for n in order[:_MOST_NAMED] if weights[n] >= _LEAST_NAMED] or order[:1]
+    rest = [n for n in order if n not in named]
+    parts = [f"{percent(weights[n])} {n}" for n in named]
+    if rest:
+        left = sum(weights[n] for n in rest)
+        parts.append(f"{percent(max(left, 0.0))} in the other {len(rest)}" if len(rest) > 1 else f"{percent(max(left, 0.0))} {rest[0]}")
+    return ", ".join(parts)
+
+
+def sentence(found: Recommendation) -> str:
+    """Train on ...: predicted value and its noise, the gain over natural, and how far the weights could move."""
+    question, noise = found.fitted.question, found.fitted.noise
+    goal, best = question.objective, found.fitted.vector
+    at = f"predicted {goal.name} {figure(question.value(best), noise.value)} ± {figure(noise.value, noise.value)} {goal.unit}"
+    source = "cross-validated" if noise.how != "given by the user" else "noise as given"
+    name, gain = compared(found)
+    way = "above" if (gain > 0) == goal.maximised else "below"
+    against = f"{figure(abs(gain), min(abs(gain), noise.value))} {way} {name}"
+    return f"Train on {blended(found.weights)}: {at} ({source}), {against}; {_movable(found)}."
+
+
+def compared(found: Recommendation) -> tuple[str, float]:
+    """The mixture that the gain is told against, natural or else uniform, and the predicted gain, > 0 where ours is better."""
+    question = found.fitted.question
+    natural = question.limits.natural
+    k = len(question.limits.domains)
+    other = np.full(k, 1 / k) if natural is None else natural
+    return "uniform" if natural is None else "natural", question.loss(other) - question.loss(found.fitted.vector)
+
+
+def _movable(found: Recommendation) -> str:
+    low, high = found.ranges.low, found.ranges.high
+    widest = sorted(low, key=lambda n: low[n] - high[n])[:2]
+    moving = [n for n in widest if high[n] - low[n] >= 0.005]
+    if not moving:
+        return "no weight can move by half a percent without a difference that these runs could show"
+    spans = [f"{n} {'' if i else 'could be anywhere '}from {percent(low[n])} to {percent(high[n])}" for i, n in enumerate(moving)]
+    return f"{' and '.join(spans)} without a difference that these runs could show"
+
+
+def doubts(found: Recommendation) -> tuple[str, ...]:
+    """Every reason not to trust the answer that the numbers give."""
+    return tuple(filter(None, (_unsolved(found), _gain(found), _outside(found), _poor(found), _few(found), _corner(found), _units(found))))
+
+
+def _unsolved(found: Recommendation) -> str:
+    status = found.result.status
+    return "" if status.solved else f"The solver did not reach the optimum: {status.value} ({found.result.message})."
+
+
+def _gain(found: Recommendation) -> str:
+    noise = found.fitted.noise.value
+    name, gain = compared(found)
+    if gain > noise:
+        return ""
+    if gain <= 0:
+        return (
+            f"The recommendation is predicted to be no better than {name}: what is asked for besides (KL, caps, bounds) outweighs the gain."
+        )
+    return (
+        f"The predicted gain over {name}, {figure(gain, min(gain, noise))}, is within the noise of these runs, {figure(noise, noise)}: "
+        "they do not show that the recommended mixture is better."
+    )
+
+
+def _outside(found: Recommendation) -> str:
+    beyond = found.law.beyond(found.weights)
+    far = found.extent
+    if not beyond and far.hull <= _FAR:
+        return ""
+    seen = dict(zip(found.law.domains, found.law.seen.tolist(), strict=True))
+    worst = sorted(beyond, key=lambda n: -beyond[n])[:3]
+    which = "; ".join(f"{n} {percent(found.weights[n])}, at most {percent(seen[n])} in any run" for n in worst)
+    return (
+        f"The optimum lies outside the runs, and there the law extrapolates{f' ({which})' if which else ''}: {percent(far.hull)} of the "
+        f"data would have to be other to come to a blend of the runs, {percent(far.nearest)} to come to the nearest run ({far.run}). "
+        "Add runs near it, or bound it (--kl, --cap, --at-most)."
+    )
+
+
+def _poor(found: Recommendation) -> str:
+    quality, checked = found.quality, found.validation
+    parts = []
+    if not (quality.spearman >= _POOR_RANKS and quality.r2 >= _POOR_R2):
+        parts.append(f"of the objective the rank correlation is {quality.spearman:.2f} and R2 {quality.r2:.2f}")
+    if len(checked.targets) > 1:
+        weak = [
+            f"{n} {r:.2f}"
+            for n, r, weight in zip(checked.targets.names, checked.r2, found.fitted.question.objective.target_weights, strict=True)
+            if weight > 0 and not r >= _POOR_R2
+        ]
+        if weak:
+            parts.append(f"R2 is below {_POOR_R2} for {len(weak)} of {len(checked.targets)} targets {listed(weak)}")
+    if not found.law.converged.all():
+        lost = [n for n, ended in zip(checked.targets.names, found.law.converged, strict=True) if not ended]
+        parts.append(f"the least squares did not converge for {listed(lost)}")
+    return f"The law predicts runs that it has not seen badly: {'; '.join(parts)}." if parts else ""
+
+
+def _few(found: Recommendation) -> str:
+    R, parameters = len(found.runs), len(found.law.domains) + 1
+    if found.ridge or 3 * parameters <= R:
+        return ""
+    return (
+        f"{R} runs are few for {parameters} parameters a target (a rule of thumb are three runs a parameter); "
+        "a ridge (--ridge 1e-3) steadies the law."
+    )
+
+
+def _corner(found: Recommendation) -> str:
+    limits = found.fitted.question.limits
+    low, high = limits.box()
+    best = found.fitted.vector
+    if limits.kl:
+        return ""
+    inside = int(((best > low + 1e-6) & (best < np.minimum(high, 1.0) - 1e-6)).sum())
+    corner = (
+        "The optimum is a corner of the feasible set, so that a small change of the law can move it to another. " if inside <= 1 else ""
+    )
+    free = "Neither a KL term nor caps nor bounds were asked for: the optimum goes wherever the law leads. " if not limits.asked else ""
+    return f"{free}{corner}".strip()
+
+
+def _units(found: Recommendation) -> str:
+    goal = found.fitted.question.objective
+    if goal.unit != "in mixed units":
+        return ""
+    units = sorted(set(goal.targets.units))
+    return f"The objective averages metrics of different units {listed(units)} as they stand; weigh them (--weight), or use --objective max-relative."
