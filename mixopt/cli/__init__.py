@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .common import application
+from .count import count
 from .demo import demo
 from .methods import explain, list_methods
 from .problems import compare_solvers, solve
@@ -10,6 +11,7 @@ from .run import run
 
 app = application()
 app.command()(demo)
+app.command()(count)
 app.command("list")(list_methods)
 app.command()(explain)
 app.command()(solve)

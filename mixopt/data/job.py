@@ -43,13 +43,12 @@ class Job:
         """The job of reading what was found.
 
         Raises:
-            InputError: text and tokens without a tokenizer, fields asked of token files, or a token file that cannot be read.
+            InputError: text and tokens without a tokenizer, fields asked of files without records, or a token file that cannot be read.
         """
         files = {source.path: token_file(source, reading) for source in found.sources if source.kind in TOKENS}
-        if reading.domain_fields and files:
-            raise InputError(
-                f"{next(iter(files))} holds tokens, no records with fields {listed(reading.domain_fields)}; move it, or ask for no fields"
-            )
+        bare = [source.path for source in found.sources if source.kind in (*TOKENS, "text")]
+        if reading.domain_fields and bare:
+            raise InputError(f"{bare[0]} holds no records with fields {listed(reading.domain_fields)}; move it, or ask for no fields")
         made = _tokenizer(found, reading, files)
         texts = Counter(source.domain for source in found.sources if source.kind == "text")
         cut = frozenset(name for name, number in texts.items() if number < FEW_FILES and split.several)

@@ -48,6 +48,18 @@ class Count:
         """The domains with all of their tokens."""
         return Domains(self.amounts, {name: amount.tokens for name, amount in self.amounts.items()})
 
+    @property
+    def total(self) -> Amount:
+        """All domains together."""
+        every = list(self.amounts.values())
+        documents, sizes = [amount.documents for amount in every], [amount.bytes for amount in every]
+        return Amount(
+            None if None in documents else sum(n for n in documents if n is not None),
+            None if None in sizes else sum(n for n in sizes if n is not None),
+            sum(amount.tokens for amount in every),
+            any(amount.estimated for amount in every),
+        )
+
     def epochs(self, budget: float, weights: Mapping[str, float] | None = None) -> dict[str, float]:
         """How often each domain is read in a run of ``budget`` tokens, at the weights or in natural proportion."""
         return epochs(self.domains, budget, weights)
