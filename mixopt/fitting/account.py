@@ -52,7 +52,7 @@ def predictions(found: Recommendation) -> tuple[Prediction, ...]:
     mixtures = found.mixtures()
     values = {name: law.predict(list(w.values())) for name, w in mixtures.items()}
     named = [g if g not in law.targets.names else "" for g in goal.groups]
-    family = {j: named[g] for g, row in enumerate(goal.shares) for j in np.flatnonzero(row)}
+    family = {int(j): named[g] for g, row in enumerate(goal.shares) for j in np.flatnonzero(row)}
     return tuple(
         Prediction(t, u, way, {n: float(v[j]) for n, v in values.items()}, float(goal.target_weights[j]), family.get(j, ""))
         for j, (t, u, way) in enumerate(zip(law.targets.names, law.targets.units, law.targets.directions, strict=True))

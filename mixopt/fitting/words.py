@@ -165,4 +165,7 @@ def _units(found: Recommendation) -> str:
     if goal.unit != "in mixed units":
         return ""
     units = sorted(set(goal.targets.units))
-    return f"The objective averages metrics of different units {listed(units)} as they stand; weigh them (--weight), or use --objective max-relative."
+    return (
+        f"The objective averages metrics of different units {listed(units)} as they stand; "
+        "weigh them (--weight), or take --objective max-relative."
+    )
