@@ -53,4 +53,4 @@ def run(
     introduce(study, before is not None)
     for domain, why in text.missing.items():
         screen.say(f"  left out     {domain}: {why}", "yellow")
-    carried_out(study, clock)
+    carried_out(study, clock, f"mixopt demo --out {out}{' --quick' if quick else ''} --seed {seed}")

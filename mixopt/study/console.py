@@ -11,7 +11,7 @@ from rich.padding import Padding
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
-from .search import ALL, Found
+from .search import Found
 from .verdict import Line
 
 STYLE = {"better": "green", "worse": "red"}
@@ -72,8 +72,7 @@ class Screen:
 
     def found(self, found: Found) -> None:
         """The evidence behind a mixture."""
-        target = "" if found.target == ALL else f" ({found.target})"
-        self.console.print(f"  {found.method + target:<22}{found.evidence[0]}", markup=False)
+        self.console.print(f"  {found.label:<22}{found.evidence[0]}", markup=False)
         for line in found.evidence[1:]:
             self.console.print(f"  {'':<22}{line}", markup=False)
 

@@ -23,6 +23,7 @@ from . import models as making
 from .console import Screen
 from .data import NATS, Data, Target, mean_of
 from .models import Models, small_gpts
+from .outcome import Outcome
 from .sizes import EPOCHS, Sizes
 from .store import Store
 from .study import METHODS, Study, carried_out, introduce, measured
@@ -90,13 +91,12 @@ def begun(asked: Asked, screen: Screen, *, fresh: bool = False) -> tuple[Study, 
     return study, before is not None
 
 
-def run(asked: Asked, screen: Screen | None = None, *, fresh: bool = False) -> Study:
+def run(asked: Asked, screen: Screen | None = None, *, fresh: bool = False, command: str = "mixopt.study.own.run") -> Outcome:
     """Carry out the study that was asked for, or go on with it; everything found and measured lies in its folder."""
     clock = time.perf_counter()
     study, again = begun(asked, screen or Screen(), fresh=fresh)
     introduce(study, again)
-    carried_out(study, clock)
-    return study
+    return carried_out(study, clock, command)
 
 
 def _check(asked: Asked) -> None:

@@ -12,8 +12,8 @@ import torch
 
 import mixopt as mx
 from mixopt.errors import LearnerError
+from mixopt.fitting import Recommendation, recommend
 from mixopt.problems import doge, doremi, validation_problem
-from mixopt.problems.laws import CrossValidation, Exponential, cross_validate
 from mixopt.report.result import Result, Status
 from mixopt.runs import Runs, Targets
 from mixopt.runtime.ensemble import Recipe, train
@@ -48,6 +48,11 @@ class Found:
     seconds: float
     trace: tuple[tuple[float, ...], ...] = ()
     details: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def label(self) -> str:
+        """The method, with its target where it has one."""
+        return self.method if self.target == ALL else f"{self.method} ({self.target})"
 
 
 def recipe(steps: int, sizes: Sizes, models: Models) -> Recipe:
@@ -104,40 +109,42 @@ def mixed(runs: Runs) -> Runs:
     return runs.subset(runs.mixtures.max(axis=1) < 1)
 
 
-def fit_law(runs: Runs) -> tuple[Exponential, CrossValidation]:
-    """The exponential law of every target from the mixed runs, and its cross-validated errors."""
+def recommended(runs: Runs, data: Data, sizes: Sizes, target: Target) -> Recommendation:
+    """Eq. 3: the law's optimum for a target, with KL to the natural proportions and no domain repeated more than a few times."""
     own = mixed(runs)
-    return Exponential.fit(own, ridge=1e-3), cross_validate(own, folds=min(8, len(own)), ridge=1e-3)
+    domains = data.domains
+    return recommend(
+        own,
+        objective={n: target.weights.get(n, 0.0) for n in data.names},
+        kl=KL_WEIGHT,
+        prior=dict(zip(domains, domains.natural.tolist(), strict=True)),
+        tokens=dict(zip(domains, domains.sizes.tolist(), strict=True)),
+        budget=sizes.run_tokens,
+        cap=sizes.cap,
+        ridge=1e-3,
+        folds=min(8, len(own)),
+    )
 
 
 def repetition(data: Data, sizes: Sizes) -> mx.Relation:
-    """No domain is read more than a few times by the run that the mixture is for; laws and bilevel problems are under this cap."""
+    """No domain is read more than a few times by the run that the mixture is for; bilevel problems are under this cap, as the law is."""
     return mx.graph.epochs(mx.Mixture(data.domains), budget=sizes.run_tokens, at_most=sizes.cap).named("repetition")
 
 
-def law_program(law: Exponential, data: Data, sizes: Sizes, target: Target) -> mx.Problem:
-    """Eq. 3: the law's loss plus KL to the natural proportions, no domain repeated more than a few times."""
-    domains = data.domains
-    w = mx.Mixture(domains)
-    names = list(target.weights)
-    loss = mx.constant(list(target.weights.values()), index=names) @ law(w)[names]
-    return mx.minimize(loss + KL_WEIGHT * mx.kl(w, domains.natural), over=w, subject_to=[repetition(data, sizes)])
-
-
-def by_law(law: Exponential, checked: CrossValidation, data: Data, sizes: Sizes, target: Target, tokens: float) -> Found:
-    """The law's optimum by the conic solver, with its duals."""
-    clock = time.perf_counter()
-    result = mx.solve(law_program(law, data, sizes, target))
+def by_law(found: Recommendation, data: Data, target: Target, tokens: float) -> Found:
+    """A law's recommendation as the study keeps it, with its fit and its duals."""
+    result, fit = found.result, found.quality
     caps = result.duals["repetition"]
     assert isinstance(caps, dict)
-    binding = {n: v for n, v in caps.items() if v > 1e-4}
-    duals = "; ".join(f"{n} {v:.3f}" for n, v in binding.items()) or "no cap binds"
-    at = [law.targets.index(n) for n in target.weights]
-    fit = f"cross-validated RMSE {checked.rmse[at].mean():.3f} {data.unit}, rank correlation {checked.spearman[at].mean():.2f}"
     assert result.check is not None
+    binding = "; ".join(f"{n} {v:.3f}" for n, v in caps.items() if v > 1e-4)
     gap = "-" if result.check.gap is None else f"{result.check.gap:.0e}"
-    evidence = (fit, f"{result.status.name}, Frank-Wolfe gap {gap}", f"duals of repetition: {duals}")
-    return Found("law", target.name, result.weights, evidence, tokens, time.perf_counter() - clock, details={"duals": caps})
+    evidence = (
+        f"cross-validated RMSE {fit.rmse:.3f} {data.unit}, rank correlation {fit.spearman:.2f}",
+        f"{result.status.name}, Frank-Wolfe gap {gap}",
+        f"duals of repetition: {binding or 'no cap binds'}",
+    )
+    return Found("law", target.name, result.weights, evidence, tokens, result.cost.seconds, details={"duals": caps})
 
 
 def learner(data: Data, sizes: Sizes, models: Models, parameters: Mapping[str, torch.Tensor] | None = None) -> TorchLearner:

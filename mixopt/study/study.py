@@ -3,29 +3,30 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from itertools import count
+from types import MappingProxyType
 from typing import Any, final
 
-import numpy as np
 import torch
 
 from mixopt.errors import InputError, MissingExtraError, nearest
-from mixopt.problems import proportional, uniform, unimax
-from mixopt.problems.laws import CrossValidation, Exponential
-from mixopt.report import plots
+from mixopt.fitting import Recommendation
+from mixopt.report.page import provenance
 from mixopt.runs import Runs
 
 from . import search, verdict
 from .console import Screen
-from .data import Data, Target
+from .data import Data
 from .models import Models
+from .outcome import Outcome, candidates, draw, outcome_of
+from .report import saved
 from .search import ALL, Found
 from .sizes import Sizes, fitted, search_work, verdict_work, work
 from .store import Store
+from .verdict import Candidate
 
 METHODS = ("law", "doremi", "doge", "implicit")
 
@@ -104,24 +105,25 @@ def introduce(study: Study, again: bool) -> None:
         say("  going on with the study that was begun in this folder")
 
 
-def carried_out(study: Study, clock: float) -> dict[str, Any] | None:
-    """Run a study that began at ``clock``; an interruption says what was finished, and where it lies, before it goes on its way."""
+def carried_out(study: Study, clock: float, command: str) -> Outcome:
+    """Run a study that began at ``clock`` and write its report; an interruption says what is finished, and where it lies."""
     screen, folder = study.screen, study.store.folder
     limit = 1.15 * study.sizes.seconds
     try:
-        table = run(study, lambda: time.perf_counter() - clock > limit)
+        outcome = run(study, lambda: time.perf_counter() - clock > limit)
     except KeyboardInterrupt:
         screen.say(f"\nInterrupted. What was finished is in {folder}; the same command goes on from there.", "yellow")
         conclude(study)
         raise
+    made = saved(study.data, study.sizes, outcome, provenance(command, (), study.seed), folder)
     minutes = (time.perf_counter() - clock) / 60
-    pictures = ", pictures" if find_spec("matplotlib") else ""
-    screen.say(f"\nIn {minutes:.1f} minutes. In {folder}: weights.json, runs.csv, table.json{pictures}.")
-    return table
+    screen.say(f"\nIn {minutes:.1f} minutes. {made.recommendation}")
+    screen.say(f"In {folder}: report.html (and .md, .json), mixture.json to export, weights.json, runs.csv, table.json.")
+    return outcome
 
 
-def run(study: Study, late: Callable[[], bool]) -> dict[str, Any] | None:
-    """Find mixtures and judge them; gives the verdict's table, or None where too little was measured for one.
+def run(study: Study, late: Callable[[], bool]) -> Outcome:
+    """Find mixtures and judge them.
 
     Once it is ``late``, the verdict stops at the fewest seeds that it takes. What is finished is on disk at every moment.
     """
@@ -129,33 +131,38 @@ def run(study: Study, late: Callable[[], bool]) -> dict[str, Any] | None:
     number = count(1)
     screen.expect(study.work / study.speed)
     found: list[Found] = store.found()
-    runs, checked = None, None
+    laws: dict[str, Recommendation] = {}
     if "law" in study.methods:
         screen.head(f"{next(number)}  Proxy runs")
         runs = _proxies(study)
-        law, checked = search.fit_law(runs)
         screen.head(f"{next(number)}  Mixing law: exponential laws of the runs, optimised by the conic solver")
-        _by_law(study, found, law, checked)
+        laws = _by_law(study, runs, found)
     if "doremi" in study.methods:
         screen.head(f"{next(number)}  Min-max: DoReMi against a reference model")
         _each(study, found, "DoReMi", [ALL], 0.2, lambda _, tell: search.by_doremi(data, sizes, study.models, study.seed, tell))
     if {"doge", "implicit"} & set(study.methods):
         screen.head(f"{next(number)}  Bilevel: which direction lowers the validation loss")
         _by_bilevel(study, found)
-    rows = candidates(study, runs, found)
-    store.save_weights({c.name: dict(zip(data.domains, c.weights, strict=True)) for c in rows})
+    rows = candidates(data, sizes, store.runs(), found)
+    mixtures = {c.name: dict(zip(data.domains, c.weights, strict=True)) for c in rows}
+    store.save_weights(mixtures)
     screen.head("The mixtures")
-    screen.weights(data.domains.names, {c.name: dict(zip(data.domains, c.weights, strict=True)) for c in rows})
-    _pictures(study, runs, checked, found, rows)
+    screen.weights(data.domains.names, mixtures)
     if sizes.seeds:
         screen.head(f"{next(number)}  The verdict: the target model trained on every mixture")
-        seconds = verdict_work(sizes, study.distinct) / study.speed
-        with screen.stage(f"{sum(not c.same_as for c in rows) * sizes.seeds} target runs", seconds) as tell:
-            losses = verdict.measure(data, sizes, study.models, rows, store.losses(), store.save_losses, tell, late)
-        done = len(verdict.complete(rows, losses))
-        if done < sizes.seeds:
-            screen.say(f"  slower than measured: stopped at {done} of {sizes.seeds} seeds; the same command goes on from here", "yellow")
-    return conclude(study)
+        _measure(study, rows, late)
+    return conclude(study, laws)
+
+
+def _measure(study: Study, rows: Sequence[Candidate], late: Callable[[], bool]) -> None:
+    """Train the target model on every mixture, as far as the time goes."""
+    sizes, store = study.sizes, study.store
+    seconds = verdict_work(sizes, study.distinct) / study.speed
+    with study.screen.stage(f"{sum(not c.same_as for c in rows) * sizes.seeds} target runs", seconds) as tell:
+        losses = verdict.measure(study.data, sizes, study.models, rows, store.losses(), store.save_losses, tell, late)
+    done = len(verdict.complete(rows, losses))
+    if done < sizes.seeds:
+        study.screen.say(f"  slower than measured: stopped at {done} of {sizes.seeds} seeds; the same command goes on from here", "yellow")
 
 
 def _proxies(study: Study) -> Runs:
@@ -165,15 +172,18 @@ def _proxies(study: Study) -> Runs:
         return search.proxy_runs(study.data, sizes, study.models, study.seed, store.runs(), store.save_runs, tell)
 
 
-def _by_law(study: Study, found: list[Found], law: Exponential, checked: CrossValidation) -> None:
+def _by_law(study: Study, runs: Runs, found: list[Found]) -> dict[str, Recommendation]:
+    """The law's recommendation for each target."""
     screen, tokens = study.screen, float(study.sizes.proxies * study.sizes.proxy_tokens)
+    laws = {t.name: search.recommended(runs, study.data, study.sizes, t) for t in study.data.targets}
     screen.say(f"  errors of predicting each run by a law fitted without it, in {study.data.unit}:", "dim")
-    for line in checked.table().splitlines():
+    for line in next(iter(laws.values())).validation.table().splitlines():
         screen.say("  " + line)
     for target in study.data.targets:
         if not _of(found, "law", target.name):
-            _keep(study, found, search.by_law(law, checked, study.data, study.sizes, target, tokens))
+            _keep(study, found, search.by_law(laws[target.name], study.data, target, tokens))
         screen.found(_of(found, "law", target.name)[0])
+    return laws
 
 
 def _by_bilevel(study: Study, found: list[Found]) -> None:
@@ -210,81 +220,21 @@ def _of(found: Sequence[Found], method: str, target: str) -> list[Found]:
     return [f for f in found if (f.method, f.target) == (method, target)]
 
 
-def candidates(study: Study, runs: Runs | None, found: Sequence[Found]) -> list[verdict.Candidate]:
-    """The baselines, the best measured and the best single domain by the proxies, and what the methods found."""
-    data, sizes = study.data, study.sizes
-    every = tuple(t.name for t in data.targets)
-    baselines: dict[str, verdict.Baseline] = {
-        "uniform": (every, uniform(data.domains), 0.0),
-        "natural": (every, proportional(data.domains), 0.0),
-        "UniMax": (every, unimax(data.domains, sizes.run_tokens, sizes.cap), 0.0),
-    }
-    for target in data.targets if runs is not None else ():
-        assert runs is not None
-        baselines |= _measured_best(study, runs, target)
-    one_run = work(sizes.target_tokens, sizes.target_parameters)
-    return verdict.candidates(data, found, baselines, lambda tokens: work(tokens, sizes.proxy_parameters) / one_run)
-
-
-def _measured_best(study: Study, runs: Runs, target: Target) -> dict[str, verdict.Baseline]:
-    """The best proxy run on a target, and the best on a single domain where there were any."""
-    data, tokens = study.data, float(study.sizes.proxies * study.sizes.proxy_tokens)
-    loss = data.score(runs.metrics, target)
-    single = np.flatnonzero(runs.mixtures.max(axis=1) == 1)
-    out: dict[str, verdict.Baseline] = {}
-    for name, rows, cost in (
-        ("best proxy", np.arange(len(loss)), tokens),
-        ("best single", single, len(single) * tokens / study.sizes.proxies),
-    ):
-        if len(rows):
-            best = runs.mixtures[rows[int(np.argmin(loss[rows]))]]
-            out[f"{name} ({target.name})"] = ((target.name,), dict(zip(data.domains, best.tolist(), strict=True)), float(cost))
-    return out
-
-
-def conclude(study: Study) -> dict[str, Any] | None:
-    """The verdict from what has been measured, on the screen and in table.json; None where two seeds are not complete."""
+def conclude(study: Study, laws: Mapping[str, Recommendation] = MappingProxyType({})) -> Outcome:
+    """The outcome of what is on disk, its verdict on the screen and in table.json."""
     store, screen, data = study.store, study.screen, study.data
-    losses = store.losses()
-    if not losses:
-        return None
-    rows = candidates(study, store.runs(), store.found())
-    seeds = verdict.complete(rows, losses)
-    if len(seeds) < 2:
-        screen.say(f"{len(seeds)} seeds are complete; a verdict needs two", "yellow")
-        return None
-    mixtures = [asdict(c) for c in rows]
-    table: dict[str, Any] = {"unit": data.unit, "seeds": seeds, "losses": losses, "mixtures": mixtures, "targets": {}}
-    drawn = []
-    for target in data.targets:
-        lines = verdict.judged(data, study.sizes, rows, losses, target)
-        said = verdict.sentences(data, rows, losses, target, lines)
-        what = target.title or target.name
-        screen.verdict(f"Target: {what} (test text, {data.unit}, {len(seeds)} seeds)", lines, said)
-        table["targets"][target.name] = {"lines": [asdict(x) for x in lines], "sentences": said}
-        drawn += [(what, x.name, x.difference, x.low, x.high) for x in lines if x.name != "uniform"]
-    screen.say("  * baselines; ± 95 %, paired over seeds; epochs of the most repeated domain;", "dim")
-    screen.say("    cost of finding the mixture, in target runs", "dim")
-    store.save_table(table)
-    with suppress(MissingExtraError):
-        plots.save(plots.verdict(drawn, unit=data.unit), store.folder / "verdict.png")
-    return table
-
-
-def _pictures(
-    study: Study, runs: Runs | None, checked: CrossValidation | None, found: Sequence[Found], rows: Sequence[verdict.Candidate]
-) -> None:
-    """Pictures of what was found; without matplotlib there are none, which was said at the start."""
-    data, folder = study.data, study.store.folder
-    weights = {c.name: dict(zip(data.domains, c.weights, strict=True)) for c in rows if c.name != "natural"}
-    natural = dict(zip(data.domains, data.domains.natural.tolist(), strict=True))
-    traces = {f"{f.method}{'' if f.target == ALL else f' ({f.target})'}": np.array(f.trace) for f in found if f.trace}
-    with suppress(MissingExtraError):
-        plots.save(plots.weights(weights, natural=natural), folder / "weights.png")
-        if traces:
-            plots.save(plots.trajectories(traces, data.domains.names), folder / "trajectories.png")
-        if runs is not None and checked is not None:
-            plots.save(plots.law_fit(checked.predicted, search.mixed(runs).metrics, runs.targets), folder / "law.png")
+    outcome = outcome_of(data, study.sizes, store.runs(), laws, store.found(), store.losses())
+    if outcome.losses and not outcome.lines:
+        screen.say(f"{len(outcome.seeds)} seeds are complete; a verdict needs two", "yellow")
+    for name, lines in outcome.lines.items():
+        what = data.target(name).title or name
+        screen.verdict(f"Target: {what} (test text, {data.unit}, {len(outcome.seeds)} seeds)", lines, outcome.sentences[name])
+    if outcome.lines:
+        screen.say("  * baselines; ± 95 %, paired over seeds; epochs of the most repeated domain;", "dim")
+        screen.say("    cost of finding the mixture, in target runs", "dim")
+        store.save_table(outcome.table(data.unit))
+    draw(data, outcome, store.folder)
+    return outcome
 
 
 def _thousands(value: float) -> str:

@@ -72,9 +72,7 @@ def candidates(
     """Every mixture once; one that equals an earlier one within a fifth of a per cent points to it instead of being trained twice."""
     every = tuple(t.name for t in data.targets)
     rows = [(name, targets, weights, False, run_cost(tokens)) for name, (targets, weights, tokens) in baselines.items()]
-    for f in found:
-        name = f.method if f.target == ALL else f"{f.method} ({f.target})"
-        rows.append((name, every if f.target == ALL else (f.target,), f.weights, True, run_cost(f.tokens)))
+    rows += [(f.label, every if f.target == ALL else (f.target,), f.weights, True, run_cost(f.tokens)) for f in found]
     out: list[Candidate] = []
     for name, targets, weights, method, cost in rows:
         w = tuple(weights[d] for d in data.domains)
