@@ -11,7 +11,7 @@ RECENT := import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test lint doctest wheel clean
+.PHONY: help demo test lint doctest docs wheel clean
 
 help:  ## show these lines
 	@sed -n 's/^\([a-z]*\):.*## /  make \1#/p' $(firstword $(MAKEFILE_LIST)) | awk -F'#' '{ printf "%-16s%s\n", $$1, $$2 }'
@@ -31,6 +31,11 @@ lint: .venv/.test  ## check style, format, types and the import contracts
 doctest: .venv/.test  ## run the examples in docstrings and pages
 	$(BIN)/python -P -m pytest --doctest-modules --doctest-glob='*.md' mixopt $(wildcard docs) README.md
 
+docs: .venv/.docs  ## build the pages as a site into out/docs, warnings as errors
+	rm -rf out/docs
+	$(BIN)/sphinx-build --builder html --fail-on-warning --nitpicky --keep-going --quiet docs out/docs
+	$(BIN)/python -P .ci/check_docs.py out/docs
+
 wheel: .venv/.test  ## build the wheel into dist/ and try it outside this folder
 	rm -rf build dist
 	$(PIP) wheel . --no-deps --wheel-dir dist
@@ -48,6 +53,10 @@ clean:  ## remove what these commands made, .venv among it
 .venv/.test: .venv/.ready pyproject.toml constraints.txt
 	$(PIP) install -c constraints.txt -e '.[test]'
 	@touch .venv/.demo $@
+
+.venv/.docs: .venv/.test
+	$(PIP) install -c constraints.txt -e '.[test,docs]'
+	@touch $@
 
 # A .venv that works is kept as it is.
 .venv/.ready:

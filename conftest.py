@@ -1,19 +1,24 @@
-"""What the README's examples find beside them: a small table of proxy runs, made by a known law."""
+"""Where the examples of the pages run, and what those of the README find beside them: proxy runs made by a known law."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
+collect_ignore = ["docs/conf.py", "docs/extension.py"]  # they need the extra `docs`, and have no examples
+
 
 @pytest.fixture(autouse=True)
-def _beside_the_readme(request, tmp_path, monkeypatch):
-    """Run README.md in a folder of its own that holds ``runs.csv``."""
-    if getattr(request.node, "path", None) is None or request.node.path.name != "README.md":
+def _in_a_folder_of_its_own(request, tmp_path, monkeypatch):
+    """Run each page in a folder of its own; README.md finds ``runs.csv`` there."""
+    page = getattr(request.node, "path", None)
+    if page is None or page.suffix != ".md":
+        return
+    monkeypatch.chdir(tmp_path)
+    if page.name != "README.md":
         return
     from mixopt.runs import Runs
 
-    monkeypatch.chdir(tmp_path)
     names = ["web", "code", "books"]
     mixtures = np.random.default_rng(0).dirichlet(np.ones(3), size=40)
     bends = np.array([[-1.5, 0.2, -0.3], [0.1, -2.0, 0.3], [-0.4, 0.3, -1.8]])

@@ -199,9 +199,9 @@ METHODS = (
         formula="min_theta max_{w in simplex} sum_i w_i (l_i(theta) - l_i(reference))\n"
         "w_i <- (1 - c) w_i exp(eta e_i) / sum_j w_j exp(eta e_j) + c/k\n"
         "e_i = mean over the tokens of domain i of max(l(theta) - l(reference), 0)",
-        latex=r"\begin{aligned}&\min_\theta\max_{w\in\Delta}\sum_i w_i\,(\ell_i(\theta)-\ell_i(\mathrm{ref}))\\"
+        latex=r"\begin{split}&\min_\theta\max_{w\in\Delta}\sum_i w_i\,(\ell_i(\theta)-\ell_i(\mathrm{ref}))\\"
         r"&w_i\leftarrow(1-c)\,\frac{w_i\,e^{\eta e_i}}{\sum_j w_j\,e^{\eta e_j}}+\frac{c}{k},\qquad "
-        r"e_i=\operatorname{mean}_{x}\max(\ell(x;\theta)-\ell(x;\mathrm{ref}),0)\end{aligned}",
+        r"e_i=\operatorname{mean}_{x}\max(\ell(x;\theta)-\ell(x;\mathrm{ref}),0)\end{split}",
         source="Xie et al. 2023, arXiv 2305.10429, Algorithm 1; code sangmichaelxie/doremi; Eq. 1 of the survey",
         differences=(
             "The paper starts from uniform weights; the code starts from the sampling weights of its configuration.",
@@ -227,9 +227,9 @@ METHODS = (
         formula="w_i <- w_i exp(eta <grad l_i, grad l_val> / mu) / (the sum of these)\n"
         "theta <- theta - eta sum_i w_i grad l_i, with the new w\n"
         "the answer is the mean of the w",
-        latex=r"\begin{aligned}&w_i\leftarrow\frac{w_i\,\exp(\eta\,\langle\nabla\ell_i,\nabla\ell_{\mathrm{val}}\rangle/\mu)}"
+        latex=r"\begin{split}&w_i\leftarrow\frac{w_i\,\exp(\eta\,\langle\nabla\ell_i,\nabla\ell_{\mathrm{val}}\rangle/\mu)}"
         r"{\sum_j w_j\,\exp(\eta\,\langle\nabla\ell_j,\nabla\ell_{\mathrm{val}}\rangle/\mu)}\\"
-        r"&\theta\leftarrow\theta-\eta\sum_i w_i\,\nabla\ell_i\end{aligned}",
+        r"&\theta\leftarrow\theta-\eta\sum_i w_i\,\nabla\ell_i\end{split}",
         source="Fan, Pagliardini and Jaggi 2024, arXiv 2310.15393, Algorithm 1; code Olivia-fsm/DoGE; section 3.2.2 of the survey",
         differences=(
             "The code divides the scores by the mean gradient norm, clips them to [0, 5 eta], and clips each domain's gradient first. "
@@ -252,10 +252,10 @@ METHODS = (
         cost="1 proxy run; a weight step costs about 10 Hessian products more",
         formula="min_{w in simplex} l_val(theta*(w)),  theta*(w) = argmin_theta sum_i w_i l_i(theta)\n"
         "dF/dw_i = -<grad l_i, q>,  H q = grad l_val,  H = sum_i w_i Hessian of l_i",
-        latex=r"\begin{aligned}&\min_{w\in\Delta}\ell_{\mathrm{val}}(\theta^*(w)),\qquad "
+        latex=r"\begin{split}&\min_{w\in\Delta}\ell_{\mathrm{val}}(\theta^*(w)),\qquad "
         r"\theta^*(w)=\operatorname{argmin}_\theta\sum_i w_i\,\ell_i(\theta)\\"
         r"&\frac{\partial F}{\partial w_i}=-\langle\nabla\ell_i,H^{-1}\nabla\ell_{\mathrm{val}}\rangle,\qquad "
-        r"H=\sum_i w_i\,\nabla^2\ell_i\end{aligned}",
+        r"H=\sum_i w_i\,\nabla^2\ell_i\end{split}",
         source="Eq. 2 and section B.2.1 (implicit function) of the survey; Pedregosa 2016, arXiv 1602.02355",
         differences=(
             "The survey names the family and gives no algorithm for mixtures. One linear system serves all k domains, and their k inner "
