@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mixopt.errors import InputError, ProblemError
+from mixopt.export import Blend, Exported, export
 from mixopt.files import write
 from mixopt.language.expression import Expr
 from mixopt.language.problem import Problem
@@ -184,6 +185,34 @@ class Result:
         from .plots import trajectories
 
         return trajectories({self.solver: self.trace.weights}, self.mixture.index or (), ax=ax)[0]
+
+    def export(
+        self,
+        target: str,
+        path: str | os.PathLike[str],
+        *,
+        paths: Mapping[str, str | Sequence[str]] | None = None,
+        root: str | None = None,
+        tokens: Mapping[str, float] | None = None,
+        budget: float | None = None,
+        tokens_per_example: Mapping[str, float] | None = None,
+        unit: str = "token",
+        **options: Any,
+    ) -> Exported:
+        """Write the weights in a trainer's format, as ``mixopt.export.export`` does; ``mixopt.export.targets()`` lists them.
+
+        ``paths`` or ``root`` say where the domains lie, ``tokens`` (those of the domains, if not given) and ``budget`` how often each is
+        read, ``tokens_per_example`` how shares of tokens become shares of examples; ``unit`` is what the weights are shares of.
+        ``options`` are those of ``export``.
+
+        Raises:
+            ProblemError: there are no weights.
+            InputError: anything that the target would refuse; nothing is written then.
+        """
+        sizes = self.mixture.data[1].tokens
+        known = dict(zip(self.mixture.index or (), sizes, strict=True)) if sizes else {}
+        blend = Blend(self.weights, unit=unit).completed(paths, root, {**known, **(tokens or {})}, budget, tokens_per_example)
+        return export(blend, target, path, **options)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write weights, status and the problem's text as JSON; ``solve(..., start=path)`` goes on from it."""
