@@ -23,9 +23,9 @@ from mixopt.report.comparison import Comparison
 from mixopt.report.result import Result, Status
 from mixopt.solver import Budget, Progress, Watch
 from mixopt.solvers.text import NAMES, from_text
+from mixopt.usercode import load, told
 
 from .common import Exit, Json, Quiet, Voice, plain
-from .own import load, told
 
 FILE = "Your Python: file.py:name or module:name, a problem, a method, or a function that returns one. Without a name: 'problem'."
 DEFAULT = "problem"

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import copy
-import importlib
-import importlib.util
 import inspect
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,8 +13,9 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
-from mixopt.errors import InputError, MissingExtraError, listed, nearest
+from mixopt.errors import InputError, MissingExtraError, listed
 from mixopt.runtime.gpt import GPT, parameter_count
+from mixopt.usercode import load, told
 
 Factory = Callable[[int], nn.Module]
 """A model from a seed: tokens [b, t] -> logits [b, t, vocabulary]."""
@@ -131,7 +129,7 @@ def _seeded(seed: int) -> Iterator[None]:
 
 
 def _python(spec: str, vocabulary: int, context: int) -> Factory:
-    function = named(spec)
+    function = load(spec, "model").get()
     if not callable(function):
         raise InputError(f"{spec} is {type(function).__name__}, not a function that makes a torch.nn.Module")
     known = {"vocabulary": vocabulary, "context": context}
@@ -146,35 +144,10 @@ def _python(spec: str, vocabulary: int, context: int) -> Factory:
 
     def make(seed: int) -> nn.Module:
         settings = {n: v for n, v in {**known, "seed": seed}.items() if n in taken}
-        with _seeded(seed):
+        with _seeded(seed), told():
             return function(**settings)
 
     return make
-
-
-def named(spec: str) -> Any:
-    """What ``FILE.py:NAME`` or ``MODULE:NAME`` names; importing it runs the user's own code."""
-    place, _, name = spec.rpartition(":")
-    if not place or not name.isidentifier():
-        raise InputError(f"{spec!r} names no object; write FILE.py:NAME or MODULE:NAME, or hf:FOLDER for a Hugging Face model")
-    if place.endswith(".py"):
-        path = Path(place)
-        if not path.is_file():
-            raise InputError(f"there is no file {place}")
-        found = importlib.util.spec_from_file_location(f"_mixopt_user_{path.stem}", path)
-        assert found is not None
-        assert found.loader is not None
-        module = importlib.util.module_from_spec(found)
-        found.loader.exec_module(module)
-    else:
-        try:
-            module = importlib.import_module(place)
-        except ModuleNotFoundError as error:
-            raise InputError(f"no module {place!r} can be imported from {os.getcwd()}: {error}") from None
-    if not hasattr(module, name):
-        own = [n for n in vars(module) if not n.startswith("_")]
-        raise InputError(f"{place} has no {name!r}{nearest(name, own)}")
-    return getattr(module, name)
 
 
 def _try(model: object, spec: str, vocabulary: int, context: int) -> None:

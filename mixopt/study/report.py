@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +20,6 @@ from .search import Found
 from .sizes import Sizes
 from .verdict import Line
 
-MEASURED = "measured on test text"
 HEAD = ("mixture", "loss", "vs uniform, 95 %", "", "worst domain", "most epochs", "cost in target runs")
 
 
@@ -38,19 +37,22 @@ def report(data: Data, sizes: Sizes, outcome: Outcome, provenance: Provenance) -
     law = outcome.laws.get(target.name)
     ground = Report("", "", {}) if law is None else law.report()
     lines = outcome.lines.get(target.name, [])
-    named = {n: dict(zip(data.domains, w, strict=True)) for n, w in outcome.mixtures.items()}
-    best = lines[0].name if lines else _found_for(outcome, target)
+    own = [c for c in outcome.rows if target.name in c.targets]
+    named = {c.name: dict(zip(data.domains, c.weights, strict=True)) for c in own if not c.same_as}
+    twin = {c.name: c.same_as or c.name for c in own}
+    best = twin[lines[0].name if lines else _found_for(outcome, target)]
     sentence = _sentence(data.unit, named[best], lines) if lines else ground.recommendation
     return replace(
         ground,
         title=f"A mixture of {len(data.domains)} domains for {target.title or target.name}",
         recommendation=sentence or f"Train on {blended(named[best])}, as {best} found it.",
-        doubts=(*_doubts(data, outcome, lines), *ground.doubts),
+        doubts=(*_doubts(data, outcome, lines), *(ground.doubts if best == f"law ({target.name})" or not lines else ())),
         mixtures={best: named[best]} | {n: w for n, w in named.items() if n != best},
         tokens=_sizes(data),
         budget=sizes.run_tokens,
         cap=sizes.cap,
-        predictions=_measured(data, outcome, target) or ground.predictions,
+        predictions=_measured(data, outcome, target, named) or ground.predictions,
+        ranges=ground.ranges if law is not None and best == f"law ({target.name})" else None,
         trajectories={f.label: np.array(f.trace) for f in outcome.found if f.trace},
         verdicts=[_judged(data, outcome, t) for t in data.targets if t.name in outcome.lines],
         cost=_cost(outcome.found),
@@ -93,17 +95,16 @@ def _doubts(data: Data, outcome: Outcome, lines: Sequence[Line]) -> tuple[str, .
     return tuple(said)
 
 
-def _measured(data: Data, outcome: Outcome, target: Target) -> tuple[Prediction, ...]:
+def _measured(data: Data, outcome: Outcome, target: Target, shown: Iterable[str]) -> tuple[Prediction, ...]:
     """Test losses of everything measured, the mean over the seeds, in the study's unit, and in nats per token where that is another."""
     if not outcome.lines:
         return ()
-    twin = {c.name: c.same_as or c.name for c in outcome.rows}
-    mean = {n: np.mean([outcome.losses[t][s] for s in outcome.seeds], axis=0) for n, t in twin.items()}
+    mean = {n: np.mean([outcome.losses[n][s] for s in outcome.seeds], axis=0) for n in shown}
     units = {data.unit: np.ones(len(data.names))}
     if data.scale:
         units[NATS] = 1 / data.scales
     return tuple(
-        Prediction(name, unit, "min", {n: float(v[j] * by[j]) for n, v in mean.items()}, target.weights.get(name, 0.0), MEASURED)
+        Prediction(name, unit, "min", {n: float(v[j] * by[j]) for n, v in mean.items()}, target.weights.get(name, 0.0))
         for unit, by in units.items()
         for j, name in enumerate(data.names)
     )

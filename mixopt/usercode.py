@@ -125,7 +125,7 @@ def _library(filename: str) -> bool:
     if filename.startswith("<"):
         return True
     path = Path(filename).resolve()
-    here = Path(__file__).resolve().parents[2]
+    here = Path(__file__).resolve().parents[1]
     mixopt = (here / "mixopt", here / "problems", here / "solvers")
     python = (Path(sys.base_prefix).resolve() / "lib", Path(sys.prefix).resolve() / "lib")
     return any(path.is_relative_to(folder) for folder in (*mixopt, *python)) or "site-packages" in path.parts
