@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mixopt.language.latex import latex
+from mixopt.report.provenance import provenance
 from mixopt.report.report import Bound, Fit, Prediction, Report
 
 from .limits import REPETITION
@@ -21,8 +22,6 @@ _BINDS, _MOST_BOUGHT, _POINT = 1e-6, 3, 0.01
 
 def report(found: Recommendation, *, command: str, files: Sequence[str], seed: int | None, title: str) -> Report:
     """The report of a recommendation: weights, predictions, fit, bounds, ranges, doubts and provenance."""
-    from mixopt.report.page import provenance
-
     limits = found.fitted.question.limits
     domains = limits.domains
     return Report(

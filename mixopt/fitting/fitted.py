@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, final
 
@@ -72,11 +72,15 @@ class Question:
 @final
 @dataclass(frozen=True, eq=False)
 class Fitted:
-    """A question with its answer, the recommended weights, and the noise of the runs: enough to score any mixture."""
+    """A question with its answer, the recommended weights, and the noise of the runs: enough to score any mixture.
+
+    ``columns`` maps a column of the table to the domain that it became, so that mixtures may use the names of either.
+    """
 
     question: Question
     noise: Noise
     weights: Mapping[str, float]
+    columns: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def vector(self) -> np.ndarray:
@@ -109,6 +113,7 @@ class Fitted:
             },
             "noise": {"value": self.noise.value, "how": self.noise.how},
             "weights": dict(self.weights),
+            "columns": dict(self.columns),
         }
 
     @classmethod
@@ -131,6 +136,7 @@ class Fitted:
                 Question(law, _objective(content["objective"], law.targets), _limits(content["limits"], law.domains)),
                 Noise(**content["noise"]),
                 dict(zip(law.domains, law.domains.weights(content["weights"]).tolist(), strict=True)),
+                dict(content["columns"]),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"{path} was changed or is cut: {error}; fit again") from None

@@ -171,7 +171,8 @@ def recommend(
     question = Question(law, goal, limits)
     quality = _quality(goal, validation, runs)
     result = solve(question.problem(w), solver=Conic())
-    fitted = Fitted(question, _noise(quality, noise), result.weights)
+    columns = {column: name for column, name in runs.name_map.items() if name in runs.domains and column != name}
+    fitted = Fitted(question, _noise(quality, noise), result.weights, columns)
     notes = (*runs.notes, *notes)
     far = extent(runs, fitted.vector)
     return Recommendation(runs, fitted, validation, quality, result.problem, result, _ranges(fitted), far, ridge, notes)

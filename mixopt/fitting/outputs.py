@@ -1,0 +1,70 @@
+"""The files of a fit: the report, the mixture, the law, and the runs with their out-of-fold predictions."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mixopt.files import write
+
+from .recommend import Recommendation
+
+if TYPE_CHECKING:
+    from mixopt.export import Blend, Exported
+
+MIXTURE, RUNS, PREDICTIONS = "mixture.json", "runs.csv", "predictions.csv"
+
+
+def save(
+    found: Recommendation, folder: str | os.PathLike[str], *, command: str = "", files: Sequence[str] = (), seed: int | None = None
+) -> tuple[Path, ...]:
+    """Write the report (.html, .md, .json), mixture.json, law.json, fit.json, runs.csv and predictions.csv; the paths, report first."""
+    from mixopt.report import page
+
+    place = Path(folder)
+    report = found.report(command=command, files=files, seed=seed)
+    found.blend().save(place / MIXTURE)
+    found.runs.to_csv(place / RUNS)
+    _predictions(found, place / PREDICTIONS)
+    kept = found.fitted.save(place)
+    return (*page.save(report, place).values(), place / MIXTURE, *kept, place / RUNS, place / PREDICTIONS)
+
+
+def exported(
+    found: Recommendation, folder: str | os.PathLike[str], targets: Sequence[str], known: Mapping[str, Any], equal_lengths: bool = False
+) -> tuple[Exported, ...]:
+    """The recommended mixture in the formats of trainers, written into a folder; ``known`` goes to ``Blend.completed``."""
+    from mixopt.export import export
+
+    blend = found.blend().completed(**known)
+    return tuple(export(blend, target, folder, equal_lengths=equal_lengths) for target in targets)
+
+
+def try_exports(blend: Blend, targets: Sequence[str], known: Mapping[str, Any], equal_lengths: bool = False) -> None:
+    """Refuse what the exports of a blend would refuse, before the work that finds its weights.
+
+    Raises:
+        InputError: what ``export`` refuses: an unknown target, paths or lengths that it needs and that are not there.
+    """
+    from mixopt.export import export
+
+    with tempfile.TemporaryDirectory() as folder:
+        for target in targets:
+            export(blend.completed(**known), target, folder, equal_lengths=equal_lengths)
+
+
+def _predictions(found: Recommendation, path: Path) -> None:
+    """Each run's fold, and each target measured and predicted by the law fitted to the other folds."""
+    checked, names = found.validation, found.law.targets.names
+    header = ["run", "fold", *(f"{kind}/{n}" for n in names for kind in ("measured", "predicted"))]
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow(header)
+    for run, fold, measured, predicted in zip(found.runs.ids, checked.folds, found.runs.metrics, checked.predicted, strict=True):
+        writer.writerow([run, int(fold), *(float(v) for pair in zip(measured, predicted, strict=True) for v in pair)])
+    write(path, text.getvalue())
