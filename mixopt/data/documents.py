@@ -61,27 +61,24 @@ def _text(path: Path, reading: Reading, size: int) -> Iterator[Passage]:
     with opened(path) as (stream, raw):
         held, line, offset = b"", 1, 0
         while True:
-            more = stream.read(size)
-            held += more
+            held += stream.read(size - len(held))
             if not held:
                 return
-            cut = _boundary(held, size) if more else len(held)
-            if not cut:
-                continue
+            cut = _boundary(held) if len(held) == size else size
             content = _decoded(held[:cut], path, line, offset, reading)
-            line, offset, held = line + held.count(b"\n", 0, cut), offset + cut, held[cut:]
+            line, offset, held = line + held.count(b"\n", 0, cut), offset + len(held[:cut]), held[cut:]
             yield Passage("", content, not held and not stream.peek(1), raw.tell())
 
 
-def _boundary(held: bytes, size: int) -> int:
-    """Where to end a passage: after its last line, else after its last word, else before a character that is not whole."""
+def _boundary(held: bytes) -> int:
+    """Where to end a passage: after the last line, else the last word, that ends in its second half, else before the last character."""
     for end in (b"\n", b" "):
-        if place := held.rfind(end) + 1:
+        if place := held.rfind(end, len(held) // 2) + 1:
             return place
-    place = len(held)
-    while place > len(held) - 4 and place and held[place - 1] & 0xC0 == 0x80:
+    place = len(held) - 1
+    while place > max(len(held) - 4, 0) and held[place] & 0xC0 == 0x80:
         place -= 1
-    return place - 1 if place and held[place - 1] >= 0xC0 else len(held)
+    return place or len(held)
 
 
 def _decoded(content: bytes, path: Path, line: int, offset: int, reading: Reading) -> str:
@@ -120,7 +117,7 @@ def _parsed(text: str, path: Path, number: int) -> Mapping[str, Any]:
         what = f"{error.msg} at column {error.colno}" if isinstance(error, json.JSONDecodeError) else str(error)
         raise InputError(f"{path}, line {number}: not JSON ({what}); each line is one JSON object, or the file is cut off") from None
     if not isinstance(record, dict):
-        raise InputError(f'{path}, line {number}: a {type(record).__name__} where a JSON object is expected, as in {{"text": ...}}')
+        raise InputError(f'{path}, line {number}: {_kind_of(record)} where a JSON object is expected, as in {{"text": ...}}')
     return record
 
 
@@ -171,7 +168,21 @@ def _field(record: Mapping[str, Any], name: str, where: str, setting: str) -> An
 
 
 def _kind_of(value: Any) -> str:
-    return "null" if value is None else "empty" if value == "" else f"a {type(value).__name__}"
+    """What a value is, in words."""
+    match value:
+        case None:
+            return "null"
+        case "":
+            return "empty"
+        case str():
+            return f"the text {value!r:.40}"
+        case int() | float():
+            return json.dumps(value)
+        case list():
+            return "a list"
+        case Mapping():
+            return "an object"
+    return f"a {type(value).__name__}"
 
 
 @contextmanager

@@ -45,7 +45,7 @@ class Job:
         Raises:
             InputError: text and tokens without a tokenizer, fields asked of files without records, or a token file that cannot be read.
         """
-        files = {source.path: token_file(source, reading) for source in found.sources if source.kind in TOKENS}
+        files = {source.path: token_file(source, reading, found.folder) for source in found.sources if source.kind in TOKENS}
         bare = [source.path for source in found.sources if source.kind in (*TOKENS, "text")]
         if reading.domain_fields and bare:
             raise InputError(f"{bare[0]} holds no records with fields {listed(reading.domain_fields)}; move it, or ask for no fields")

@@ -56,9 +56,9 @@ def prepare(
     manifest, files = Manifest(place / "manifest.json", job.identity), Cache(place, job.dtype)
     _own(manifest, fresh)
     ledger = manifest.load()
+    manifest.save(ledger)
+    files.cut_back(ledger)
     if ledger.finished < len(job.found.sources):
-        manifest.save(ledger)
-        files.cut_back(ledger)
         files.describe(job.eos, job.tokenizer)
         ledger = _run(job, ledger, files, manifest, watch)
     return _result(job, ledger, files)

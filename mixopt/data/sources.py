@@ -128,7 +128,7 @@ def _sidecar(path: Path) -> bool:
     if path.suffix != ".json":
         return False
     if path.name == "meta.json":
-        return any(entry.suffix in (".bin", ".npy") for entry in path.parent.iterdir())
+        return any(entry.suffix in (".bin", ".npy") for entry in path.parent.rglob("*"))
     stem = path.name.removesuffix(".json").removesuffix(".meta")
     return any((path.parent / (stem + end)).is_file() for end in ("", ".bin", ".npy") if stem + end != path.name)
 

@@ -33,15 +33,16 @@ class TokenFile:
     vocabulary: int | None = None
 
 
-def token_file(source: Source, reading: Reading) -> TokenFile:
-    """The tokens of a source that holds tokens.
+def token_file(source: Source, reading: Reading, root: Path) -> TokenFile:
+    """The tokens of a source that holds tokens; the sidecar of a flat file is ``name.json``, ``name.meta.json`` or ``name.bin.json``
+    beside it, else the nearest ``meta.json`` in its folder or above, up to ``root``.
 
     Raises:
         InputError: an unknown type, a size that is not a whole number of tokens, or a damaged array, index or sidecar.
     """
     if source.kind == "megatron":
         return _megatron(source.path)
-    told = _sidecar(source.path)
+    told = _sidecar(source.path, root)
     eos = reading.eos if isinstance(reading.eos, int) else _number(told, EOS_KEYS, source.path)
     tokens = _array(source.path) if source.path.suffix == ".npy" else _flat(source.path, reading.dtype or told.get("dtype"))
     return TokenFile(source.path, tokens, eos=eos, vocabulary=_number(told, VOCABULARY_KEYS, source.path))
@@ -69,17 +70,18 @@ def _array(path: Path) -> np.ndarray:
     return array
 
 
-def _sidecar(path: Path) -> Mapping[str, Any]:
-    """What the first sidecar beside a flat file says of it."""
-    for name in (f"{path.stem}.json", f"{path.stem}.meta.json", f"{path.name}.json", "meta.json"):
-        beside = path.with_name(name)
-        if beside.is_file():
+def _sidecar(path: Path, root: Path) -> Mapping[str, Any]:
+    """What the nearest sidecar of a flat file says of it."""
+    beside = [path.with_name(name) for name in (f"{path.stem}.json", f"{path.stem}.meta.json", f"{path.name}.json")]
+    above = [folder / "meta.json" for folder in path.parents if folder == path.parent or folder.is_relative_to(root)]
+    for sidecar in (*beside, *above):
+        if sidecar.is_file():
             try:
-                told = json.loads(beside.read_text(encoding="utf-8"))
+                told = json.loads(sidecar.read_text(encoding="utf-8"))
             except ValueError as error:
-                raise InputError(f"{beside}, which describes {path.name}, is not JSON: {error}") from None
+                raise InputError(f"{sidecar}, which describes {path.name}, is not JSON: {error}") from None
             if not isinstance(told, dict):
-                raise InputError(f'{beside}, which describes {path.name}, holds no JSON object, as in {{"dtype": "uint16", "eos": 0}}')
+                raise InputError(f'{sidecar}, which describes {path.name}, holds no JSON object, as in {{"dtype": "uint16", "eos": 0}}')
             return told
     return {}
 
