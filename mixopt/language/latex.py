@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import chain
+from itertools import accumulate, chain
 from string import ascii_letters, digits
 from typing import final
 
@@ -23,7 +23,7 @@ _GREEK = (
     *("nu", "xi", "pi", "rho", "sigma", "tau", "phi", "chi", "psi", "omega"),
 )
 _SPECIAL = {"\\": r"\backslash ", "~": r"{\sim}", "^": r"\wedge ", "<": "{<}", ">": "{>}"} | {c: f"\\{c}" for c in "_&%#${}"}
-_MOST_NAMES = 6
+_MOST_SIGNS = 60
 
 
 def latex(subject: Expr | Relation | Problem) -> str:
@@ -56,7 +56,12 @@ class _Part:
     def within(self, level: int) -> str:
         """The piece inside another that needs this level; in brackets where it binds less, or begins with a minus."""
         loose = self.level < level or (level > _SUM and self.text.startswith("-"))
-        return rf"\left({self.text}\right)" if loose else self.text
+        return _bracketed(self.text) if loose else self.text
+
+
+def _bracketed(text: str) -> str:
+    """A text in round brackets, tall ones where it is tall."""
+    return rf"\left({text}\right)" if r"\frac" in text else f"({text})"
 
 
 _Letters = Mapping[Array, _Part]
@@ -183,7 +188,7 @@ def _constant(node: Expr, _: list[_Part], letters: _Letters) -> _Part:
         return letters[node.data]
     if values.ndim == 0:
         return _number(float(values))
-    return _Part(rf"\left({', '.join(_number(float(v)).text for v in values)}\right)")
+    return _Part(f"({', '.join(_number(float(v)).text for v in values)})")
 
 
 def _argmin(node: Expr) -> _Part:
@@ -206,7 +211,7 @@ def _multiply(node: Expr, parts: list[_Part], _: _Letters) -> _Part:
 
 
 def _times(right: str) -> str:
-    return r" \cdot " if right[0].isdigit() or right.startswith(r"\left(") else r"\,"
+    return r" \cdot " if right[0].isdigit() or right.startswith((r"\left(", "(")) else r"\,"
 
 
 def _matmul(node: Expr, parts: list[_Part], _: _Letters) -> _Part:
@@ -218,8 +223,10 @@ def _matmul(node: Expr, parts: list[_Part], _: _Letters) -> _Part:
 def _take(node: Expr, parts: list[_Part], _: _Letters) -> _Part:
     names = node.args[0].index
     chosen = (node.data,) if isinstance(node.data, int) else node.data
-    shown = [upright(names[i]) if names else str(i + 1) for i in chosen[:_MOST_NAMES]] + [r"\ldots"] * (len(chosen) > _MOST_NAMES)
-    index = shown[0] if isinstance(node.data, int) else rf"\{{{', '.join(shown)}\}}"
+    shown = [names[i] if names else str(i + 1) for i in chosen]
+    room = max(sum(used <= _MOST_SIGNS for used in accumulate(map(len, shown))), 1)
+    listed = [upright(name) for name in shown[:room]] + [r"\ldots"] * (room < len(shown))
+    index = listed[0] if isinstance(node.data, int) else rf"\{{{', '.join(listed)}\}}"
     return _Part(f"{parts[0].within(_WHOLE)}_{{{index}}}", _INDEXED)
 
 
@@ -234,12 +241,12 @@ def _norm(node: Expr, parts: list[_Part], _: _Letters) -> _Part:
 
 
 def _clip(node: Expr, parts: list[_Part], _: _Letters) -> _Part:
-    return _Part(rf"\operatorname{{clip}}\left({', '.join([parts[0].text, *(_number(v).text for v in node.data)])}\right)")
+    return _Part(r"\operatorname{clip}" + _bracketed(", ".join([parts[0].text, *(_number(v).text for v in node.data)])))
 
 
 def _function(name: str) -> _Write:
     """An operation written as a function of its arguments."""
-    return lambda node, parts, letters: _Part(rf"{name}\left({', '.join(p.text for p in parts)}\right)")
+    return lambda node, parts, letters: _Part(name + _bracketed(", ".join(p.text for p in parts)))
 
 
 def _fenced(left: str, right: str, level: int = _WHOLE) -> _Write:
@@ -249,7 +256,7 @@ def _fenced(left: str, right: str, level: int = _WHOLE) -> _Write:
 
 def _measured(symbol: str) -> _Write:
     """Losses of a model, by their name."""
-    return lambda node, parts, letters: _Part(rf"{symbol}_{{{upright(node.data)}}}\left({parts[0].text}\right)")
+    return lambda node, parts, letters: _Part(f"{symbol}_{{{upright(node.data)}}}({parts[0].text})")
 
 
 LATEX: dict[str, _Write] = {
@@ -284,10 +291,10 @@ LATEX: dict[str, _Write] = {
     "maximum": _function(r"\max"),
     "minimum": _function(r"\min"),
     "entropy": _function(r"\operatorname{H}"),
-    "kl": lambda node, parts, letters: _Part(rf"\operatorname{{KL}}\left({parts[0].text} \,\Vert\, {parts[1].text}\right)"),
+    "kl": lambda node, parts, letters: _Part(r"\operatorname{KL}" + _bracketed(rf"{parts[0].text} \,\Vert\, {parts[1].text}")),
     "quad_form": _quad_form,
     "domain_mean": _function(r"\operatorname{mean}_{\text{domain}}"),
     "surrogate": lambda node, parts, letters: _Part(
-        rf"\operatorname{{surrogate}}\left({parts[0].text},\ \nabla \left({parts[1].text}\right)\right)"
+        r"\operatorname{surrogate}" + _bracketed(rf"{parts[0].text},\ \nabla {_bracketed(parts[1].text)}")
     ),
 }

@@ -76,7 +76,7 @@ def new_figure(width: float, height: float) -> Figure:
         from matplotlib.layout_engine import ConstrainedLayoutEngine
     except ImportError as error:
         raise MissingExtraError("matplotlib", "plots", "drawing pictures") from error
-    figure = Figure((width, height), dpi=_DPI, facecolor="white", layout=ConstrainedLayoutEngine(h_pad=0.07, w_pad=0.06, hspace=0.04))
+    figure = Figure((width, height), dpi=_DPI, facecolor="white", layout=ConstrainedLayoutEngine(h_pad=0.07, w_pad=0.06, hspace=0.07))
     FigureCanvasAgg(figure)
     return figure
 
@@ -158,5 +158,6 @@ def keyed(axes: Axes | Sequence[Axes], given: object, handles: Sequence[Any], la
 def plain(name: str, longest: int = 32) -> str:
     """A name as matplotlib prints it unchanged: no formulas, not hidden for its underscore, on one line, not longer than fits."""
     line = " ".join(name.split()) or name
-    short = line if len(line) <= longest else line[: longest - 1] + "…"
+    tail = longest // 2  # what tells long names apart is often their end
+    short = line if len(line) <= longest else f"{line[: longest - tail - 1]}…{line[-tail:]}"
     return (" " + short if short.startswith("_") else short).replace("$", r"\$")

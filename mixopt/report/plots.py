@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _MOST_PANELS = 8
-_HEAVY = 6
+_HEAVY, _MOST_NAMED, _NAMED = 6, 18, 10
 _NATURAL = "natural proportions"
 
 
@@ -108,7 +108,7 @@ def ranges(
     for name in domains:
         if not low[name] <= high[name]:
             raise InputError(f"the range of {name!r} is {low[name]} to {high[name]}; its low end comes first")
-    (axes,) = panels(ax, 1, (7.4, 1.1 + 0.25 * len(domains)))
+    (axes,) = panels(ax, 1, (7.4, _height(len(domains))))
     places = np.arange(len(domains))
     ends = 100 * np.array([[low[d], high[d]] for d in domains])
     axes.hlines(places, ends[:, 0], ends[:, 1], color=BETTER, linewidth=5, alpha=0.35, label="range", zorder=2)
@@ -136,7 +136,7 @@ def coverage(
         MissingExtraError: matplotlib is not installed.
     """
     own = None if mixture is None else runs.domains.weights(mixture)
-    (axes,) = panels(ax, 1, (7.4, 1.1 + 0.25 * len(runs.domains)))
+    (axes,) = panels(ax, 1, (7.4, _height(len(runs.domains))))
     places = np.arange(len(runs.domains))
     everywhere = np.broadcast_to(places, runs.mixtures.shape)
     axes.scatter(100 * runs.mixtures, everywhere, s=60, marker="|", color=NOISE, alpha=0.6, linewidths=1.0, label="a run", zorder=2)
@@ -161,6 +161,8 @@ def trajectories(
 ) -> tuple[Axes, ...]:
     """One panel a method: each domain's weight after every step, its running mean faint behind; ``traces`` are [T, k].
 
+    Of more than 18 domains only the 10 heaviest on average are named and coloured.
+
     Raises:
         InputError: no trace, or one of another shape.
         MissingExtraError: matplotlib is not installed.
@@ -174,9 +176,10 @@ def trajectories(
             raise InputError(
                 f"the trace of {method!r} has shape {course.shape}; [T, {len(names)}] is expected, over the domains {listed(names)}"
             )
+    named = _named(courses.values(), len(names))
     drawn = panels(ax, len(courses), grid_size(len(courses), 3.1, 2.5, side=1.9, columns=columns), columns, sharey=True)
     for axes, (method, course) in zip(drawn, courses.items(), strict=True):
-        _course_panel(axes, course, names)
+        _course_panel(axes, course, names, named)
         axes.set_title(plain(method, 44), fontsize=10, loc="left", color=INK)
         tidy(axes, x="step", y="weight (%)" if leftmost(axes) else "")
     highest = 105 * max(float(course.max()) for course in courses.values())
@@ -269,29 +272,34 @@ def verdict(
     return drawn
 
 
-def _course_panel(axes: Axes, course: np.ndarray, names: Sequence[str]) -> None:
+def _height(k: int) -> float:
+    """Inches for k rows, closer together where there are many."""
+    return 1.1 + k * (0.25 if k <= 25 else 0.19)
+
+
+def _named(courses: Iterable[np.ndarray], k: int) -> list[int]:
+    """The positions of the domains that get a colour and a name: all, or the heaviest of many."""
+    mean = np.mean([course.mean(0) for course in courses], axis=0)
+    return list(range(k)) if k <= _MOST_NAMED else sorted(np.argsort(-mean, kind="stable")[:_NAMED].tolist())
+
+
+def _course_panel(axes: Axes, course: np.ndarray, names: Sequence[str], named: Sequence[int]) -> None:
     """The weights [T, k] of one run in percent over its steps; those that are light on average are drawn thin."""
     steps = np.arange(1, len(course) + 1)
     mean = np.cumsum(course, axis=0) / steps[:, None]
     heavy = set(np.argsort(-mean[-1], kind="stable")[:_HEAVY].tolist())
-    for i, name in enumerate(names):
-        colour, dash = COLOURS[i % len(COLOURS)], DASHES[i // len(COLOURS) % len(DASHES)]
+    marker = "o" if len(steps) == 1 else ""
+    rest = [i for i in range(len(names)) if i not in named]
+    for i in rest:
+        label = f"{len(rest)} others" if i == rest[-1] else None
+        axes.plot(steps, 100 * course[:, i], linewidth=0.6, alpha=0.5, color=NOISE, label=label, marker=marker, markersize=3, zorder=1.5)
+    for place, i in enumerate(named):
+        colour, dash = COLOURS[place % len(COLOURS)], DASHES[place // len(COLOURS) % len(DASHES)]
         if i in heavy:
             axes.plot(steps, 100 * mean[:, i], linewidth=3.0, alpha=0.28, color=colour, solid_capstyle="butt")
-        width, strength = (1.4, 1.0) if i in heavy else (0.7, 0.6)
-        marker = "o" if len(steps) == 1 else ""
-        axes.plot(
-            steps,
-            100 * course[:, i],
-            linewidth=width,
-            alpha=strength,
-            label=plain(name),
-            marker=marker,
-            markersize=4,
-            color=colour,
-            linestyle=dash,
-            zorder=2.2 + (i in heavy),
-        )
+        look: dict[str, Any] = {"linewidth": 1.4, "alpha": 1.0, "zorder": 3.2} if i in heavy else {"linewidth": 0.7, "alpha": 0.6}
+        look |= {"marker": marker, "markersize": 4, "color": colour, "linestyle": dash}
+        axes.plot(steps, 100 * course[:, i], label=plain(names[i]), **look)
     axes.axhline(100 / len(names), color=FAINT, linewidth=0.8, linestyle=(0, (1, 2)), zorder=1)
     axes.margins(x=0.01)
     axes.locator_params(axis="x", integer=True)

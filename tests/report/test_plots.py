@@ -166,6 +166,16 @@ def test_the_running_mean_is_the_mean_of_all_steps_so_far():
     assert any(np.allclose(line, 100 * course[:, 0]) for line in lines)
 
 
+def test_of_many_domains_only_the_heaviest_are_named():
+    names = [f"a_very_long_name_of_a_domain_whose_end_tells_it_apart_{i}" for i in range(40)]
+    course = np.vstack([np.arange(1.0, 41)] * 3) / 820
+    said = texts(plots.trajectories({"m": course}, names))
+    named = [t for t in said if t.startswith("a_very")]
+    assert [t[-2:] for t in named] == [str(i) for i in range(30, 40)]
+    assert all(len(t) == 32 for t in named)
+    assert "30 others" in said
+
+
 def test_a_fit_says_its_correlation_its_error_its_unit_and_what_is_left_out():
     measured = np.tile(np.array([1.0, 2.0, 3.0, 4.0])[:, None], (1, 10))
     predicted = measured + np.array([0.1, -0.1, 0.1, -0.1])[:, None]
