@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast, final
 
 import typer
 
@@ -16,6 +17,7 @@ from .common import Json, Quiet, Voice
 if TYPE_CHECKING:
     from mixopt.data.prepare import Watch
     from mixopt.data.prepared import Amount, Count
+    from mixopt.export.blend import Blend
 
 
 def count(
@@ -28,8 +30,11 @@ def count(
     dtype: Annotated[str, typer.Option(help="Type of flat token files without a sidecar: uint16, uint32.")] = "",
     eos: Annotated[str, typer.Option(help="End-of-document token: a number, or the tokenizer's text for it.")] = "",
     undecodable: Annotated[str, typer.Option(help="Bytes that are no UTF-8: refuse or replace.")] = "refuse",
-    budget: Annotated[float | None, typer.Option(help="Tokens of a run, as 1e10: adds how many epochs it reads of each domain.")] = None,
-    weights: Annotated[Path | None, typer.Option(help="Mixture of that run, as mixopt fit or run wrote it; else natural.")] = None,
+    budget: Annotated[float | None, typer.Option(help="Tokens of a run, as 1e10: tells how many epochs it reads of each domain.")] = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option(help="Mixture of that run, as mixopt fit and run write it, or a JSON, YAML or CSV of weights; else natural."),
+    ] = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -37,8 +42,7 @@ def count(
     from mixopt.data.prepare import count as count_folder
     from mixopt.data.reading import Reading
 
-    if weights is not None and budget is None:
-        raise InputError("--weights tell epochs only together with --budget; give the tokens of the run")
+    blend = None if weights is None else _blend(weights, budget)
     reading = Reading(
         tokenizer=tokenizer or None,
         text_field=text_field,
@@ -49,28 +53,48 @@ def count(
         eos=int(eos) if eos.isdecimal() else eos or None,
         undecodable=cast(Literal["refuse", "replace"], undecodable),
     )
-    mixture, voice, told = _mixture(weights), Voice(json, quiet), []
+    voice, told = Voice(json, quiet), []
     for folder in data:
         with _progress(voice, f"reading {folder}") as watch:
             counted = count_folder(folder, reading, watch=watch)
-        epochs = None if budget is None else counted.epochs(budget, mixture)
-        told.append(_content(folder, counted, budget, mixture, epochs))
+        run = _run(counted, budget, blend)
+        told.append(_content(folder, counted, run))
         if not json:
-            _show(voice, folder, counted, budget, mixture, epochs)
+            _show(voice, folder, counted, run)
     if json:
         voice.answer("", {"folders": told})
 
 
-def _mixture(path: Path | None) -> Mapping[str, float] | None:
-    """The weights of a file, as shares of tokens."""
-    if path is None:
-        return None
+@final
+@dataclass(frozen=True)
+class _Run:
+    """A run over the counted domains: its tokens, its weights as shares of tokens (None: natural), and the epochs of each domain."""
+
+    budget: float
+    shares: Mapping[str, float] | None
+    epochs: Mapping[str, float]
+
+
+def _blend(path: Path, budget: float | None) -> Blend:
+    """The mixture of a file, with the budget of the run."""
     from mixopt.export.blend import Blend
 
-    blend = Blend.load(path)
-    if blend.unit != "token":
-        raise InputError(f"the weights of {path} are shares of {blend.unit}s; epochs need shares of tokens")
-    return blend.weights
+    found = Blend.load(path)
+    if budget is None and found.budget is None:
+        raise InputError(f"{path} does not say how many tokens its run has, so that there are no epochs; give --budget")
+    return found if budget is None else replace(found, budget=budget)
+
+
+def _run(counted: Count, budget: float | None, blend: Blend | None) -> _Run | None:
+    """The run that was asked for, or None; shares of documents become shares of tokens by the documents counted."""
+    if blend is None:
+        return None if budget is None else _Run(budget, None, counted.epochs(budget))
+    if blend.unit == "example" and blend.tokens_per_example is None:
+        lengths = {name: amount.tokens / amount.documents for name, amount in counted.amounts.items() if amount.documents}
+        blend = replace(blend, tokens_per_example={name: lengths[name] for name in blend.weights if name in lengths})
+    shares = dict(zip(counted.domains, counted.domains.weights(blend.token_shares(blend.weights)).tolist(), strict=True))
+    sized = replace(blend, tokens={name: amount.tokens for name, amount in counted.amounts.items()})
+    return _Run(sized.budget or 0.0, shares, sized.epochs or {})
 
 
 @contextmanager
@@ -88,12 +112,9 @@ def _progress(voice: Voice, what: str) -> Iterator[Watch | None]:
         yield lambda done, whole: progress.update(task, completed=done, total=whole)
 
 
-def _content(
-    folder: Path, counted: Count, budget: float | None, mixture: Mapping[str, float] | None, epochs: Mapping[str, float] | None
-) -> dict[str, Any]:
+def _content(folder: Path, counted: Count, run: _Run | None) -> dict[str, Any]:
     """The counts as JSON has them."""
     natural = dict(zip(counted.domains, counted.domains.natural, strict=True))
-    shares = {} if mixture is None else dict(zip(counted.domains, counted.domains.weights(mixture), strict=True))
     rows = {
         name: {
             "documents": amount.documents,
@@ -102,37 +123,35 @@ def _content(
             "tokens": amount.tokens,
             "bytes_per_token": amount.bytes_per_token,
             "natural_token_share": natural[name],
-            **({"token_share": shares[name]} if shares else {}),
-            **({} if epochs is None else {"epochs": epochs[name]}),
+            **({"token_share": run.shares[name]} if run and run.shares else {}),
+            **({"epochs": run.epochs[name]} if run else {}),
         }
         for name, amount in counted.amounts.items()
     }
-    return {"folder": str(folder), "tokenizer": counted.unit, "budget_tokens": budget, "domains": rows, "notes": list(counted.notes)}
+    return {
+        "folder": str(folder),
+        "tokenizer": counted.unit,
+        "budget_tokens": run and run.budget,
+        "domains": rows,
+        "notes": list(counted.notes),
+    }
 
 
-def _show(
-    voice: Voice,
-    folder: Path,
-    counted: Count,
-    budget: float | None,
-    mixture: Mapping[str, float] | None,
-    epochs: Mapping[str, float] | None,
-) -> None:
+def _show(voice: Voice, folder: Path, counted: Count, run: _Run | None) -> None:
     """Print the counts as a table, with their sum where there are several domains."""
     from rich.console import Console
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     heads = ["domain", "documents", "bytes", "tokens", "bytes/token", "share of tokens"]
-    heads += [] if mixture is None else ["weight (token share)"]
-    heads += [] if budget is None else [f"epochs at {budget:.3g} tokens"]
+    heads += ["weight (token share)"] if run and run.shares else []
+    heads += [f"epochs at {run.budget:.3g} tokens"] if run else []
     for head in heads:
         table.add_column(head, justify="left" if head == "domain" else "right", overflow="fold")
-    natural, shares = counted.domains.natural, None if mixture is None else counted.domains.weights(mixture)
-    for i, (name, amount) in enumerate(counted.amounts.items()):
-        row = [name, *_cells(amount), f"{natural[i]:.4f}"]
-        row += [] if shares is None else [f"{shares[i]:.4f}"]
-        row += [] if epochs is None else [f"{epochs[name]:.3g}"]
+    for (name, amount), natural in zip(counted.amounts.items(), counted.domains.natural, strict=True):
+        row = [name, *_cells(amount), f"{natural:.4f}"]
+        row += [f"{run.shares[name]:.4f}"] if run and run.shares else []
+        row += [f"{run.epochs[name]:.3g}"] if run else []
         table.add_row(*row)
     if len(counted.amounts) > 1:
         table.add_row("all", *_cells(counted.total), style="bold")
