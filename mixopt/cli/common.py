@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shlex
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +19,11 @@ from typer.core import TyperGroup
 
 import mixopt
 from mixopt.errors import MixoptError
+
+
+def command() -> str:
+    """The command as it was typed, for the provenance of what it makes."""
+    return shlex.join(["mixopt", *sys.argv[1:]])
 
 
 class Exit(IntEnum):

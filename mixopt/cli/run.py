@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mixopt.errors import InputError, unknown
 
-from .common import Json, Quiet, Voice
+from .common import Json, Quiet, Voice, command
+
+if TYPE_CHECKING:
+    from mixopt.study.outcome import Outcome
 
 UNITS = {"auto": "", "bpb": "bits per byte", "nats": "nats per token"}
 
@@ -103,7 +107,22 @@ def run(
         device=device,
     )
     voice = Voice(json, quiet)
-    carry_out(asked, Screen(voice.console), fresh=fresh)
+    outcome = carry_out(asked, Screen(voice.console), fresh=fresh, command=command())
+    voice.answer(*_answer(outcome, out))
+
+
+def _answer(outcome: Outcome, out: Path) -> tuple[str, dict[str, Any]]:
+    """The recommendation as text and as the object of --json."""
+    made = outcome.report
+    assert made is not None
+    content = {
+        "weights": dict(made.recommended),
+        "recommendation": made.recommendation,
+        "doubts": made.doubts,
+        "targets": {t: [asdict(line) for line in lines] for t, lines in outcome.lines.items()},
+        "folder": str(out),
+    }
+    return made.recommendation, content
 
 
 def _pairs(given: list[str], option: str) -> dict[str, str]:

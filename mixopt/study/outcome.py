@@ -14,6 +14,7 @@ from mixopt.errors import MissingExtraError
 from mixopt.fitting import Recommendation
 from mixopt.problems import proportional, uniform, unimax
 from mixopt.report import plots
+from mixopt.report.report import Report
 from mixopt.runs import Runs
 
 from . import verdict
@@ -29,7 +30,8 @@ class Outcome:
     """Proxy runs, what the methods found, the mixtures to judge, and, as far as it was measured, the verdict.
 
     ``laws`` maps a target to the law's recommendation; ``losses`` are the test losses; ``lines`` and ``sentences`` are the verdict
-    by target, over the ``seeds`` that every mixture has; both are empty where there are fewer than two.
+    by target, over the ``seeds`` that every mixture has; both are empty where there are fewer than two. ``report`` is what was
+    written at the end.
     """
 
     runs: Runs | None
@@ -40,6 +42,7 @@ class Outcome:
     seeds: tuple[int, ...] = ()
     lines: Mapping[str, list[Line]] = field(default_factory=dict)
     sentences: Mapping[str, list[str]] = field(default_factory=dict)
+    report: Report | None = None
 
     @property
     def mixtures(self) -> dict[str, tuple[float, ...]]:

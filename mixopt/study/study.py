@@ -117,9 +117,9 @@ def carried_out(study: Study, clock: float, command: str) -> Outcome:
         raise
     made = saved(study.data, study.sizes, outcome, provenance(command, (), study.seed), folder)
     minutes = (time.perf_counter() - clock) / 60
-    screen.say(f"\nIn {minutes:.1f} minutes. {made.recommendation}")
+    screen.say(f"\nIn {minutes:.1f} minutes.")
     screen.say(f"In {folder}: report.html (and .md, .json), mixture.json to export, weights.json, runs.csv, table.json.")
-    return outcome
+    return replace(outcome, report=made)
 
 
 def run(study: Study, late: Callable[[], bool]) -> Outcome:
