@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from mixopt.runs import Runs
+from mixopt.runs import Runs, files
 
 from .fitted import Fitted
 from .outputs import RUNS
+
+_BEFORE = (*files.WEIGHT_PREFIXES, *files.METRIC_PREFIXES, files.HIGHER)
 
 
 def study(folder: str | os.PathLike[str]) -> tuple[Fitted, Runs | None]:
@@ -18,8 +20,10 @@ def study(folder: str | os.PathLike[str]) -> tuple[Fitted, Runs | None]:
 
 
 def renamed(runs: Runs) -> tuple[str, ...]:
-    """The name map in a line for each pattern: how many columns, what was taken off, and what is left."""
-    patterns: dict[str, list[str]] = {}
+    """The name map in a line for each pattern: how many columns, and what was taken off them."""
+    patterns: dict[str, int] = {}
     for column, name in runs.name_map.items():
-        patterns.setdefault(column.replace(name, "NAME", 1), []).append(name)
-    return tuple(f"{len(names)} columns {pattern} -> NAME" for pattern, names in patterns.items() if pattern != "NAME")
+        before = next((p for p in _BEFORE if column.startswith(p + name)), "")
+        pattern = f"{before}NAME{column[len(before) + len(name) :]}"
+        patterns[pattern] = patterns.get(pattern, 0) + 1
+    return tuple(f"{count} column{'s' * (count > 1)} {pattern} -> NAME" for pattern, count in patterns.items() if pattern != "NAME")
