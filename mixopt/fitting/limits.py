@@ -203,6 +203,6 @@ def by_domain(what: str, given: Mapping[str, float], domains: Domains, columns: 
             f"{listed(lacking)} have no entry in {what}" if lacking else "",
         ]
         hint = nearest(strange[0], lacking or domains.names) if strange else ""
-        sides = f"{what} has {listed(given)}, the mixtures have {listed(domains)}"
-        raise InputError(f"{' and '.join(filter(None, parts))}{hint}. {sides[0].upper()}{sides[1:]}; the names must agree")
+        sides = f"{what} name {listed(given)} and the mixtures {listed(domains)}; the names must agree"
+        raise InputError(f"{' and '.join(filter(None, parts))}: {sides}{hint}")
     return named

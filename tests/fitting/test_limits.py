@@ -112,5 +112,5 @@ def test_names_go_by_domain_or_by_column_and_mismatches_name_both_sides():
         InputError, match=r"\(boks\) of the prior match no domain and \(books\) have no entry in the prior; did you mean 'books'"
     ):
         by_domain("the prior", {"web": 1, "code": 1, "boks": 1}, PLAIN, columns, whole=True)
-    with pytest.raises(InputError, match=r"The prior has \(a, b\), the mixtures have \(web, code, books\); the names must agree"):
+    with pytest.raises(InputError, match=r"the prior name \(a, b\) and the mixtures \(web, code, books\); the names must agree"):
         by_domain("the prior", {"a": 1, "b": 1}, PLAIN, columns, whole=True)

@@ -61,14 +61,14 @@ def test_domains_that_are_not_named_count_as_none_and_are_told(found):
 @pytest.mark.parametrize(
     ("mixture", "message"),
     [
-        ({"web": 0.5, "cod": 0.5}, r"\(cod\) of the mixture match no domain; did you mean 'code'"),
+        ({"web": 0.5, "cod": 0.5}, r"\(cod\) of the mixture match no domain: .*did you mean 'code'"),
         ({"web": 0.5, "code": 0.2}, "weights sum to 0.7"),
         ({"web": 1.5, "code": -0.5}, "weight of 'code' is -0.5"),
     ],
     ids=str,
 )
 def test_what_is_no_mixture_of_these_domains_is_refused(found, mixture, message):
-    with pytest.raises(InputError, match=message.replace(".", r"\.")):
+    with pytest.raises(InputError, match=message):
         score(found.fitted, mixture)
 
 
