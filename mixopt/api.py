@@ -46,6 +46,9 @@ class Plan:
     def __str__(self) -> str:
         return str(self.choice)
 
+    def _repr_html_(self) -> str:
+        return self.choice._repr_html_()
+
     def run(
         self,
         *,

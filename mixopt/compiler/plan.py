@@ -9,6 +9,7 @@ from mixopt.forms import Abilities, Bilevel, Form, Program, Saddle, expressions
 from mixopt.language.curvature import curvature
 from mixopt.language.ops import OPS
 from mixopt.language.problem import Problem
+from mixopt.notebook import table
 
 
 def route(problem: Problem, form: Form) -> tuple[str, ...]:
@@ -95,3 +96,9 @@ class Choice:
             lines += [f"        {name} refuses: {reasons[0]}", *(f"        {' ' * len(name)} and: {r}" for r in reasons[1:])]
         lines += [f"Note    {note}" for note in self.notes]
         return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        rows = [("form", self.form), *(("route", step) for step in self.route), ("solver", self.chosen or "none takes it")]
+        rows += [("would take it too", name) for name in self.also]
+        rows += [(f"{name} refuses", "; and ".join(reasons)) for name, reasons in self.refusals.items()]
+        return table(["", ""], rows, notes=self.notes)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from mixopt.errors import InputError, listed, unknown
+from mixopt.notebook import table
 
 
 @dataclass(frozen=True, init=False)
@@ -151,6 +152,12 @@ class Domains:
 
     def __str__(self) -> str:
         return listed(self.names)
+
+    def _repr_html_(self) -> str:
+        if self.tokens is None:
+            return table(["domain"], ([name] for name in self.names))
+        rows = ([n, f"{t:.4g}", f"{100 * s:.1f} %"] for n, t, s in zip(self.names, self.tokens, self.natural, strict=True))
+        return table(["domain", "tokens", "share"], rows)
 
 
 def _tree(paths: list[tuple[list[str], str]]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import numpy as np
 
 from mixopt.errors import ProblemError, listed, unknown
 
+from .latex import latex
 from .ops import OPS
 from .printing import text
 
@@ -77,6 +78,9 @@ class Expr:
 
     def __repr__(self) -> str:
         return f"<{'x'.join(map(str, self.shape or ())) or ('model' if self.shape is None else 'scalar')}: {text(self)}>"
+
+    def _repr_latex_(self) -> str:
+        return rf"$\displaystyle {latex(self)}$"
 
     def __len__(self) -> int:
         if not self.shape:
@@ -223,6 +227,9 @@ class Relation:
 
     def __str__(self) -> str:
         return f"{self.left} {self.sense} {self.right}"
+
+    def _repr_latex_(self) -> str:
+        return rf"$\displaystyle {latex(self)}$"
 
 
 def equal(left: Operand, right: Operand) -> Relation:

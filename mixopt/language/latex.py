@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import accumulate, chain
 from string import ascii_letters, digits
-from typing import final
+from typing import TYPE_CHECKING, TypeAlias, TypeGuard, cast, final
 
 import numpy as np
 
-from .expression import Array, Expr, Relation
-from .problem import Problem
-from .symbols import MODELS
+if TYPE_CHECKING:
+    from .expression import Array, Expr, Relation
+    from .problem import Problem
 
 _SUM, _MINUS, _PRODUCT, _POWER, _INDEXED, _WHOLE = 1, 2, 3, 7, 8, 9  # how tightly a part binds
 _VECTORS, _MATRICES = "cbdghuvxyz", "ABCDEFGHKM"
@@ -33,9 +33,9 @@ def latex(subject: Expr | Relation | Problem) -> str:
     environment ``split``, which LaTeX (inside an equation), MathJax and KaTeX know.
     """
     letters = _letters(_nodes(subject))
-    if isinstance(subject, Problem):
+    if _is_problem(subject):
         return _problem(subject, letters)
-    return _relation(subject, letters) if isinstance(subject, Relation) else _expression(subject, letters).text
+    return _relation(subject, letters) if _is_relation(subject) else _expression(cast("Expr", subject), letters).text
 
 
 def upright(name: str) -> str:
@@ -64,8 +64,8 @@ def _bracketed(text: str) -> str:
     return rf"\left({text}\right)" if r"\frac" in text else f"({text})"
 
 
-_Letters = Mapping[Array, _Part]
-_Write = Callable[[Expr, list[_Part], _Letters], _Part]
+_Letters: TypeAlias = "Mapping[Array, _Part]"
+_Write: TypeAlias = "Callable[[Expr, list[_Part], _Letters], _Part]"
 
 
 def _expression(expr: Expr, letters: _Letters) -> _Part:
@@ -83,14 +83,9 @@ def _relation(relation: Relation, letters: _Letters) -> str:
 
 def _problem(problem: Problem, letters: _Letters) -> str:
     """The heads of the nested problems in one line, then lower levels, constraints and the constants."""
-    heads, limits, objective = [], list(problem.subject_to), problem.objective
-    heads.append(_head(problem))
-    while isinstance(objective, Problem):
-        heads.append(_head(objective))
-        limits += objective.subject_to
-        objective = objective.objective
+    heads, limits, objective = _levels(problem)
     rows = [(r"\ ".join(heads), _expression(objective, letters).text)]
-    lower = dict.fromkeys(n for e in (objective, *_sides(limits)) for n in e.walk() if n.op == MODELS[1])
+    lower = dict.fromkeys(n for e in (objective, *_sides(limits)) for n in e.walk() if n.op == "argmin")
     for i, node in enumerate(lower):
         theta, inner = node.data
         text = rf"{_argmin(node).text} = \underset{{{_symbol(theta.data).text}}}{{\text{{arg min}}}}\ {_expression(inner, letters).text}"
@@ -101,6 +96,15 @@ def _problem(problem: Problem, letters: _Letters) -> str:
         rows.append((r"\text{with}", r",\ ".join(sized)))
     body = " \\\\\n".join(rf"{left}\quad & {right}" for left, right in rows)
     return f"\\begin{{split}}\n{body}\n\\end{{split}}"
+
+
+def _levels(problem: Problem) -> tuple[list[str], list[Relation], Expr]:
+    """The heads of nested problems from the outside in, all their constraints, and the innermost objective."""
+    inner = problem.objective
+    if not _is_problem(inner):
+        return [_head(problem)], list(problem.subject_to), cast("Expr", inner)
+    heads, limits, objective = _levels(inner)
+    return [_head(problem), *heads], [*problem.subject_to, *limits], objective
 
 
 def _head(problem: Problem) -> str:
@@ -119,13 +123,23 @@ def _sides(relations: Iterable[Relation]) -> Iterator[Expr]:
 
 def _nodes(subject: Expr | Relation | Problem) -> tuple[Expr, ...]:
     """Every distinct node in the order of reading, those of lower levels included."""
-    if isinstance(subject, Problem):
+    if _is_problem(subject):
         roots: tuple[Expr | Problem, ...] = (subject.objective, *_sides(subject.subject_to))
-        return tuple(dict.fromkeys(n for root in roots for n in _nodes(root)))
-    if isinstance(subject, Relation):
-        return tuple(dict.fromkeys((*_nodes(subject.left), *_nodes(subject.right))))
-    below = (n for node in subject.walk() if node.op == MODELS[1] for n in node.data[1].walk())
-    return tuple(dict.fromkeys((*subject.walk(), *below)))
+    elif _is_relation(subject):
+        roots = (subject.left, subject.right)
+    else:
+        top = cast("Expr", subject)
+        below = (n for node in top.walk() if node.op == "argmin" for n in node.data[1].walk())
+        return tuple(dict.fromkeys((*top.walk(), *below)))
+    return tuple(dict.fromkeys(n for root in roots for n in _nodes(root)))
+
+
+def _is_problem(subject: Expr | Relation | Problem) -> TypeGuard[Problem]:
+    return hasattr(subject, "objective")  # the classes themselves import this file
+
+
+def _is_relation(subject: Expr | Relation | Problem) -> TypeGuard[Relation]:
+    return hasattr(subject, "left")
 
 
 def _letters(nodes: Iterable[Expr]) -> dict[Array, _Part]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from mixopt.errors import ProblemError, listed
 
 from .expression import Expr, Operand, Relation, number, shown
+from .latex import latex
 from .symbols import MODELS
 
 DECISIONS = ("mixture", "model")
@@ -31,6 +32,9 @@ class Problem:
         lower = [f"  where {s} = argmin over {s.data[0]} of {s.data[1]}" for s in _lower_levels(self.objective)]
         limits = [f"  {'subject to' if i == 0 else '          '} {_relation(r)}" for i, r in enumerate(self.subject_to)]
         return "\n".join([head, body, *lower, *limits])
+
+    def _repr_latex_(self) -> str:
+        return f"$$\n{latex(self)}\n$$"
 
 
 def minimize(objective: Operand | Problem, *, over: Expr | tuple[Expr, ...], subject_to: Iterable[Relation] = ()) -> Problem:

@@ -7,8 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from mixopt.errors import unknown
+from mixopt.notebook import table
 
 from .result import Result
+
+_HEAD = ("solver", "seed", "status", "value", "gap", "inner", "gradients", "Hv", "seconds")
 
 
 @dataclass(frozen=True)
@@ -42,34 +45,35 @@ class Comparison:
         return np.std(own, axis=0)
 
     def __str__(self) -> str:
-        head = ("solver", "seed", "status", "value", "gap", "inner", "gradients", "Hv", "seconds")
-        table: list[tuple[str, ...]] = [head]
-        notes = []
-        for row in self.rows:
-            r = row.result
-            if r is None:
-                notes.append(row.refusal)
-                table.append((row.solver, str(row.seed), "refused", *("-" for _ in head[3:])))
-                continue
-            gap, inner = (r.check.gap, r.check.inner) if r.check else (None, None)
-            cells = (
-                _short(r.value),
-                _short(gap, 1),
-                _short(inner, 1),
-                str(r.cost.gradients),
-                str(r.cost.hessian_products),
-                f"{r.cost.seconds:.2f}",
-            )
-            table.append((row.solver, str(row.seed), r.status.name, *cells))
-        names = [_brief(row[0]) for row in table]
-        widths = [max(len(n) for n in names), *(max(len(row[j]) for row in table) for j in range(1, len(head)))]
-        lines = [
+        rows = [_HEAD, *self._lines()]
+        names = [_brief(row[0]) for row in rows]
+        widths = [max(len(n) for n in names), *(max(len(row[j]) for row in rows) for j in range(1, len(_HEAD)))]
+        texts = [
             "  ".join(
                 cell.ljust(w) if j < 3 else cell.rjust(w) for j, (cell, w) in enumerate(zip((name, *row[1:]), widths, strict=True))
             ).rstrip()
-            for name, row in zip(names, table, strict=True)
+            for name, row in zip(names, rows, strict=True)
         ]
-        return "\n".join([*lines, *notes])
+        return "\n".join([*texts, *self._refusals()])
+
+    def _repr_html_(self) -> str:
+        return table(_HEAD, self._lines(), notes=self._refusals())
+
+    def _lines(self) -> list[tuple[str, ...]]:
+        """The cells of each run."""
+        lines: list[tuple[str, ...]] = []
+        for row in self.rows:
+            r = row.result
+            if r is None:
+                lines.append((row.solver, str(row.seed), "refused", *("-" for _ in _HEAD[3:])))
+                continue
+            gap, inner = (r.check.gap, r.check.inner) if r.check else (None, None)
+            counts = (str(r.cost.gradients), str(r.cost.hessian_products), f"{r.cost.seconds:.2f}")
+            lines.append((row.solver, str(row.seed), r.status.name, _short(r.value), _short(gap, 1), _short(inner, 1), *counts))
+        return lines
+
+    def _refusals(self) -> list[str]:
+        return [row.refusal for row in self.rows if row.result is None]
 
 
 def _short(value: float | None, digits: int = 6) -> str:

@@ -18,6 +18,7 @@ from mixopt.export import Blend, Exported, export
 from mixopt.files import write
 from mixopt.language.expression import Expr
 from mixopt.language.problem import Problem
+from mixopt.notebook import table
 from mixopt.runtime import simplex
 
 if TYPE_CHECKING:
@@ -175,6 +176,15 @@ class Result:
             lines.append(f"  check: {self.check}")
         lines.append(f"  cost: {self.cost}")
         return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        duals = [(name, dual if isinstance(dual, dict) else {"": dual}) for name, dual in self.duals.items()]
+        notes = [self.message, "" if self.value is None else f"value {self.value:.6g}"]
+        notes += [f"dual of {name}{f' at {n}' if n else ''}: {v:.4g}" for name, each in duals for n, v in each.items() if abs(v) > 1e-7]
+        notes += ["" if self.check is None else f"check: {self.check}", f"cost: {self.cost}"]
+        rows = [] if self.vector is None else [(name, f"{100 * w:.2f} %") for name, w in self.weights.items()]
+        caption = f"{self.solver}: {self.status.name}, {self.status.value}"
+        return table(["domain", "weight"], rows, caption=caption, notes=filter(None, notes))
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """The course of the weights as matplotlib axes, drawn on ``ax`` where it is given.

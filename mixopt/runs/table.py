@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from mixopt import notebook
 from mixopt.errors import InputError, listed
 from mixopt.files import write
 from mixopt.language.domains import Domains
@@ -183,6 +184,15 @@ class Runs:
             lines.append(f"  target {name:<{width}}  {span}")
         lines += [f"  column {column} -> {name}" for column, name in self.name_map.items() if column != name]
         return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        seen = [(n, f"{w.min():.3f}", f"{w.mean():.3f}", f"{w.max():.3f}") for n, w in zip(self.domains, self.mixtures.T, strict=True)]
+        targets = zip(self.targets.names, self.targets.directions, self.targets.units, self.metrics.T, strict=True)
+        found = [(name, way, unit, y[np.isfinite(y)]) for name, way, unit, y in targets]
+        metrics = [(n, *(f"{f(y):.4g}" if len(y) else "-" for f in (np.min, np.max)), u, way) for n, way, u, y in found]
+        counts = f"{len(self)} runs, {len(self.domains)} domains, {len(self.targets)} targets"
+        weights = notebook.table(["domain", "least weight", "mean", "most"], seen, caption=counts)
+        return weights + notebook.table(["target", "least", "most", "unit", "better"], metrics, notes=self.notes)
 
 
 def _renormalised(weights: np.ndarray, ids: Sequence[str]) -> tuple[np.ndarray, tuple[str, ...]]:
