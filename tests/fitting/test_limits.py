@@ -109,7 +109,7 @@ def test_names_go_by_domain_or_by_column_and_mismatches_name_both_sides():
     assert by_domain("the prior", {"train_web": 1, "code": 2, "books": 3}, PLAIN, columns, whole=True) == {"web": 1, "code": 2, "books": 3}
     assert by_domain("the bounds", {"train_web": 1}, PLAIN, columns, whole=False) == {"web": 1}
     with pytest.raises(
-        InputError, match=r"\(boks\) of the prior match no domain and \(books\) have no entry in the prior; did you mean 'books'"
+        InputError, match=r"\(boks\) of the prior match no domain and \(books\) have no entry in the prior: .*did you mean 'books'"
     ):
         by_domain("the prior", {"web": 1, "code": 1, "boks": 1}, PLAIN, columns, whole=True)
     with pytest.raises(InputError, match=r"the prior name \(a, b\) and the mixtures \(web, code, books\); the names must agree"):
