@@ -62,6 +62,7 @@ def run(
     seeds: Annotated[int, _size("Seeds of the verdict; 0 for no verdict.")] = 5,
     minutes: Annotated[float, _size("The time to fit into; steps are cut to it.")] = 10.0,
     seed: Annotated[int, typer.Option(help="Seed of proxies, mixtures and methods.")] = 0,
+    plan: Annotated[bool, typer.Option("--plan", help="Tokenise, say what would be trained and how long it takes, and stop.")] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Begin anew in a folder that holds an earlier study.")] = False,
     json: Json = False,
     quiet: Quiet = False,
@@ -69,8 +70,9 @@ def run(
     """Find a mixture of your own domains for your own model, and measure whether it was worth it."""
     from mixopt.data.reading import Reading
     from mixopt.study.console import Screen
-    from mixopt.study.own import Asked
+    from mixopt.study.own import Asked, begun
     from mixopt.study.own import run as carry_out
+    from mixopt.study.study import introduce
 
     if unit not in UNITS:
         raise unknown("unit", unit, UNITS)
@@ -107,6 +109,9 @@ def run(
         device=device,
     )
     voice = Voice(json, quiet)
+    if plan:
+        introduce(*begun(asked, Screen(Voice(json).console), fresh=fresh))
+        return
     outcome = carry_out(asked, Screen(voice.console), fresh=fresh, command=command())
     voice.answer(*_answer(outcome, out))
 

@@ -46,9 +46,9 @@ def run(
     before = store.sizes(identity)
     sizes, models = preset(name)
     wanted = before or replace(sizes, seconds=seconds or sizes.seconds)
-    study = Study(prepare(text, training_text(wanted), device), models, wanted, store, screen, seed)
+    origins = {"the text of this Python": text.fingerprint}
+    study = Study(prepare(text, training_text(wanted), device), models, wanted, store, screen, identity, origins, seed)
     study = measured(study, before is not None, time.perf_counter() - clock)
-    store.begin(identity, study.sizes)
     study = replace(study, data=prepare(text, training_text(study.sizes), device))
     introduce(study, before is not None)
     for domain, why in text.missing.items():

@@ -85,10 +85,9 @@ def begun(asked: Asked, screen: Screen, *, fresh: bool = False) -> tuple[Study, 
     sizes = _sizes(asked, models, len(data.domains))
     identity = _identity(asked, own, sets, sizes)
     before = store.sizes(identity)
-    study = Study(data, models, before or sizes, store, screen, asked.seed, asked.methods)
-    study = measured(study, before is not None, time.perf_counter() - clock)
-    store.begin(identity, study.sizes)
-    return study, before is not None
+    origins = {asked.data: own.fingerprint} | {place: sets[name].fingerprint for name, place in asked.sets.items()}
+    study = Study(data, models, before or sizes, store, screen, identity, origins, asked.seed, asked.methods)
+    return measured(study, before is not None, time.perf_counter() - clock), before is not None
 
 
 def run(asked: Asked, screen: Screen | None = None, *, fresh: bool = False, command: str = "mixopt.study.own.run") -> Outcome:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from itertools import count
 from types import MappingProxyType
@@ -41,6 +41,8 @@ class Study:
     sizes: Sizes
     store: Store
     screen: Screen
+    identity: Mapping[str, Any]  # what makes it another study than one in the same folder
+    origins: Mapping[str, str] = field(default_factory=dict)  # what was read, and its digest
     seed: int = 0
     methods: tuple[str, ...] = METHODS
     speed: float = 1e10  # operations a second
@@ -99,6 +101,8 @@ def introduce(study: Study, again: bool) -> None:
         f"  target runs  {_thousands(models.target_parameters)} parameters, {_thousands(sizes.target_tokens)} tokens, "
         f"{sizes.seeds} seeds for each mixture"
     )
+    minutes = study.work / study.speed / 60
+    say(f"  takes        about {minutes:.0f} minutes" if minutes >= 1.5 else f"  takes        about {60 * minutes:.0f} s")
     if find_spec("matplotlib") is None:
         say(f"  no pictures: {MissingExtraError('matplotlib', 'plots', 'drawing them')}", "yellow")
     if again:
@@ -109,13 +113,15 @@ def carried_out(study: Study, clock: float, command: str) -> Outcome:
     """Run a study that began at ``clock`` and write its report; an interruption says what is finished, and where it lies."""
     screen, folder = study.screen, study.store.folder
     limit = 1.15 * study.sizes.seconds
+    study.store.begin(study.identity, study.sizes)
     try:
         outcome = run(study, lambda: time.perf_counter() - clock > limit)
     except KeyboardInterrupt:
         screen.say(f"\nInterrupted. What was finished is in {folder}; the same command goes on from there.", "yellow")
         conclude(study)
         raise
-    made = saved(study.data, study.sizes, outcome, provenance(command, (), study.seed), folder)
+    made_by = replace(provenance(command, (), study.seed), files=dict(study.origins))
+    made = saved(study.data, study.sizes, outcome, made_by, folder)
     minutes = (time.perf_counter() - clock) / 60
     screen.say(f"\nIn {minutes:.1f} minutes.")
     screen.say(f"In {folder}: report.html (and .md, .json), mixture.json to export, weights.json, runs.csv, table.json.")
