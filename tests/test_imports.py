@@ -58,6 +58,24 @@ def test_runs_laws_and_programs_need_no_torch():
     assert loaded_by(TABLE_TO_MIXTURE).isdisjoint({"torch", "networkx", "sklearn", "matplotlib", "transformers"})
 
 
+FIT = """
+import numpy as np
+from mixopt.fitting import recommend, score
+from mixopt.runs import Runs
+
+mixtures = np.random.default_rng(0).dirichlet(np.ones(3), 20)
+runs = Runs.from_arrays(["web", "code", "books"], mixtures, ["loss"], 2 + np.exp(mixtures @ [[-1.0], [0.2], [-0.5]]))
+found = recommend(runs, kl=0.05, prior={"web": 0.6, "code": 0.3, "books": 0.1})
+assert score(found.fitted, found.weights).within
+found.report(), found.blend()
+"""
+
+
+def test_fitting_needs_no_torch_and_is_imported_without_solvers():
+    assert loaded_by("import mixopt.fitting") == set()
+    assert loaded_by(FIT).isdisjoint({"torch", "networkx", "sklearn", "matplotlib", "transformers"})
+
+
 def test_every_public_name_is_there():
     assert len(mixopt.__all__) == len(set(mixopt.__all__))
     missing = [name for name in mixopt.__all__ if getattr(mixopt, name, None) is None]
