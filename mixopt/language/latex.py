@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .problem import Problem
 
 _SUM, _MINUS, _PRODUCT, _POWER, _INDEXED, _WHOLE = 1, 2, 3, 7, 8, 9  # how tightly a part binds
-_VECTORS, _MATRICES = "cbdghuvxyz", "ABCDEFGHKM"
+_VECTORS, _MATRICES, _SHARES = "cbdghuvxyz", "ABCDEFGHKM", "pqrs"
 _SENSES = {"<=": r"\le", ">=": r"\ge", "==": "="}
 _GREEK = (
     *("alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa", "lambda", "mu"),
@@ -146,7 +146,7 @@ def _letters(nodes: Iterable[Expr]) -> dict[Array, _Part]:
     """A letter for each constant array that is too large to print; the natural and uniform proportions by their names."""
     nodes = tuple(nodes)
     taken = {n.data if n.op == "model" else n.data[0] for n in nodes if n.op in ("model", "mixture", "parameter")}
-    free = {1: iter([a for a in _VECTORS if a not in taken]), 2: iter([a for a in _MATRICES if a not in taken])}
+    free = [iter([a for a in pool if a not in taken]) for pool in (_VECTORS, _MATRICES, _SHARES)]
     mixtures = [n for n in nodes if n.op == "mixture"]
     found: dict[Array, _Part] = {}
     more = 0
@@ -159,7 +159,8 @@ def _letters(nodes: Iterable[Expr]) -> dict[Array, _Part]:
         if proportions:
             found[array] = proportions
         elif values.ndim == 2 or values.size > 4:
-            letter = next(free[values.ndim], None)
+            shares = values.ndim == 1 and (values >= 0).all() and abs(values.sum() - 1) < 1e-6
+            letter = next(free[2 if shares else values.ndim - 1], None)
             more += letter is None
             found[array] = _Part(letter) if letter else _Part(f"{'aA'[values.ndim - 1]}_{{{more}}}", _INDEXED)
     return found

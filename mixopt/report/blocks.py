@@ -163,6 +163,6 @@ def figure(value: Any, digits: int) -> str:
     return "–" if value is None or not math.isfinite(value) else f"{value:.{digits}f}".replace("-", "−")
 
 
-def short(value: float) -> str:
-    """A number to three significant digits."""
-    return "–" if not math.isfinite(value) else f"{value:.3g}".replace("-", "−")
+def short(value: float, padded: bool = False) -> str:
+    """A number to three significant digits, zeros at its end kept where it is to be padded."""
+    return "–" if not math.isfinite(value) else f"{value:{'#' if padded and value else ''}.3g}".rstrip(".").replace("-", "−")

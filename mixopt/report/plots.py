@@ -40,7 +40,6 @@ from .ranks import spearman
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_MOST_PANELS = 8
 _HEAVY, _MOST_NAMED, _NAMED = 6, 18, 10
 _NATURAL = "natural proportions"
 
@@ -199,12 +198,13 @@ def law_fit(
     *,
     ax: Axes | Sequence[Axes] | None = None,
     columns: int | None = None,
+    most: int = 8,
     title: str = "The law's predictions",
 ) -> tuple[Axes, ...]:
     """Predicted against measured losses [R, m], a panel a target, with the diagonal, Spearman's correlation and the RMSE.
 
     ``folds`` says that each run was predicted by a law that had not seen it. A value that is NaN, one not measured, is left
-    out of its panel. Eight panels at most are drawn, the first ones, and the note says how many are left out. Names alone
+    out of its panel. The first ``most`` panels are drawn, and the note says how many are left out. Names alone
     are taken to be in nats per token.
 
     Raises:
@@ -221,7 +221,7 @@ def law_fit(
     bare = [n for n, pairs in zip(named.names, known.sum(0), strict=True) if pairs < 2]
     if bare:
         raise InputError(f"there are fewer than two runs with a predicted and a measured value of {listed(bare)}; leave such targets out")
-    shown = min(len(named), _MOST_PANELS)
+    shown = min(len(named), most)
     drawn = panels(ax, shown, grid_size(shown, 2.75, 2.75, columns=columns), columns)
     for j, axes in enumerate(drawn):
         _fit_panel(axes, guess[known[:, j], j], truth[known[:, j], j])

@@ -68,7 +68,7 @@ class Ranges:
     low: Mapping[str, float]
     high: Mapping[str, float]
     noise: float
-    how: str  # a sentence: where the noise comes from
+    how: str  # in words, where the noise comes from
 
 
 @final

@@ -158,7 +158,7 @@ def _ranges(report: Report) -> Iterator[Block]:
     found = report.ranges
     if found is None:
         return
-    yield Prose(f"{found.how} The noise is {short(found.noise)}.")
+    yield Prose(f"The noise is {short(found.noise)}: {found.how.rstrip('.')}.")
     yield Picture("ranges", _range_words(found), lambda: _drawn_ranges(report, found))
 
 
@@ -220,7 +220,8 @@ def _best(values: list[float], direction: str, digits: int) -> list[Cell]:
     texts = [figure(v, digits) for v in values]
     finite = [v for v in values if np.isfinite(v)]
     best = figure((min if direction == "min" else max)(finite), digits) if finite else None
-    return [Cell(t, "best" if t == best and len(finite) > 1 else "") for t in texts]
+    told = len({t for t, v in zip(texts, values, strict=True) if np.isfinite(v)}) > 1
+    return [Cell(t, "best" if told and t == best else "") for t in texts]
 
 
 def _bounds(bounds: Iterable[Bound]) -> Iterator[Block]:
@@ -248,7 +249,14 @@ def _fit(fit: Fit | None) -> Iterator[Block]:
     )
     units = set(fit.units)
     rows: list[Row] = [
-        [t, *([] if len(units) == 1 else [u]), short(a), figure(b, 3), figure(c, 3), f"{100 * d:.1f}" if np.isfinite(d) else "–"]
+        [
+            t,
+            *([] if len(units) == 1 else [u]),
+            short(a, padded=True),
+            figure(b, 3),
+            figure(c, 3),
+            f"{100 * d:.1f}" if np.isfinite(d) else "–",
+        ]
         for t, u, a, b, c, d in zip(fit.targets, fit.units, fit.rmse, fit.spearman, fit.r2, fit.regret, strict=True)
     ]
     error = f"error, {units.pop()}" if len(units) == 1 else "error"
@@ -270,7 +278,7 @@ def _drawn_fit(fit: Fit) -> Any:
     from . import plots
 
     targets = Targets(fit.targets, unit=dict(zip(fit.targets, fit.units, strict=True)))
-    return plots.law_fit(fit.predicted, fit.measured, targets, fit.folds > 1, columns=min(len(targets), 3), title="")
+    return plots.law_fit(fit.predicted, fit.measured, targets, fit.folds > 1, columns=min(len(targets), 3), most=9, title="")
 
 
 def _course(report: Report) -> Iterator[Block]:

@@ -36,6 +36,7 @@ CASES = {
     "law": (mx.constant(np.arange(5.0)) + mx.exp(mx.constant(BIG) @ W), r"c + \exp(A w)"),
     "small vector": (mx.constant([0.5, 1e-7, -2.0]) @ W, r"(0.5, 10^{-7}, -2)^{\top} w"),
     "natural": (mx.kl(W, DOMAINS.natural), r"\operatorname{KL}(w \,\Vert\, w_{\text{natural}})"),
+    "shares": (mx.kl(mx.Mixture(list("abcde")), np.arange(1, 6) / 15), r"\operatorname{KL}(w \,\Vert\, p)"),
     "uniform": (mx.norm(W - np.full(3, 1 / 3), 1), r"\lVert w - w_{\text{uniform}} \rVert_{1}"),
     "tall": (W @ (V / R), r"w^{\top} \frac{\ell_{\text{val}}(\theta)}{\lambda_{2}}"),
     "tall brackets": (mx.exp(V / R), r"\exp\left(\frac{\ell_{\text{val}}(\theta)}{\lambda_{2}}\right)"),

@@ -94,7 +94,7 @@ def made_up(names: list[str], title: str = "Mixture for the 1B run", seed: int =
             {n: 0.6 * x for n, x in named["recommended"].items()},
             {n: min(1.0, 1.3 * x + 0.01) for n, x in named["recommended"].items()},
             0.0081,
-            "The noise is the standard error of the law's cross-validated mean prediction.",
+            "the standard error of the law's cross-validated mean prediction",
         ),
         trajectories={"DoReMi": draw.dirichlet(np.ones(k), 40), "DoGE": draw.dirichlet(np.ones(k), 12)},
         verdicts=[

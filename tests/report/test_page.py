@@ -175,7 +175,7 @@ def test_both_formats_show_the_numbers_of_the_record(rich, whole):
         "Pile-CC (0.02), FreeLaw (0.02), Wikipedia_(en) (0.02), PhilPapers (0.02)",
         "does not bind",
     ]
-    assert [row[2:] for row in fit[1:]][2:] == [["0.0789", "0.870", "0.750", "11.0"], ["0.01", "–", "0.500", "–"]]
+    assert [row[2:] for row in fit[1:]][2:] == [["0.0789", "0.870", "0.750", "11.0"], ["0.0100", "–", "0.500", "–"]]
 
 
 def test_repetition_below_the_cap_is_marked_too(rich):
