@@ -148,11 +148,15 @@ def _data(asked: Asked, own: Prepared, sets: Mapping[str, Prepared]) -> Data:
     if unit == BITS and not all(scale.values()):
         silent = [n for n, s in scale.items() if not s]
         raise InputError(f"how many bytes the tokens of {listed(silent)} stand for is not known; give --tokenizer, or --unit nats")
+
+    def stream(part: Mapping[str, Any]) -> Streams:
+        return Streams(part, asked.context, asked.device, vocabulary=own.vocabulary)
+
     return Data(
         own.domains,
-        Streams(own.parts["train"], asked.context, asked.device),
-        Streams(held["validation"], asked.context, asked.device),
-        Streams(held["test"], asked.context, asked.device),
+        stream(own.parts["train"]),
+        stream(held["validation"]),
+        stream(held["test"]),
         held["validation"],
         _targets(asked, own.domains, held["validation"], several),
         unit,

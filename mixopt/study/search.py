@@ -17,6 +17,7 @@ from mixopt.problems import doge, doremi, validation_problem
 from mixopt.report.result import Result, Status
 from mixopt.runs import Runs, Targets
 from mixopt.runtime.ensemble import Recipe, train
+from mixopt.runtime.streams import Streams
 from mixopt.runtime.torch_learner import TorchLearner
 from mixopt.solver import Solver
 from mixopt.solvers import ConjugateGradients, Implicit, Normalised
@@ -152,7 +153,11 @@ def learner(data: Data, sizes: Sizes, models: Models, parameters: Mapping[str, t
     module = models.proxy(0)
     if parameters is not None:
         module.load_state_dict(dict(parameters), strict=False)
-    measured = {t.name: {n: data.validation_tokens[n] for n in t.weights} for t in data.targets}
+    device, vocabulary = data.train.device, data.validation.vocabulary
+    measured = {
+        t.name: Streams({n: data.validation_tokens[n] for n in t.weights}, sizes.context, device, vocabulary=vocabulary)
+        for t in data.targets
+    }
     return TorchLearner(
         module,
         {"train": data.train, **measured},
@@ -160,7 +165,7 @@ def learner(data: Data, sizes: Sizes, models: Models, parameters: Mapping[str, t
         per_domain=sizes.per_domain,
         evaluation=sizes.test_windows // 2,
         optimizer=lambda tensors: torch.optim.AdamW(tensors, lr=0.3 * models.rate, betas=(0.9, 0.99)),
-        device=data.train.device,
+        device=device,
     )
 
 
