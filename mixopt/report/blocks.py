@@ -23,7 +23,7 @@ class Cell:
     """One entry of a table: its text and how it stands out; beside it a bar, and a mark on its scale, as shares of the full length."""
 
     text: str
-    look: str = ""  # "", "best", "warn", "own"
+    look: str = ""  # "", "best", "warn", "own", "code"
     bar: float | None = None
     mark: float | None = None
 

@@ -248,21 +248,14 @@ def _fit(fit: Fit | None) -> Iterator[Block]:
         else f"The {fit.law} law on the runs that it was fitted to; they say little of runs that it has not seen."
     )
     units = set(fit.units)
-    rows: list[Row] = [
-        [
-            t,
-            *([] if len(units) == 1 else [u]),
-            short(a, padded=True),
-            figure(b, 3),
-            figure(c, 3),
-            f"{100 * d:.1f}" if np.isfinite(d) else "–",
-        ]
-        for t, u, a, b, c, d in zip(fit.targets, fit.units, fit.rmse, fit.spearman, fit.r2, fit.regret, strict=True)
-    ]
-    error = f"error, {units.pop()}" if len(units) == 1 else "error"
+    rows: list[Row] = []
+    for t, u, error, order, r2, regret in zip(fit.targets, fit.units, fit.rmse, fit.spearman, fit.r2, fit.regret, strict=True):
+        lost = f"{100 * regret:.1f}" if np.isfinite(regret) else "–"
+        rows.append([t, *([] if len(units) == 1 else [u]), short(error, padded=True), figure(order, 3), figure(r2, 3), lost])
+    head = f"error, {fit.units[0]}" if len(units) == 1 else "error"
     yield table(
         "Errors of prediction",
-        ["target", *([] if len(set(fit.units)) == 1 else ["unit"]), error, "rank correlation", "R²", "regret, %"],
+        ["target", *([] if len(units) == 1 else ["unit"]), head, "rank correlation", "R²", "regret, %"],
         rows,
         [
             "The error is the root of the mean square. The regret is what the run predicted best loses against the best run, "
@@ -325,4 +318,4 @@ def _provenance(made: Provenance | None) -> Iterator[Block]:
     if rows:
         yield table("Made with", ["what", "version"], rows)
     if made.files:
-        yield table("Files read", ["file", "SHA-256"], made.files.items())
+        yield table("Files read", ["file", "SHA-256"], [[path, Cell(sha, "code")] for path, sha in made.files.items()])
