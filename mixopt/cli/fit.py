@@ -79,7 +79,7 @@ def fit(
     exports = exported(found, out, to or (), known, equal_lengths)
     written += [file for export in exports for file in export.files]
     notes = [f"{export.target}: {note}" for export in exports for note in export.notes]
-    lines = [found.sentence, *(f"Doubt: {doubt}" for doubt in found.doubts), "", table(found), ""]
+    lines = [found.sentence, *(f"Doubt: {doubt}" for doubt in found.doubts), "", table(found), "", found.quality.words]
     lines += [*(bound.buys for bound in found.report().bounds if bound.buys), *notes, f"written: {', '.join(map(str, written))}"]
     voice.answer("\n".join(lines), _content(found, written, notes))
 

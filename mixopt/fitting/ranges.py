@@ -9,7 +9,20 @@ import numpy as np
 from mixopt.api import solve
 from mixopt.language.expression import Expr, Relation
 from mixopt.language.problem import Problem, maximize, minimize
+from mixopt.report.result import Result, Status
 from mixopt.solvers import Conic
+
+
+def answer(problem: Problem) -> Result:
+    """The answer of the conic solver.
+
+    Raises:
+        KeyboardInterrupt: it was interrupted, for which ``solve`` hands back what there is.
+    """
+    result = solve(problem, solver=Conic())
+    if result.status is Status.INTERRUPTED:
+        raise KeyboardInterrupt
+    return result
 
 
 def ranges(
@@ -37,6 +50,6 @@ def ranges(
 
 def _entry(problem: Problem, i: int, known: float) -> float:
     """The optimal weight of entry i; the known one where a set that is all but a point leaves the solver without any."""
-    result = solve(problem, solver=Conic())
+    result = answer(problem)
     feasible = result.check is not None and result.check.feasible
     return known if result.vector is None or not feasible else float(result.vector[i])

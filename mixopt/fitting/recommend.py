@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, final
 
 import numpy as np
 
-from mixopt.api import solve
 from mixopt.errors import InputError, listed
 from mixopt.language.domains import Domains
 from mixopt.language.problem import Problem, minimize
@@ -19,13 +18,13 @@ from mixopt.report.ranks import spearman
 from mixopt.report.report import Ranges
 from mixopt.report.result import Result
 from mixopt.runs import Runs, Targets
-from mixopt.solvers import Conic
 
 from .extent import Extent, extent
 from .fitted import Fitted, Noise, Question
 from .limits import Limits, by_domain, proportions
 from .objective import Objective
-from .ranges import ranges
+from .ranges import answer, ranges
+from .words import GIVEN, doubts, figure, sentence
 
 if TYPE_CHECKING:
     from mixopt.export import Blend
@@ -35,12 +34,25 @@ if TYPE_CHECKING:
 @final
 @dataclass(frozen=True)
 class Quality:
-    """How well out-of-fold predictions meet the objective itself, over the runs that have all its targets: rmse in its unit."""
+    """How well out-of-fold predictions meet the objective itself, over the runs that have all its targets: rmse in its unit.
+
+    ``near`` is the rmse over the ``nearby`` runs, a quarter of them, that are nearest to the recommended mixture.
+    """
 
     runs: int
     rmse: float
     spearman: float
     r2: float
+    nearby: int
+    near: float
+
+    @property
+    def words(self) -> str:
+        """The figures in a sentence."""
+        return (
+            f"Cross-validated over {self.runs} runs, the objective is predicted with an error of {figure(self.rmse, self.rmse)} (RMSE), "
+            f"{figure(self.near, self.near)} near the recommended mixture, rank correlation {self.spearman:.2f}, R2 {self.r2:.2f}."
+        )
 
 
 @final
@@ -77,15 +89,11 @@ class Recommendation:
     @property
     def doubts(self) -> tuple[str, ...]:
         """Reasons not to trust the answer, each a sentence; none where there is none."""
-        from .words import doubts
-
         return doubts(self)
 
     @property
     def sentence(self) -> str:
         """The recommendation in one sentence, with its doubt."""
-        from .words import sentence
-
         return sentence(self)
 
     def mixtures(self) -> dict[str, dict[str, float]]:
@@ -169,8 +177,8 @@ def recommend(
     if goal.kind == "max-relative":
         goal = goal.relative_to(_best(law, goal, limits))
     question = Question(law, goal, limits)
-    quality = _quality(goal, validation, runs)
-    result = solve(question.problem(w), solver=Conic())
+    result = answer(question.problem(w))
+    quality = _quality(goal, validation, runs, np.array(list(result.weights.values())))
     columns = {column: name for column, name in runs.name_map.items() if name in runs.domains and column != name}
     fitted = Fitted(question, _noise(quality, noise), result.weights, columns)
     notes = (*runs.notes, *notes)
@@ -226,29 +234,32 @@ def _best(law: Exponential, goal: Objective, limits: Limits) -> np.ndarray:
     """The best loss of each group [g] alone under the constraints."""
     w = Mixture(limits.domains)
     relations = limits.relations(w)
-    found = [
-        solve(minimize(goal.group_expression(law, w, g), over=w, subject_to=relations), solver=Conic()) for g in range(len(goal.groups))
-    ]
+    found = [answer(minimize(goal.group_expression(law, w, g), over=w, subject_to=relations)) for g in range(len(goal.groups))]
     return np.array([math.nan if r.value is None else r.value for r in found])
 
 
-def _quality(goal: Objective, validation: CrossValidation, runs: Runs) -> Quality:
+def _quality(goal: Objective, validation: CrossValidation, runs: Runs, best: np.ndarray) -> Quality:
     measured, predicted = goal.loss(runs.metrics), goal.loss(validation.predicted)
     there = np.isfinite(measured)
     if there.sum() < 3:
         raise InputError(f"only {int(there.sum())} runs have all {len(goal.targets)} targets; drop the targets that most runs lack")
     y, p = measured[there], predicted[there]
-    square, spread = float(((p - y) ** 2).mean()), float(y.var())
-    return Quality(int(there.sum()), math.sqrt(square), spearman(p, y), 1 - square / spread if spread > 0 else math.nan)
+    squares, spread = (p - y) ** 2, float(y.var())
+    nearest = np.argsort(np.abs(runs.mixtures[there] - best).sum(axis=1), kind="stable")[: max(len(y) // 4, 3)]
+    r2 = 1 - float(squares.mean()) / spread if spread > 0 else math.nan
+    return Quality(len(y), math.sqrt(squares.mean()), spearman(p, y), r2, len(nearest), math.sqrt(squares[nearest].mean()))
 
 
 def _noise(quality: Quality, given: float | None) -> Noise:
     if given is None:
-        how = f"the cross-validated error (RMSE) of the objective itself over {quality.runs} runs, each predicted by laws fitted without it"
+        how = (
+            f"the cross-validated error (RMSE) of the objective itself over {quality.runs} runs, each predicted by laws fitted without it; "
+            f"over the {quality.nearby} runs nearest to the recommended mixture it is {figure(quality.near, quality.near)}"
+        )
         return Noise(quality.rmse, how)
     if not (math.isfinite(given) and given >= 0):
         raise InputError(f"the noise is {given}; it is a finite number >= 0 in the objective's unit")
-    return Noise(given, "given by the user")
+    return Noise(given, GIVEN)
 
 
 def _ranges(fitted: Fitted) -> Ranges:

@@ -12,6 +12,7 @@ from mixopt.errors import listed
 if TYPE_CHECKING:
     from .recommend import Recommendation
 
+GIVEN = "given by the user"
 _MOST_NAMED, _LEAST_NAMED = 8, 0.01
 _POOR_RANKS, _POOR_R2 = 0.8, 0.5
 _FAR = 0.02
@@ -51,7 +52,7 @@ def sentence(found: Recommendation) -> str:
     question, noise = found.fitted.question, found.fitted.noise
     goal, best = question.objective, found.fitted.vector
     at = f"predicted {goal.name} {figure(question.value(best), noise.value)} ± {figure(noise.value, noise.value)} {goal.unit}"
-    source = "cross-validated" if noise.how != "given by the user" else "noise as given"
+    source = "cross-validated" if noise.how != GIVEN else "noise as given"
     name, gain = compared(found)
     way = "above" if (gain > 0) == goal.maximised else "below"
     against = f"{figure(abs(gain), min(abs(gain), noise.value))} {way} {name}"
@@ -96,10 +97,12 @@ def _gain(found: Recommendation) -> str:
         return (
             f"The recommendation is predicted to be no better than {name}: what is asked for besides (KL, caps, bounds) outweighs the gain."
         )
-    return (
-        f"The predicted gain over {name}, {figure(gain, min(gain, noise))}, is within the noise of these runs, {figure(noise, noise)}: "
-        "they do not show that the recommended mixture is better."
-    )
+    told = f"The predicted gain over {name}, {figure(gain, min(gain, noise))}, is within the noise of these runs, {figure(noise, noise)}"
+    near = found.quality.near
+    if found.fitted.noise.how != GIVEN and gain > near:
+        nearest = f"the {found.quality.nearby} runs nearest to the recommended mixture, {figure(near, near)}"
+        return f"{told}, though above that of {nearest}: they hardly show that it is better."
+    return f"{told}: they do not show that the recommended mixture is better."
 
 
 def _outside(found: Recommendation) -> str:
