@@ -56,9 +56,9 @@ def prepare(
     manifest, files = Manifest(place / "manifest.json", job.identity), Cache(place, job.dtype)
     _own(manifest, fresh)
     ledger = manifest.load()
-    manifest.save(ledger)
     files.cut_back(ledger)
     if ledger.finished < len(job.found.sources):
+        manifest.save(ledger)
         files.describe(job.eos, job.tokenizer)
         ledger = _run(job, ledger, files, manifest, watch)
     return _result(job, ledger, files)
@@ -95,7 +95,7 @@ def _run(job: Job, ledger: Ledger, files: Cache | None, manifest: Manifest | Non
     saved = time.monotonic()
     try:
         for source in sources[ledger.finished :]:
-            ledger = work(job, source, ledger, files, lambda place, done=done: watch(done + place, whole) if watch else None)  # type: ignore[misc]
+            ledger = work(job, source, ledger, files, _after(done, whole, watch))
             done += source.bytes
             if manifest and time.monotonic() - saved > SAVE_EVERY:
                 manifest.save(ledger)
@@ -110,6 +110,11 @@ def _run(job: Job, ledger: Ledger, files: Cache | None, manifest: Manifest | Non
     if manifest:
         manifest.save(ledger)
     return ledger
+
+
+def _after(done: int, whole: int, watch: Watch | None) -> Callable[[int], None]:
+    """What tells of the bytes read of one source as of the bytes read of all."""
+    return lambda place: watch(done + place, whole) if watch else None
 
 
 def _refuse_hollow(job: Job, ledger: Ledger) -> None:

@@ -18,6 +18,7 @@ from .sources import Source
 MAGIC = b"MMIDIDX\x00\x00"
 MEGATRON_TYPES = {1: "uint8", 2: "int8", 3: "int16", 4: "int32", 5: "int64", 6: "float64", 7: "float32", 8: "uint16"}
 EOS_KEYS = ("eos", "eos_id", "eos_token_id")
+SEQUENCES = 2**20  # sequences of an index that are checked at once
 VOCABULARY_KEYS = ("vocabulary", "vocab_size", "vocabulary_size")
 
 
@@ -119,12 +120,14 @@ def _megatron(path: Path) -> TokenFile:
     kind = token_type(MEGATRON_TYPES[code], index)
     lengths = np.frombuffer(raw, "<i4", sequences, 34)
     places = np.frombuffer(raw, "<i8", sequences, 34 + 4 * sequences)
-    tokens = int(lengths.sum(dtype=np.int64))
-    ends = np.cumsum(lengths, dtype=np.int64) * kind.itemsize
-    if not np.array_equal(places[1:], ends[:-1]) or (sequences and places[0] != 0):
-        raise InputError(
-            f"{index}: its sequences do not lie one after the other in {path.name}; write the pair again by Megatron's builder"
-        )
+    tokens = 0
+    for i in range(0, sequences, SEQUENCES):
+        ends = tokens + np.cumsum(lengths[i : i + SEQUENCES], dtype=np.int64)
+        if not np.array_equal(places[i : i + SEQUENCES], kind.itemsize * (ends - lengths[i : i + SEQUENCES])):
+            raise InputError(
+                f"{index}: its sequences do not lie one after the other in {path.name}; write the pair again by Megatron's builder"
+            )
+        tokens = int(ends[-1])
     if path.stat().st_size != tokens * kind.itemsize:
         raise InputError(
             f"{path} has {path.stat().st_size} bytes, but {index.name} tells of {tokens} {kind.name} tokens; "

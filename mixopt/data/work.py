@@ -117,8 +117,8 @@ def _look(job: Job, source: Source, ledger: Ledger, tell: Tell) -> str:
     tally = ledger.tally(source.domain)
     tally.mapped += count
     tally.documents = None if tally.documents is None or documents is None else tally.documents + documents
-    tally.estimated = True
     size = _bytes(file, job.tokenizer) if job.tokenizer else None
+    tally.estimated = tally.estimated or size is not None
     tally.bytes = None if tally.bytes is None or size is None else tally.bytes + size
     return digest.hexdigest()
 
