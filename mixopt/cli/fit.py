@@ -57,8 +57,7 @@ def fit(
     quiet: Quiet = False,
 ) -> None:
     """Fit a law to a table of proxy runs, and recommend a mixture with its doubts, as a report and in trainers' formats."""
-    from mixopt.export import Blend
-    from mixopt.fitting.account import table
+    from mixopt.fitting.account import bounds, table
     from mixopt.fitting.flags import requested
     from mixopt.fitting.options import texts
     from mixopt.fitting.outputs import exported, save, try_exports
@@ -71,8 +70,7 @@ def fit(
     for line in (*renamed(runs), *runs.notes):
         voice.say(f"  {line}")
     known: dict[str, Any] = {"paths": texts(path or (), "--path"), "root": root}
-    even = dict.fromkeys(runs.domains, 1 / len(runs.domains))
-    try_exports(Blend(even, tokens=request.tokens, budget=request.budget), to or (), known, equal_lengths)
+    try_exports(runs, request, to or (), known, equal_lengths)
     voice.say("fitting a law to each target, cross-validating it, and solving for the mixture and its ranges ...")
     found = request.recommend(runs)
     written = list(save(found, out, command=_typed(), files=request.files, seed=request.seed))
@@ -80,7 +78,7 @@ def fit(
     written += [file for export in exports for file in export.files]
     notes = [f"{export.target}: {note}" for export in exports for note in export.notes]
     lines = [found.sentence, *(f"Doubt: {doubt}" for doubt in found.doubts), "", table(found), "", found.quality.words]
-    lines += [*(bound.buys for bound in found.report().bounds if bound.buys), *notes, f"written: {', '.join(map(str, written))}"]
+    lines += [*(bound.buys for bound in bounds(found) if bound.buys), *notes, f"written: {', '.join(map(str, written))}"]
     voice.answer("\n".join(lines), _content(found, written, notes))
 
 

@@ -17,6 +17,7 @@ from .words import figure, percent
 if TYPE_CHECKING:
     from .recommend import Recommendation
 
+_BOUNDS = {"at most": "upper bound", "at least": "lower bound", "fixed": "fixed weight"}
 _BINDS, _MOST_BOUGHT, _POINT = 1e-6, 3, 0.01
 
 
@@ -111,7 +112,7 @@ def _buys(found: Recommendation, name: str, entries: Mapping[str, float]) -> str
     up = kind == "at most" or (kind == "fixed" and value > 0)
     step = min(_POINT, 1 - share if up else share)
     moved = f"{100 * share:.3g} % to {100 * (share + (step if up else -step)):.3g} %"
-    return f"Moving {kind} of {domain} from {moved} would {_better(found, abs(value) * step)} (dual {value:.2g})."
+    return f"Moving the {_BOUNDS[kind]} of {domain} from {moved} would {_better(found, abs(value) * step)} (dual {value:.2g})."
 
 
 def _better(found: Recommendation, gain: float) -> str:

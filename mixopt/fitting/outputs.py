@@ -11,11 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mixopt.files import write
+from mixopt.runs import Runs
 
+from .limits import by_domain
 from .recommend import Recommendation
+from .request import Request
 
 if TYPE_CHECKING:
-    from mixopt.export import Blend, Exported
+    from mixopt.export import Exported
 
 MIXTURE, RUNS, PREDICTIONS = "mixture.json", "runs.csv", "predictions.csv"
 
@@ -45,17 +48,19 @@ def exported(
     return tuple(export(blend, target, folder, equal_lengths=equal_lengths) for target in targets)
 
 
-def try_exports(blend: Blend, targets: Sequence[str], known: Mapping[str, Any], equal_lengths: bool = False) -> None:
-    """Refuse what the exports of a blend would refuse, before the work that finds its weights.
+def try_exports(runs: Runs, request: Request, targets: Sequence[str], known: Mapping[str, Any], equal_lengths: bool = False) -> None:
+    """Refuse what the exports of a mixture would refuse, before the work that finds it.
 
     Raises:
         InputError: what ``export`` refuses: an unknown target, paths or lengths that it needs and that are not there.
     """
-    from mixopt.export import export
+    from mixopt.export import Blend, export
 
+    tokens = None if request.tokens is None else by_domain("the tokens", request.tokens, runs.domains, runs.name_map, whole=True)
+    even = Blend(dict.fromkeys(runs.domains, 1 / len(runs.domains)), tokens=tokens, budget=request.budget)
     with tempfile.TemporaryDirectory() as folder:
         for target in targets:
-            export(blend.completed(**known), target, folder, equal_lengths=equal_lengths)
+            export(even.completed(**known), target, folder, equal_lengths=equal_lengths)
 
 
 def _predictions(found: Recommendation, path: Path) -> None:

@@ -57,7 +57,7 @@ def test_a_fit_leaves_a_report_a_mixture_the_law_and_the_runs(tables):
     assert "30 runs, 3 domains, 2 targets" in text
     assert "Train on " in text
     assert "within the noise" in text
-    assert "Moving at most of code from 30 % to 31 % would lower the mean loss" in text
+    assert "Moving the upper bound of code from 30 % to 31 % would lower the mean loss" in text
     assert sorted(p.name for p in Path("out").iterdir()) == [
         "fit.json",
         "law.json",
@@ -109,6 +109,10 @@ def test_exports_are_written_beside_the_report_and_refused_before_the_fit(tables
     assert "--root" in refused(*words)
     assert not Path("out").exists()
     run(*words, "--root", "/data", "--path", "code=/elsewhere/code")
+    edited("w.csv", "web,code,books", "train_web,train_code,train_books")
+    sizes = "train_web=6e11,train_code=3e11,train_books=1e11"  # as the table has them
+    text = run(*words, "--root", "/data", "--path", "code=/elsewhere/code", "--tokens", sizes, "--budget", "1e12")
+    assert "epochs" in text
     assert "/data/web" in Path("out/megatron.txt").read_text()
     assert "/elsewhere/code" in Path("out/olmo-core.yaml").read_text()
     assert "did you mean 'megatron'" in refused("fit", *tables, "--out", "other", "--to", "megatro", "--root", "/data")
