@@ -14,7 +14,7 @@ author = "the mixopt contributors"
 copyright = "2026, the mixopt contributors"
 release = version = mixopt.__version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "extension"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "extension"]
 exclude_patterns = ["pictures"]
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
@@ -36,9 +36,7 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_class_signature = "mixed"
 python_maximum_signature_line_length = 100
-napoleon_use_ivar = True
 
-# Types of other libraries have no page here, and the site is built without a network to look for theirs.
-nitpick_ignore_regex = [
-    (r"py:.*", r"(?!mixopt\.).*"),
-]
+# Types of other libraries have no page here, the site is built without a network to look for theirs, and not every record that
+# a signature names has a page: such a name stays plain text.
+nitpick_ignore_regex = [(r"py:.*", r"(?!mixopt\.).*|mixopt\.\w+\.\w+\..*")]

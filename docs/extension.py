@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from typing import Any
 
 import typer
@@ -48,7 +47,7 @@ class Options(SphinxDirective):
             )
             told = not (option.default in (None, False, "", ()) or callable(option.default))
             text = _cell(option.help or "") + (f" Default: `{option.default}`." if told else "")
-            rows.append(f"| {name} | {text}{' Repeatable.' if option.multiple else ''} |")
+            rows.append(f"| {name} | {text}{' Repeatable.' if option.multiple and 'again' not in text and 'epeat' not in text else ''} |")
         return self.parse_text_to_nodes("\n".join(rows))
 
 
@@ -89,19 +88,30 @@ def _text(text: str) -> str:
     return re.sub(r"arXiv (\d{4}\.\d{5})", r"[arXiv \1](https://arxiv.org/abs/\1)", escaped)
 
 
-LITERAL = re.compile(r"(``.+?``|:[a-z]+:`.+?`)")
+LITERAL = re.compile(r"(``.+?``)")
 
 
 def plain_docstring(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
-    """Our docstrings are plain text with ``code``: what reStructuredText would take for its own is escaped."""
-    lines[:] = [_escaped(line) for line in lines]
+    """Our docstrings are plain text with ``code``, and a section "Raises:" whose entries become fields."""
+    raising = False
+    for at, line in enumerate(lines):
+        raising = (raising and (not line or line.startswith("  "))) or line == "Raises:"
+        entry = re.match(r"    ([\w, ]+): (.*)", line) if raising else None
+        shown = _escaped(line)
+        lines[at] = "" if line == "Raises:" else f":raises {entry[1]}: {_escaped(entry[2])}" if entry else shown
 
 
 def _escaped(line: str) -> str:
-    if line.lstrip().startswith((">>>", "...", ":", "..")):
+    """A line of text in reStructuredText that shows it as it is; examples and code stay."""
+    if line.lstrip().startswith((">>>", "...")):
         return line
-    parts: Iterable[str] = LITERAL.split(line)
-    return "".join(p if LITERAL.fullmatch(p) else re.sub(r"([*|\\])|(?<=\w)_(?=\W|$)", lambda m: "\\" + m[0], p) for p in parts)
+    parts = LITERAL.split(line)
+    return "".join(p if LITERAL.fullmatch(p) else re.sub(r"[*|\\`]|(?<=\w)_(?=\W|$)", lambda m: "\\" + m[0], p) for p in parts)
+
+
+def readable_signature(app: Sphinx, what: str, name: str, obj: Any, options: Any, args: str | None, result: str | None) -> Any:
+    """A default that is made anew each time reads ``...``: Sphinx cannot parse the word that Python has for it."""
+    return (args.replace("<factory>", "..."), result) if args else None
 
 
 def without_last_blank_lines(app: Sphinx, tree: nodes.document) -> None:
@@ -118,6 +128,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_directive("options", Options)
     app.add_directive("methods", Methods)
     app.add_directive("cards", Cards)
-    app.connect("autodoc-process-docstring", plain_docstring, priority=900)
+    app.connect("autodoc-process-docstring", plain_docstring)
+    app.connect("autodoc-process-signature", readable_signature)
     app.connect("doctree-read", without_last_blank_lines)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
