@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from mixopt.errors import InputError, listed
+
 from .blocks import (
     FLAG,
     Block,
@@ -33,11 +35,16 @@ from .report import Bound, Fit, Judged, Prediction, Provenance, Ranges, Report
 REPEATED = 4.0
 """Passes over the same data up to which they are about as good as new data (Muennighoff et al. 2023, arXiv 2305.16264)."""
 
-_BESIDE, _ABREAST, _MOST_ENTRIES = 4, 6, 12
+_BESIDE, _ABREAST, _MOST_ENTRIES, _PANELS = 4, 6, 12, 9
 
 
 def sections(report: Report) -> list[Section]:
-    """The sections of a report in the order of reading, the empty ones left out."""
+    """The sections of a report in the order of reading, the empty ones left out.
+
+    Raises:
+        InputError: no mixture, or parts of the report over other domains than the recommended mixture.
+    """
+    _check(report)
     parts: list[tuple[str, str, Iterable[Block]]] = [
         ("weights", "Weights", _weights(report)),
         ("epochs", "Epochs", _epochs(report)),
@@ -54,6 +61,18 @@ def sections(report: Report) -> list[Section]:
     ]
     filled = ((key, title, tuple(blocks)) for key, title, blocks in parts)
     return [Section(key, title, blocks) for key, title, blocks in filled if blocks]
+
+
+def _check(report: Report) -> None:
+    if not report.mixtures:
+        raise InputError("the report has no mixture; give the recommended one first")
+    chosen, *_ = report.mixtures
+    parts: dict[str, Mapping[str, float]] = {f"the mixture {name!r}": w for name, w in report.mixtures.items()}
+    parts |= {} if report.tokens is None else {"the tokens": report.tokens}
+    parts |= {} if report.ranges is None else {"the low ends": report.ranges.low, "the high ends": report.ranges.high}
+    for what, part in parts.items():
+        if set(part) != set(report.recommended):
+            raise InputError(f"the domains of {what} are {listed(part)}, but those of {chosen!r} are {listed(report.recommended)}")
 
 
 def _weights(report: Report) -> Iterator[Block]:
@@ -262,16 +281,25 @@ def _fit(fit: Fit | None) -> Iterator[Block]:
             "as a share of what a run drawn at random loses."
         ],
     )
-    yield Picture("law", f"Predicted against measured values of {len(fit.targets)} targets, a dot for each run.", lambda: _drawn_fit(fit))
+    known = [j for j, pairs in enumerate(_pairs(fit).all(2).sum(0)) if pairs > 1]
+    if known:
+        words = f"Predicted against measured values of {min(len(known), _PANELS)} targets, a dot for each run."
+        yield Picture("law", words, lambda: _drawn_fit(fit, known))
 
 
-def _drawn_fit(fit: Fit) -> Any:
+def _pairs(fit: Fit) -> np.ndarray:
+    """Whether each predicted and each measured value is a number [R, m, 2]."""
+    return np.isfinite(np.stack([fit.predicted, fit.measured], axis=2))
+
+
+def _drawn_fit(fit: Fit, known: list[int]) -> Any:
     from mixopt.runs import Targets
 
     from . import plots
 
-    targets = Targets(fit.targets, unit=dict(zip(fit.targets, fit.units, strict=True)))
-    return plots.law_fit(fit.predicted, fit.measured, targets, fit.folds > 1, columns=min(len(targets), 3), most=9, title="")
+    targets = Targets(fit.targets, unit=dict(zip(fit.targets, fit.units, strict=True))).subset(known)
+    predicted, measured = (np.where(_pairs(fit).all(2), values, np.nan)[:, known] for values in (fit.predicted, fit.measured))
+    return plots.law_fit(predicted, measured, targets, fit.folds > 1, columns=min(len(known), 3), most=_PANELS, title="")
 
 
 def _course(report: Report) -> Iterator[Block]:

@@ -267,6 +267,31 @@ def test_without_matplotlib_the_page_says_so_and_is_whole_otherwise(rich, monkey
     assert text.count("pip install &#39;mixopt[plots]&#39;") == 1
 
 
+def test_a_target_that_was_hardly_measured_has_its_figures_but_no_panel(rich):
+    measured = rich.fit.measured.copy()
+    measured[1:, 1], measured[3, 0] = np.nan, np.inf
+    less = replace(rich, fit=replace(rich.fit, measured=measured), ranges=None, trajectories={})
+    text = page.html(less)
+    assert "measured values of 3 targets" in text
+    assert '<th scope="row">StackExchange</th>' in text
+    none = replace(less, fit=replace(less.fit, measured=np.full_like(measured, np.nan)))
+    assert "<svg" not in page.html(none)
+
+
+BAD = {
+    "no mixture": ({"mixtures": {}}, "has no mixture"),
+    "other domains": ({"mixtures": {"law": {"a": 1.0}, "natural": {"b": 1.0}}}, r"'natural' are \(b\), but those of 'law' are \(a\)"),
+    "other tokens": ({"mixtures": {"law": {"a": 1.0}}, "tokens": {"b": 1.0}}, r"domains of the tokens are \(b\)"),
+}
+
+
+@pytest.mark.parametrize(("parts", "words"), BAD.values(), ids=BAD)
+def test_parts_that_do_not_belong_together_are_refused_before_anything_is_written(tmp_path, parts, words):
+    with pytest.raises(InputError, match=words):
+        page.save(Report("t", "r", **parts), tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_groups_of_hierarchical_names_are_summed():
     own = {"web/a": 0.5, "web/b": 0.25, "code": 0.25}
     _, groups = Read(page.html(Report("t", "r", {"law": own, "natural": own}))).tables
