@@ -17,6 +17,7 @@ from .reading import Reading
 from .sources import Source
 
 ROWS = 256  # rows of a table that are read at once
+BUFFER = 1 << 20  # bytes of a table's column that are read at once
 PASSAGE = 1 << 13  # bytes; a text file that gives to several parts is cut at line ends into passages of this size
 BLOCK = 1 << 20  # bytes; any other text file is read in blocks of this size
 
@@ -194,7 +195,7 @@ def _parquet_file(source: Source) -> Iterator[Any]:
     except ImportError:
         raise MissingExtraError("pyarrow", "data", f"reading {source.path}") from None
     try:
-        with pq.ParquetFile(source.path) as file:
+        with pq.ParquetFile(source.path, buffer_size=BUFFER) as file:
             yield file
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"{source.path} is no whole Parquet file: {error}; fetch or write it again") from None

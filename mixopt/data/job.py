@@ -103,8 +103,10 @@ def _tokenizer(found: Found, reading: Reading, files: Mapping[Path, TokenFile]) 
     """The tokenizer asked for; without one, bytes where there is text and none where there are tokens."""
     if reading.tokenizer is not None:
         return tokenizer(reading.tokenizer, reading.eos)
-    ready = [source for source in found.sources if source.path in files or holds_tokens(source, reading)]
-    text: list[Source] = [source for source in found.sources if source not in ready]
+    ready: list[Source] = []
+    text: list[Source] = []
+    for source in found.sources:
+        (ready if source.path in files or holds_tokens(source, reading) else text).append(source)
     if text and ready:
         raise InputError(
             f"{found.folder} holds text ({text[0].path.name}) and tokens ({ready[0].path.name}); "

@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+
+import numpy as np
 
 from mixopt.errors import InputError, listed
 from mixopt.language.domains import Domains
@@ -53,14 +56,14 @@ def prepare(
     place, root = Path(cache), job.found.folder
     if root.is_dir() and place.resolve().is_relative_to(root.resolve()):
         raise InputError(f"the cache {place} lies inside the data {root}; give a folder outside of it")
-    manifest, files = Manifest(place / "manifest.json", job.identity), Cache(place, job.dtype)
+    manifest, files = Manifest(place, job.identity), Cache(place, job.dtype)
     _own(manifest, fresh)
     ledger = manifest.load()
     files.cut_back(ledger)
     if ledger.finished < len(job.found.sources):
-        manifest.save(ledger)
         files.describe(job.eos, job.tokenizer)
         ledger = _run(job, ledger, files, manifest, watch)
+    _refuse_hollow(job, ledger)
     return _result(job, ledger, files)
 
 
@@ -72,12 +75,14 @@ def count(folder: str | os.PathLike[str], reading: Reading | None = None, *, wat
     """
     reading = reading or Reading()
     job = Job.of(discover(folder, reading), reading, Split(0, 0))
-    return _count(job, _run(job, Ledger(), None, None, watch))
+    ledger = _run(job, Ledger(), None, None, watch)
+    _refuse_hollow(job, ledger)
+    return _count(job, ledger)
 
 
 def _own(manifest: Manifest, fresh: bool) -> None:
     """See that the cache's folder is new or one of ours, and empty it where all begins anew."""
-    folders = [manifest.path.parent / part for part in PARTS]
+    folders = [manifest.folder / part for part in PARTS]
     if not manifest.path.exists():
         taken = [folder for folder in folders if folder.exists()]
         if taken:
@@ -100,7 +105,6 @@ def _run(job: Job, ledger: Ledger, files: Cache | None, manifest: Manifest | Non
             if manifest and time.monotonic() - saved > SAVE_EVERY:
                 manifest.save(ledger)
                 saved = time.monotonic()
-        _refuse_hollow(job, ledger)
     except BaseException:
         if manifest and files:
             with suppress(InputError):
@@ -135,11 +139,14 @@ def _count(job: Job, ledger: Ledger) -> Count:
 def _result(job: Job, ledger: Ledger, files: Cache) -> Prepared:
     """The tokens by part and domain, mapped where they lie."""
     parts: dict[str, dict[str, TokenRow]] = {part: {} for part in PARTS}
+    maps: dict[str, list[np.ndarray]] = defaultdict(list)
+    for source in job.found.sources:
+        if source.path in job.files:
+            maps[source.domain].append(job.files[source.path].tokens)
     for name, tally in sorted(ledger.tallies.items()):
-        mapped = [job.files[source.path].tokens for source in job.found.sources if source.domain == name and source.path in job.files]
         for part in PARTS:
             rows = [files.tokens(part, name)] if tally.stored.get(part) else []
-            rows += [tokens[start:stop] for tokens in mapped for start, stop in job.split.stretches(len(tokens))[part]]
+            rows += [tokens[start:stop] for tokens in maps[name] for start, stop in job.split.stretches(len(tokens))[part]]
             if rows:
                 parts[part][name] = rows[0] if len(rows) == 1 else Pieces(rows)
     sizes = {name: len(parts["train"].get(name, ())) for name in sorted(ledger.tallies)}

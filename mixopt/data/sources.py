@@ -65,7 +65,7 @@ def discover(folder: str | os.PathLike[str], reading: Reading | None = None) -> 
         raise InputError(f"there is no {root}; give a folder with text or token files, or one such file")
     sources: list[Source] = []
     places: dict[str, Path] = {}
-    unknown, empty = [], []
+    unknown, empty, several = [], [], []
     for path, kind in _walk(root):
         if kind is None:
             unknown.append(_short(path, root))
@@ -73,6 +73,8 @@ def discover(folder: str | os.PathLike[str], reading: Reading | None = None) -> 
         domain, place = _domain(path, kind, root, reading)
         if places.setdefault(domain, place) != place:
             raise InputError(f"{places[domain]} and {place} both give the domain {domain!r}; rename one, or put both into one folder")
+        if (path / "dataset_dict.json").is_file():
+            several.append(path)
         size, changed = _measure(path)
         if size == 0:
             empty.append(path)
@@ -80,6 +82,7 @@ def discover(folder: str | os.PathLike[str], reading: Reading | None = None) -> 
             sources.append(Source(domain, path, kind, size, changed))
     _refuse_nothing(root, sources, unknown, empty, set(places))
     notes = [f"not read, of no known format: {listed(unknown)}"] if unknown else []
+    notes += [f"only one split is read of {_short(path, root)}: {reading.split}" for path in several]
     notes += [f"empty files: {listed(_short(path, root) for path in empty)}"] if empty else []
     return Found(root, tuple(sources), tuple(notes))
 

@@ -41,8 +41,14 @@ def token_file(source: Source, reading: Reading, root: Path) -> TokenFile:
     Raises:
         InputError: an unknown type, a size that is not a whole number of tokens, or a damaged array, index or sidecar.
     """
-    if source.kind == "megatron":
-        return _megatron(source.path)
+    try:
+        return _megatron(source.path) if source.kind == "megatron" else _alone(source, reading, root)
+    except OSError as error:
+        raise InputError(f"{source.path} cannot be read: {error.strerror or error}") from None
+
+
+def _alone(source: Source, reading: Reading, root: Path) -> TokenFile:
+    """The tokens of a flat file."""
     told = _sidecar(source.path, root)
     eos = reading.eos if isinstance(reading.eos, int) else _number(told, EOS_KEYS, source.path)
     tokens = _array(source.path) if source.path.suffix == ".npy" else _flat(source.path, reading.dtype or told.get("dtype"))

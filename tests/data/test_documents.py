@@ -117,6 +117,7 @@ def test_a_split_of_several_is_read_or_asked_for(lay):
     one = {name: datasets.Dataset.from_list([{"text": name}]) for name in ("train", "held")}
     datasets.DatasetDict(one).save_to_disk(str(folder / "a"))
     assert contents(folder) == ["train"]
+    assert discover(folder).notes == ("only one split is read of a: train",)
     assert contents(folder, split="held") == ["held"]
     with pytest.raises(InputError, match=r"has the splits \(train, held\), not 'test'; choose by split"):
         contents(folder, split="test")

@@ -224,10 +224,15 @@ def test_a_cache_of_other_settings_or_data_is_refused_and_made_anew_where_asked(
     assert content(cache) == content(tmp_path / "new")
 
 
-def test_a_damaged_cache_is_told(several, tmp_path):
-    prepare(several, tmp_path / "cache")
-    (tmp_path / "cache" / "manifest.json").write_text("{}")
-    with pytest.raises(InputError, match=r"manifest.json is damaged; prepare anew \(fresh\)"):
+@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"tallies": 1}'])
+def test_a_damaged_cache_is_told_and_made_anew_where_asked(several, tmp_path, content):
+    first = prepare(several, tmp_path / "cache")
+    (tmp_path / "cache" / "ledger.json").write_text(content)
+    with pytest.raises(InputError, match=r"ledger.json is damaged; prepare anew \(fresh\)"):
+        prepare(several, tmp_path / "cache")
+    assert prepare(several, tmp_path / "cache", fresh=True).fingerprint == first.fingerprint
+    (tmp_path / "cache" / "manifest.json").write_text("{")
+    with pytest.raises(InputError, match=r"manifest\.json is damaged"):
         prepare(several, tmp_path / "cache")
 
 
@@ -260,7 +265,7 @@ def test_a_full_disk_ends_in_one_sentence_and_what_is_finished_is_kept(several, 
             prepare(several, tmp_path / "cache")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert json.loads((tmp_path / "cache" / "manifest.json").read_text())["ledger"]["finished"] == 2
+    assert json.loads((tmp_path / "cache" / "ledger.json").read_text())["finished"] == 2
     assert prepare(several, tmp_path / "cache").fingerprint == whole.fingerprint
     assert content(tmp_path / "cache") == content(tmp_path / "whole")
 
@@ -275,6 +280,10 @@ def test_a_domain_without_any_text_is_named(lay, texts, tmp_path):
     folder = lay({"web.jsonl": texts(5), "void.jsonl": [{"text": ""}]})
     with pytest.raises(InputError, match=r"void\.jsonl holds no text, and nor does any other file of domain 'void'"):
         prepare(folder, tmp_path / "cache")
+    with pytest.raises(InputError, match="of domain 'void'"):  # also where all was read before
+        prepare(folder, tmp_path / "cache")
+    with pytest.raises(InputError, match="of domain 'void'"):
+        count(folder)
 
 
 def test_fields_that_make_a_domain_of_each_record_are_refused(lay, texts, tmp_path, monkeypatch):
