@@ -186,7 +186,9 @@ def trajectories(
         axes.set_ylim(0, min(100, highest))
     heaviest = f" of the {_HEAVY} heaviest domains" if len(names) > _HEAVY else ""
     headed(drawn, ax, title, f"thick and faint: running mean{heaviest}; dotted: uniform")
-    keyed(drawn, ax, *drawn[0].get_legend_handles_labels())
+    handles, labels = drawn[0].get_legend_handles_labels()
+    last = int(len(named) < len(names))  # the key of the others is drawn first and read last
+    keyed(drawn, ax, handles[last:] + handles[:last], labels[last:] + labels[:last])
     return drawn
 
 
