@@ -14,6 +14,7 @@ from mixopt.errors import InputError, listed, nearest
 from mixopt.runs import files
 from mixopt.runs.targets import usual_direction
 
+from .mmlu import areas
 from .options import number
 from .request import Request
 
@@ -52,9 +53,11 @@ def read(path: str | os.PathLike[str]) -> Request:
     families, used = _targets(content, columns, aggregate, notes)
     _regression(content["regression"], notes)
     kl, prior = _kl(content["proposer"], content["priors"], notes)
+    groups, shares = _groups(families, used, aggregate, notes)
     weights = _numbers(content["filtering"], "filtering", "obj_weights") if content["filtering"].get("obj_weights") else {}
     if weights and kl:
-        kl = _beside_weights(kl, weights, list(families) if aggregate else used, notes)
+        inside = {n for names in groups.values() for n in names}
+        kl = _beside_weights(kl, weights, [*groups, *(n for n in used if n not in inside)], notes)
     support, all_used = _support(content["filtering"])
     budget, cap = _budget(content["constraints"], notes)
     ways, units = _senses({c: n for c, n in columns.items() if n in used}, notes)
@@ -66,9 +69,9 @@ def read(path: str | os.PathLike[str]) -> Request:
         only=used,
         support=support,
         all_used=all_used,
-        weights=weights,
-        families=families if aggregate else {},
-        aggregate=aggregate,
+        weights={**shares, **weights},
+        families=groups,
+        aggregate=aggregate or bool(groups),
         kl=kl,
         prior=_within(prior, support),
         tokens=_within(_numbers(content["priors"], "priors", "token_counts"), support),
@@ -126,8 +129,6 @@ def _targets(
 ) -> tuple[dict[str, list[str]], list[str]]:
     """Family -> its metrics, where eval.tasks says so, and all metrics that are used."""
     tasks = _tasks(content["eval"], columns)
-    if aggregate and not tasks:
-        raise InputError("regression.aggregate_task_families needs eval.tasks, which says which tasks are a family")
     drop = _dropped(content["filtering"], columns, notes)
     kept = {f: [t for t in names if t in columns.values() and t not in drop] for f, names in tasks.items()}
     _tell_missing(tasks, kept, columns, drop, aggregate, notes)
@@ -135,9 +136,20 @@ def _targets(
     inside = [n for n in drop if any(n in names for names in tasks.values())]
     if aggregate and inside:
         notes.append(f"{listed(inside)} of drop_metrics are left out of the families' means; Olmix keeps them there")
-    if any("mmlu" in n for n in used) and not any("mmlu_stem" in n for n in columns.values()):
-        notes.append("Olmix first averages the mmlu_* subjects into four areas, by their numbers of questions; here each stands by itself")
     return kept, used
+
+
+def _groups(
+    families: Mapping[str, list[str]], used: list[str], aggregate: bool, notes: list[str]
+) -> tuple[dict[str, list[str]], dict[str, float]]:
+    """What is averaged before the fit, and the weights inside: families where that is asked for, else the areas of MMLU."""
+    found = areas(used)
+    shares = {n: share for own in found.values() for n, share in own.items()}
+    if found:
+        notes.append(f"the {len(shares)} mmlu_* subjects count as {len(found)} areas, averaged by their numbers of questions, as in Olmix")
+    if aggregate:
+        return {f: list(names) for f, names in families.items()}, shares
+    return {area: list(own) for area, own in found.items()}, shares
 
 
 def _tasks(section: Mapping[str, Any], columns: Mapping[str, str]) -> dict[str, list[str]]:

@@ -155,9 +155,10 @@ def recommend(
 
     ``objective`` is "mean", "max" (the worst target, or family mean), "max-relative" (the worst in shares of its own best), or
     weights by target or family. ``families`` maps a name to targets; a family counts as one, and with ``aggregate`` it is
-    averaged before the law is fitted. ``kl`` weighs KL(w || natural), natural being ``prior`` (shares) or else ``tokens``;
-    ``cap`` is the most epochs of a domain in a run of ``budget`` tokens; ``at_most``, ``at_least`` and ``fix`` bound shares.
-    ``huber`` is the width of a Huber loss in place of squares. ``noise`` replaces the cross-validated error of the objective.
+    averaged, by the weights of its targets, before the law is fitted. ``kl`` weighs KL(w || natural), natural being ``prior``
+    (shares) or else ``tokens``; ``cap`` is the most epochs of a domain in a run of ``budget`` tokens; ``at_most``,
+    ``at_least`` and ``fix`` bound shares. ``huber`` is the width of a Huber loss in place of squares, in the targets' unit.
+    ``noise`` replaces the cross-validated error of the objective.
 
     Raises:
         InputError: names that do not agree, KL or caps without what they need, constraints that no mixture keeps, runs that
@@ -167,7 +168,11 @@ def recommend(
     if not isinstance(objective, str):
         weights = {**(weights or {}), **objective}
     if aggregate:
-        runs, families = averaged(runs, families or {}), None
+        if not families:
+            raise InputError(
+                "there are no families to average before the fit; name them, --family math=gsm8k,minerva (in Olmix eval.tasks)"
+            )
+        runs, weights, families = *averaged(runs, families, weights), None
     limits, notes = _limits(runs, kl, prior, tokens, budget, cap, at_most or {}, at_least or {}, fix or {})
     goal = Objective.of(runs.targets, kind, weights, families)
     loss, delta = ("linear", 1.0) if huber is None else ("huber", huber)
@@ -186,13 +191,17 @@ def recommend(
     return Recommendation(runs, fitted, validation, quality, result.problem, result, _ranges(fitted), far, ridge, notes)
 
 
-def averaged(runs: Runs, families: Mapping[str, Sequence[str]]) -> Runs:
-    """The runs with each family's targets averaged into one; a run that lacks one of them lacks the family.
+def averaged(
+    runs: Runs, families: Mapping[str, Sequence[str]], weights: Mapping[str, float] | None = None
+) -> tuple[Runs, dict[str, float]]:
+    """The runs with each family's targets averaged into one, and the weights that are left; those of a family's targets count inside.
+
+    A run that lacks one of a family's targets lacks the family.
 
     Raises:
         InputError: families that mix directions, or what ``Objective.of`` refuses.
     """
-    groups = Objective.of(runs.targets, "mean", None, families)
+    groups = Objective.of(runs.targets, "mean", weights, families)
     ways, units = {}, {}
     for group, row in zip(groups.groups, groups.shares, strict=True):
         own = runs.targets.subset(np.flatnonzero(row > 0).tolist())
@@ -201,7 +210,8 @@ def averaged(runs: Runs, families: Mapping[str, Sequence[str]]) -> Runs:
         ways[group] = own.directions[0]
         units[group] = own.units[0] if len(set(own.units)) == 1 else "mixed units"
     signs = np.array([1 if ways[g] == "min" else -1 for g in groups.groups])
-    return replace(runs, targets=Targets(groups.groups, ways, units), metrics=signs * groups.losses(runs.metrics))
+    merged = replace(runs, targets=Targets(groups.groups, ways, units), metrics=signs * groups.losses(runs.metrics))
+    return merged, {n: v for n, v in (weights or {}).items() if n in groups.groups}
 
 
 def _limits(

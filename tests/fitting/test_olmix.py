@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import yaml
 import mixopt as mx
 from mixopt.errors import InputError
 from mixopt.fitting import olmix
+from mixopt.fitting.mmlu import AREAS, areas
 
 DOMAINS = ("dclm:games", "dclm:health", "wikipedia", "arxiv")
 METRICS = ("minerva_math_algebra::olmes", "codex_humaneval:3shot::none", "arc_challenge:rc::olmes", "lambada", "ultrachat_masked_ppl")
@@ -247,10 +249,6 @@ def test_what_is_not_done_as_olmix_does_is_noted(config, change, note):
         (edit("eval", tasks=["arc"]), "eval.tasks is .*; it maps each family to its tasks"),
         (edit("eval", tasks={"math": {"a": "b"}}), "for eval.type offline it is a list"),
         (edit("eval", tasks={"math": ["lambda"]}), r"eval.tasks names \(lambda\), which are no columns .*did you mean 'lambada'"),
-        (
-            lambda c: (c["regression"].update(aggregate_task_families=True), c.pop("eval")),
-            "aggregate_task_families needs eval.tasks",
-        ),
         (edit("filtering", keep_sources=["arxiv"], support_domains=["wikipedia"]), "keep_sources .* and support_domains .* differ"),
         (edit("filtering", obj_weights=dict.fromkeys(METRICS, 0)), "obj_weights are all 0"),
         (edit("priors", token_counts=None), "priors.token_counts is None; it maps names to numbers"),
@@ -276,6 +274,55 @@ def test_names_that_do_not_agree_are_told_at_the_fit(config):
     counts = {n.replace("wikipedia", "wiki"): v for n, v in COUNTS.items()}
     with pytest.raises(InputError, match=r"\(wiki\) of the tokens match no domain and \(wikipedia\) have no entry"):
         olmix.read(config(edit("priors", token_counts=counts))).recommend()
+
+
+def test_families_may_come_from_flags_alone(config):
+    request = olmix.read(config(lambda c: (c["regression"].update(aggregate_task_families=True), c.pop("eval"))))
+    with pytest.raises(InputError, match=r"no families to average .*--family"):
+        request.recommend()
+    found = replace(request, families={"text": ["lambada", "arc_challenge:rc::olmes"]}).recommend()
+    assert found.law.targets.names == (*METRICS[:2], "text", METRICS[4])
+
+
+@pytest.mark.parametrize("aggregate", [False, True])
+def test_the_subjects_of_mmlu_count_as_areas(config, tmp_path, aggregate):
+    subjects = ("mmlu_anatomy:rc::olmes", "mmlu_virology:rc::olmes", "mmlu_astronomy:rc::olmes")
+    table = tmp_path / "metrics.csv"
+
+    def change(content):
+        content["eval"]["tasks"] = {"math": [METRICS[0]], "qa": ["lambada", *subjects]}
+        content["regression"]["aggregate_task_families"] = aggregate
+
+    path = config(change)
+    text = table.read_text()
+    for old, new in zip((METRICS[1], METRICS[2], METRICS[4]), subjects, strict=True):
+        text = text.replace(old, new)
+    table.write_text(text)
+    request = olmix.read(path)
+    assert "the 3 mmlu_* subjects count as 2 areas, averaged by their numbers of questions, as in Olmix" in request.notes
+    runs = request.runs()
+    y = dict(zip(runs.targets.names, runs.metrics.T, strict=True))
+    other = (135 * y[subjects[0]] + 166 * y[subjects[1]]) / 301
+    found = request.recommend(runs)
+    if aggregate:
+        assert found.law.targets.names == ("math", "qa")
+        np.testing.assert_allclose(found.runs.metrics[:, 1], (y["lambada"] + other + y[subjects[2]]) / 3)
+    else:
+        assert set(found.law.targets.names) == {METRICS[0], "lambada", "mmlu_other", "mmlu_stem"}
+        np.testing.assert_allclose(found.runs.metrics[:, found.law.targets.index("mmlu_other")], other)
+        np.testing.assert_allclose(found.fitted.question.objective.target_weights, 1 / 4)
+
+
+def test_the_areas_of_mmlu_are_all_there():
+    assert {area: sum(own.values()) for area, own in AREAS.items()} == {
+        "mmlu_stem": 3018,
+        "mmlu_other": 3242,
+        "mmlu_social_sciences": 3077,
+        "mmlu_humanities": 4705,
+    }
+    assert sum(map(len, AREAS.values())) == 57
+    assert areas(["mmlu_stem_bpb", "mmlu_anatomy"]) == {}
+    assert areas(["mmlu_unheard_of", "arc"]) == {}
 
 
 def test_metrics_that_say_they_are_to_be_made_large_are(config, tmp_path):

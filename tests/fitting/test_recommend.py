@@ -184,12 +184,17 @@ def test_families_averaged_before_the_fit_are_targets_themselves(table):
     holes = runs.metrics.copy()
     holes[3, 2] = np.nan
     runs = Runs.from_arrays(runs.domains, runs.mixtures, runs.targets, holes)
-    merged = averaged(runs, {"text": ["chat", "novels"]})
+    merged, left = averaged(runs, {"text": ["chat", "novels"]})
+    weighed, outside = averaged(runs, {"text": ["chat", "novels"]}, {"chat": 3, "text": 2, "python": 5})
+    np.testing.assert_allclose(weighed.metrics[:3, 0], holes[:3, [0, 2]] @ [0.75, 0.25])
+    assert (left, outside) == ({}, {"text": 2, "python": 5})
     assert merged.targets.names == ("text", "python")
     np.testing.assert_allclose(merged.metrics[:3, 0], holes[:3, [0, 2]].mean(axis=1))
     assert np.isnan(merged.metrics[3, 0])
     found = recommend(runs, families={"text": ["chat", "novels"]}, aggregate=True)
     assert found.law.targets.names == ("text", "python")
+    with pytest.raises(InputError, match="there are no families to average before the fit"):
+        recommend(runs, aggregate=True)
     with pytest.raises(InputError, match=r"family 'text' has targets to be minimised and to be maximised, \(chat, novels\)"):
         averaged(table(up=("novels",)), {"text": ["chat", "novels"]})
 
