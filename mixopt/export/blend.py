@@ -103,14 +103,18 @@ class Blend:
 
     @property
     def epochs(self) -> dict[str, float] | None:
-        """How often the run passes over each domain whose tokens are known, or None without tokens or a budget.
+        """How often the run passes over each domain whose tokens are known; None without tokens, a budget or, for examples, lengths.
 
         The domain's tokens in the run, over all stages, divided by the tokens that it has.
 
         Raises:
             InputError: a domain with weight has 0 tokens.
         """
-        if self.tokens is None or self.budget is None:
+        if (
+            self.tokens is None
+            or self.budget is None
+            or (self.unit == "example" and any(self.short_of(stage.weights) for stage in self.schedule))
+        ):
             return None
         ends = [*(s.start for s in self.stages), self.budget]
         drawn = dict.fromkeys(self.weights, 0.0)
@@ -138,15 +142,18 @@ class Blend:
         Raises:
             InputError: some are not known.
         """
-        known = self.tokens_per_example or {}
-        missing = [name for name, weight in weights.items() if weight and name not in known]
+        missing = self.short_of(weights)
         if missing:
             raise InputError(
                 f"shares of tokens and of examples differ where examples differ in length, and the tokens per example of {listed(missing)} "
                 f"are not known; give tokens_per_example (--tokens-per-example {missing[0]}=...), or equal_lengths (--equal-lengths) "
                 "where every example has the same number of tokens, as packed sequences have"
             )
-        return {name: known.get(name, 1.0) for name in weights}
+        return {name: (self.tokens_per_example or {}).get(name, 1.0) for name in weights}
+
+    def short_of(self, weights: Mapping[str, float]) -> list[str]:
+        """The domains with weight whose tokens per example are not known."""
+        return [name for name, weight in weights.items() if weight and name not in (self.tokens_per_example or {})]
 
     def completed(
         self,

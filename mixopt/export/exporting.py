@@ -177,9 +177,9 @@ def repeated(blend: Blend) -> tuple[dict[str, float] | None, list[str]]:
             w for w, v in (("the domains' tokens (--tokens)", blend.tokens), ("the run's budget (--budget)", blend.budget)) if v is None
         ]
         return None, [f"epochs are not known without {' and '.join(missing)}"]
-    if blend.unit == "example" and blend.tokens_per_example is None:
-        return None, ["epochs are not known without tokens_per_example, since the weights are shares of examples"]
-    epochs = blend.epochs or {}
+    epochs = blend.epochs
+    if epochs is None:
+        return None, ["epochs are not known without every domain's tokens_per_example, since the weights are shares of examples"]
     often = [f"{n} {e:.1f}" for n, e in epochs.items() if e > MANY]
     notes = [f"read more than {MANY} times, where repeated data are worth visibly less: {', '.join(often)}"] if often else []
     return epochs, notes

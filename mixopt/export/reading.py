@@ -84,9 +84,10 @@ def _text(path: str | os.PathLike[str]) -> str:
 def _fields(path: object, content: Mapping[str, Any]) -> dict[str, Any]:
     if "mixtures" in content and isinstance(content["mixtures"], Mapping):
         first = next(iter(content["mixtures"].values()), None)
-        return {"weights": _mapping(path, "mixtures", first)} | {k: content[k] for k in ("tokens", "budget") if content.get(k) is not None}
+        known = {k: content[k] for k in ("tokens", "budget") if content.get(k) is not None}
+        return _checked(path, {"weights": _mapping(path, "mixtures", first), **known})
     if isinstance(content.get("weights"), Mapping):
-        return {k: content[k] for k in FIELDS if content.get(k) is not None}
+        return _checked(path, {k: content[k] for k in FIELDS if content.get(k) is not None})
     for key in ("train_domain_weights", "train"):
         if isinstance(content.get(key), Mapping):
             return {"weights": content[key]}
@@ -99,6 +100,21 @@ def _fields(path: object, content: Mapping[str, Any]) -> dict[str, Any]:
             "train_domain_weights or mix"
         )
     return {"weights": {str(k): v for k, v in content.items()}}
+
+
+def _checked(path: object, fields: dict[str, Any]) -> dict[str, Any]:
+    """The fields, once what must be a mapping or a list of stages is one."""
+    for key in ("tokens", "tokens_per_example", "paths"):
+        if key in fields:
+            _mapping(path, key, fields[key])
+    if not isinstance(fields.get("budget", 0.0), (int, float)):
+        raise InputError(f"{path}: the budget is {fields['budget']!r}; it must be a number of tokens")
+    stages = fields.get("stages", [])
+    if not (
+        isinstance(stages, list) and all(isinstance(s, Mapping) and isinstance(s.get("weights"), Mapping) and "start" in s for s in stages)
+    ):
+        raise InputError(f"{path}: stages must be a list of mappings with start (in tokens) and weights")
+    return fields
 
 
 def _mapping(path: object, key: str, value: Any) -> Mapping[str, Any]:
