@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def count(
-    data: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Folders with one domain for each sub-folder or file.")],
+    data: Annotated[list[Path], typer.Argument(metavar="DIR", help="Folders with one domain for each sub-folder or file.")],
     text_field: Annotated[str, typer.Option(help="Field or column that holds the text; a dot reaches into an object.")] = "text",
     domain_field: Annotated[str, typer.Option(help="Fields of the records that name their domain: source,topic,quality.")] = "",
     tokenizer: Annotated[str, typer.Option(help="bytes, a tokenizer.json, or a Hugging Face folder or name; else bytes.")] = "",
@@ -143,11 +143,11 @@ def _show(voice: Voice, folder: Path, counted: Count, run: _Run | None) -> None:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    heads = ["domain", "documents", "bytes", "tokens", "bytes/token", "share of tokens"]
+    heads = ["domain", "documents", "bytes", "tokens", "bytes per token", "share of tokens"]
     heads += ["weight (token share)"] if run and run.shares else []
     heads += [f"epochs at {run.budget:.3g} tokens"] if run else []
     for head in heads:
-        table.add_column(head, justify="left" if head == "domain" else "right", overflow="fold")
+        table.add_column(head, justify="left" if head == "domain" else "right", no_wrap=head == "domain")
     for (name, amount), natural in zip(counted.amounts.items(), counted.domains.natural, strict=True):
         row = [name, *_cells(amount), f"{natural:.4f}"]
         row += [f"{run.shares[name]:.4f}"] if run and run.shares else []
