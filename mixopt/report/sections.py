@@ -35,6 +35,7 @@ from .report import Bound, Fit, Judged, Prediction, Provenance, Ranges, Report
 REPEATED = 4.0
 """Passes over the same data up to which they are about as good as new data (Muennighoff et al. 2023, arXiv 2305.16264)."""
 
+_FIRST = ("natural", "uniform")
 _BESIDE, _ABREAST, _MOST_ENTRIES, _PANELS = 4, 6, 12, 9
 
 
@@ -77,7 +78,7 @@ def _check(report: Report) -> None:
 
 def _weights(report: Report) -> Iterator[Block]:
     """The recommended weights beside the first other mixtures, heaviest first, then groups, then the other mixtures."""
-    chosen, *others = report.mixtures
+    chosen, *others = _ordered(report)
     own, beside = report.mixtures[chosen], others[:_BESIDE]
     order = sorted(own, key=lambda d: -own[d])
     base = report.mixtures[beside[0]] if beside else None
@@ -117,6 +118,12 @@ def _barred(share: float, longest: float, mark: float | None) -> Cell:
     return Cell(percent(share), "own", share / longest, mark / longest if mark is not None and mark <= longest else None)
 
 
+def _ordered(report: Report) -> list[str]:
+    """The names of the mixtures: the recommended one, the natural and the uniform proportions, the others as they stand."""
+    chosen, *others = report.mixtures
+    return [chosen, *sorted(others, key=lambda name: _FIRST.index(name) if name in _FIRST else len(_FIRST))]
+
+
 def _ratio(share: float, base: float) -> str:
     return times(share / base) if base else "–" if not share else "new"
 
@@ -140,7 +147,7 @@ def _groups(report: Report, names: list[str]) -> Iterator[Table]:
 
 def _epochs(report: Report) -> Iterator[Block]:
     """How often each mixture passes over each domain, with a mark where data are repeated."""
-    names = list(report.mixtures)[: 1 + _BESIDE]
+    names = _ordered(report)[: 1 + _BESIDE]
     each = {name: report.epochs(name) for name in names}
     if report.tokens is None or report.budget is None or None in each.values():
         return
@@ -193,7 +200,7 @@ def _drawn_ranges(report: Report, found: Ranges) -> Any:
     from . import plots
 
     own = dict(sorted(report.recommended.items(), key=lambda item: -item[1]))
-    beside = {n: report.mixtures[n] for n in list(report.mixtures)[1:3]}
+    beside = {n: report.mixtures[n] for n in _ordered(report)[1:3]}
     return plots.ranges(own, found.low, found.high, others=beside, title="")
 
 
@@ -213,7 +220,7 @@ def _predictions(report: Report) -> Iterator[Block]:
         kinds.setdefault((p.unit, p.direction), []).append(p)
     for (unit, direction), rows in kinds.items():
         known = dict.fromkeys(name for p in rows for name in p.values)
-        names = [n for n in report.mixtures if n in known] + [n for n in known if n not in report.mixtures]
+        names = [n for n in _ordered(report) if n in known] + [n for n in known if n not in report.mixtures]
         better = "lower" if direction == "min" else "higher"
         yield _prediction_table(f"{unit}, {better} is better", direction, names, rows)
 

@@ -292,6 +292,12 @@ def test_parts_that_do_not_belong_together_are_refused_before_anything_is_writte
     assert list(tmp_path.iterdir()) == []
 
 
+def test_natural_and_uniform_stand_next_to_the_recommendation_wherever_they_were_given():
+    own = {"a": 0.5, "b": 0.5}
+    (weights,) = Read(page.html(Report("t", "r", dict.fromkeys(["law", "DoGE", "uniform", "natural"], own)))).tables
+    assert weights[0] == ["domain", "law", "natural", "×\N{NO-BREAK SPACE}natural", "uniform", "DoGE"]
+
+
 def test_groups_of_hierarchical_names_are_summed():
     own = {"web/a": 0.5, "web/b": 0.25, "code": 0.25}
     _, groups = Read(page.html(Report("t", "r", {"law": own, "natural": own}))).tables
