@@ -10,6 +10,7 @@ from docutils import nodes
 from latex2mathml.converter import convert
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
+from sphinx.util.logging import getLogger
 from sphinx.writers.html5 import HTML5Translator
 
 from mixopt.cli import app as application
@@ -18,15 +19,23 @@ from mixopt.problems import catalog
 COMMANDS = typer.main.get_command(application).commands  # type: ignore[attr-defined]
 
 
+def mathml(latex: str, display: str) -> str:
+    """A formula as MathML; what the converter does not know is a warning, and so an error of the build."""
+    made = convert(latex.replace(r"\arg", r"\mathrm{arg}"), display=display)
+    if "\\" in made or "<mi>&</mi>" in made:
+        getLogger(__name__).warning("a formula has a command that latex2mathml does not know: %s", latex)
+    return made
+
+
 def inline_math(self: HTML5Translator, node: nodes.math) -> None:
     """A formula in a line, as MathML: a browser draws it without a script."""
-    self.body.append(convert(node.astext()))
+    self.body.append(mathml(node.astext(), "inline"))
     raise nodes.SkipNode
 
 
 def block_math(self: HTML5Translator, node: nodes.math_block) -> None:
     """A formula on lines of its own."""
-    self.body.append(f'<div class="math">{convert(node.astext(), display="block")}</div>\n')
+    self.body.append(f'<div class="math">{mathml(node.astext(), "block")}</div>\n')
     raise nodes.SkipNode
 
 
