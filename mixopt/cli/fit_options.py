@@ -28,7 +28,7 @@ Aggregate = Annotated[bool, _option(_GOAL, "Average each family before the law i
 KL = Annotated[str | None, _option(_LIMITS, "Weight of KL to the natural proportions, such as 0.05; needs --prior or --tokens.", "--kl")]
 Prior = Annotated[str | None, _option(_LIMITS, "Natural proportions: a file (JSON, YAML, CSV) or web=0.6,code=0.4.")]
 Tokens = Annotated[str | None, _option(_LIMITS, "Tokens of each domain: a file or web=2e12,code=3e11.")]
-Tokens_Of_Run = Annotated[str | None, _option(_LIMITS, "Tokens of the run that the mixture is for, such as 1e12.", "--budget")]
+Budget = Annotated[str | None, _option(_LIMITS, "Tokens of the run that the mixture is for, such as 1e12.", "--budget")]
 Cap = Annotated[str | None, _option(_LIMITS, "Epochs that the run may take of a domain; needs --tokens and --budget.")]
 AtMost = Annotated[list[str] | None, _option(_LIMITS, "Upper bound of a domain: web=0.3 or web=30%. Repeatable.")]
 AtLeast = Annotated[list[str] | None, _option(_LIMITS, "Lower bound of a domain. Repeatable.")]

@@ -76,7 +76,7 @@ class Targets:
 
 
 def usual_direction(column: str) -> str | None:
-    """ "min" or "max" where a column's name is certain of it, else None.
+    """The direction, "min" or "max", where a column's name is certain of it, else None.
 
     A word of the name decides: loss, bpb, ppl, perplexity, nll and error are better low; acc, accuracy, exact_match, f1,
     score and pass@k high. A name with words of both kinds is not certain.
