@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def fit(
     ctx: typer.Context,
     config: Annotated[
-        str | None, typer.Argument(help="An Olmix fit configuration (YAML); flags override it.", metavar="[STUDY.YAML]")
+        str | None, typer.Argument(help="An Olmix fit configuration (YAML); flags override it.", metavar="STUDY.YAML")
     ] = None,
     mixtures: o.Mixtures = None,
     losses: o.Losses = None,
