@@ -84,10 +84,9 @@ def _boundary(held: bytes) -> int:
 
 def _decoded(content: bytes, path: Path, line: int, offset: int, reading: Reading) -> str:
     """The text of some bytes that begin at a line and an offset of their file."""
-    if offset == 0 and content.startswith(b"\xef\xbb\xbf"):
-        content = content[3:]
     try:
-        return content.decode("utf-8", "strict" if reading.undecodable == "refuse" else "replace")
+        text = content.decode("utf-8", "strict" if reading.undecodable == "refuse" else "replace")
+        return text.removeprefix("\ufeff") if offset == 0 else text
     except UnicodeDecodeError as error:
         line += content.count(b"\n", 0, error.start)
         raise InputError(
