@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,7 +10,7 @@ import typer
 from mixopt.errors import InputError
 
 from . import fit_options as o
-from .common import Json, Quiet, Voice
+from .common import Json, Quiet, Voice, command
 
 if TYPE_CHECKING:
     from mixopt.fitting import Recommendation
@@ -73,7 +72,7 @@ def fit(
     try_exports(runs, request, to or (), known, equal_lengths)
     voice.say("fitting a law to each target, cross-validating it, and solving for the mixture and its ranges ...")
     found = request.recommend(runs)
-    written = list(save(found, out, command=_typed(), files=request.files, seed=request.seed))
+    written = list(save(found, out, command=command(), files=request.files, seed=request.seed))
     exports = exported(found, out, to or (), known, equal_lengths)
     written += [file for export in exports for file in export.files]
     notes = [f"{export.target}: {note}" for export in exports for note in export.notes]
@@ -152,10 +151,3 @@ def _content(found: Recommendation, written: list[Path], notes: list[str]) -> di
         "notes": [*found.notes, *notes],
         "files": [str(file) for file in written],
     }
-
-
-def _typed() -> str:
-    """The command as it was typed."""
-    import shlex
-
-    return shlex.join(["mixopt", *sys.argv[1:]])
