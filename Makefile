@@ -11,7 +11,7 @@ RECENT := import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test lint doctest docs wheel clean
+.PHONY: help demo test trainers lint doctest docs wheel clean
 
 help:  ## show these lines
 	@sed -n 's/^\([a-z]*\):.*## /  make \1#/p' $(firstword $(MAKEFILE_LIST)) | awk -F'#' '{ printf "%-16s%s\n", $$1, $$2 }'
@@ -21,6 +21,9 @@ demo: .venv/.demo  ## solve three mixture problems on real text and judge the mi
 
 test: .venv/.test  ## run the tests
 	$(BIN)/python -P -m pytest
+
+trainers: .venv-trainers/.ready  ## let the trainers themselves read exported files (in .venv-trainers)
+	MIXOPT_TRAINERS=1 .venv-trainers/bin/python -P -m pytest tests/export/test_trainers.py
 
 lint: .venv/.test  ## check style, format, types and the import contracts
 	$(BIN)/ruff check
@@ -42,7 +45,7 @@ wheel: .venv/.test  ## build the wheel into dist/ and try it outside this folder
 	$(BIN)/python -P .ci/check_wheel.py dist/mixopt-*.whl
 
 clean:  ## remove what these commands made, .venv among it
-	rm -rf .venv build dist out *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-trainers build dist out *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The installs are editable, so that a changed source file needs no second one; .test holds all that .demo does.
@@ -56,6 +59,14 @@ clean:  ## remove what these commands made, .venv among it
 
 .venv/.docs: .venv/.test
 	$(PIP) install -c constraints.txt -e '.[test,docs]'
+	@touch $@
+
+# Sees all that .venv holds, and the trainers before it.
+.venv-trainers/.ready: .venv/.test tests/export/requirements.txt
+	$(BIN)/python -m venv --clear .venv-trainers
+	.venv-trainers/bin/python -m pip --disable-pip-version-check install --no-deps -r tests/export/requirements.txt
+	$(BIN)/python -c 'import sysconfig; print("import site; site.addsitedir(" + repr(sysconfig.get_path("purelib")) + ")")' \
+	    > "$$(.venv-trainers/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/beside.pth"
 	@touch $@
 
 # A .venv that works is kept as it is.

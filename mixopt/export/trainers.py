@@ -11,6 +11,7 @@ int(weight x mixture_block_size) sequences from each dataset in every block, the
 from __future__ import annotations
 
 import math
+from pathlib import PurePath
 from typing import Any
 
 from mixopt.errors import InputError
@@ -33,11 +34,17 @@ def olmo_core(job: Job) -> str:
     return commented(job, {"sources": sources})
 
 
-def repetition(job: Job) -> tuple[str, ...]:
-    """Whether max_repetition_ratio is known to suffice."""
+def olmo_notes(job: Job) -> tuple[str, ...]:
+    """Whether max_repetition_ratio is known to suffice, and whether paths are files."""
+    notes = []
     if job.epochs is None or any(name not in job.epochs for name in job.weights):
-        return ("max_repetition_ratio is 1 where epochs are not known: OLMo-core stops if a source is too small; give tokens and a budget",)
-    return ()
+        notes.append(
+            "max_repetition_ratio is 1 where epochs are not known: OLMo-core stops if a source is too small; give tokens and a budget"
+        )
+    folders = [path for name in job.weights for path in job.paths(name) if "*" not in path and not PurePath(path).suffix]
+    if folders:
+        notes.append(f"OLMo-core takes token files or globs, and {folders[0]!r} looks like a folder; did you mean {folders[0]}/*.npy?")
+    return tuple(notes)
 
 
 def torchtitan(job: Job) -> str:
@@ -122,7 +129,7 @@ OLMO_CORE = Target(
     usage="SourceMixtureDatasetConfig(source_list=SourceMixtureList.from_dict(yaml.safe_load(open('{file}'))), requested_tokens=...)",
     reference="olmo_core/data/source_mixture.py",
     sums="1",
-    check=repetition,
+    check=olmo_notes,
 )
 TORCHTITAN = Target(
     name="torchtitan",

@@ -1,8 +1,8 @@
 """Targets whose own parsers are not at hand, checked against their documented grammar by parsers written from its rules.
 
-Megatron-LM: megatron/training get_blend_and_blend_per_split and megatron/core/datasets/utils.py (the released megatron-core reads the files in
-test_trainers.py). NeMo: nemo/collections/llm/gpt/data/pre_training.py. nanotron: src/nanotron/config/config.py (the release 0.4 has no
-dataset_weights). Levanter: src/levanter/data/mixture.py and data/text (the release 1.1 has no mixtures).
+Megatron-LM: megatron/training get_blend_and_blend_per_split and megatron/core/datasets/utils.py (the released megatron-core reads the
+files in test_trainers.py). NeMo: nemo/collections/llm/gpt/data/pre_training.py. nanotron: src/nanotron/config/config.py (the release 0.4
+has no dataset_weights). Levanter: src/levanter/data/mixture.py and data/text (the release 1.1 has no mixtures).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ KEPT = {"/data/web": 0.6, "/data/code": 0.399, "/data/books": 0.001}
 
 
 def blend_from_list(items: list[str] | None):
-    """Megatron's rule: an odd list has no weights; an even one has them where every first of two is a number; some but not all is an error."""
+    """Megatron's rule: an odd list has no weights; an even one has, where every first of two is a number; some is an error."""
     if items is None:
         return None
     if len(items) % 2:
