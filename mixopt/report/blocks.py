@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 FLAG = "▲"
-_NUMERIC = re.compile(r"([▲ ]*[-+−<×±]*[\d.,]+(e[-+−]\d+)?[TBMk%]?( – <?[\d.]+)?|∞|new|–|-|)$")
+_NUMERIC = re.compile(r"([▲ ]*[-+−<×±]*[\d.,]+(e[-+−]\d+)?[TBMk%]?( [–±] <?[\d.]+)?|∞|new|–|-|)$")
 
 
 @final

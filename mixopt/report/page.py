@@ -85,7 +85,7 @@ def html(report: Report) -> str:
         return None if shown is None else Markup(shown)
 
     def breakable(name: str) -> Markup:
-        return Markup(re.sub(r"(?<=[/_.:-])(?=\w)", "<wbr>", str(escape(name))))
+        return Markup(re.sub(r"(?<=[/_])(?=\w)|(?<=[.:-])(?=[^\W\d])", "<wbr>", str(escape(name))))
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     page = environment.from_string(here.joinpath("page.html").read_text(encoding="utf-8"))

@@ -115,6 +115,7 @@ class Report:
     budget: float | None = None
     cap: float | None = None
     predictions: Sequence[Prediction] = ()
+    measured: bool = False  # whether the values of ``predictions`` were measured, not predicted
     fit: Fit | None = None
     bounds: Sequence[Bound] = ()
     ranges: Ranges | None = None

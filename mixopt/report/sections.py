@@ -51,7 +51,7 @@ def sections(report: Report) -> list[Section]:
         ("epochs", "Epochs", _epochs(report)),
         ("ranges", "How sure the weights are", _ranges(report)),
         ("problem", "The problem", _problem(report)),
-        ("predictions", "Predictions", _predictions(report)),
+        ("predictions", "Measured, target by target" if report.measured else "Predictions", _predictions(report)),
         ("constraints", "What binds", _bounds(report.bounds)),
         ("law", "The law against the runs", _fit(report.fit)),
         ("course", "Course of the weights", _course(report)),
@@ -160,13 +160,10 @@ def _epochs(report: Report) -> Iterator[Block]:
     yield Prose(
         f"The training run has {count(report.budget)} {report.unit}; the domains hold {count(sum(report.tokens.values()))}{capped}."
     )
+    marked = {cell.text.count(FLAG) for row in rows for cell in row if isinstance(cell, Cell)}
     marks = [
-        f"{FLAG} more than {REPEATED:g} passes: repeated data are then worth less than new data (arXiv 2305.16264)."
-        if any(_over(e, REPEATED) for per in known.values() for e in per.values())
-        else "",
-        f"{FLAG}{FLAG} above the cap of {limit:g}."
-        if limit is not None and any(_over(e, limit) for per in known.values() for e in per.values())
-        else "",
+        f"{FLAG} more than {REPEATED:g} passes: repeated data are then worth less than new data (arXiv 2305.16264)." if 1 in marked else "",
+        f"{FLAG}{FLAG} above the cap of {limit:g}." if 2 in marked else "",
     ]
     yield table("Passes over each domain (epochs)", ["domain", report.unit, *names], rows, marks)
 

@@ -52,6 +52,7 @@ def report(data: Data, sizes: Sizes, outcome: Outcome, provenance: Provenance) -
         budget=sizes.run_tokens,
         cap=sizes.cap,
         predictions=_measured(data, outcome, target, named) or ground.predictions,
+        measured=bool(outcome.lines),
         ranges=ground.ranges if law is not None and best == f"law ({target.name})" else None,
         trajectories={f.label: np.array(f.trace) for f in outcome.found if f.trace},
         verdicts=[_judged(data, outcome, t) for t in data.targets if t.name in outcome.lines],

@@ -17,7 +17,7 @@ from mixopt.errors import InputError
 from mixopt.report import page
 from mixopt.report.blocks import count, decimals, passes, percent, times
 from mixopt.report.mathml import mathml
-from mixopt.report.report import Report
+from mixopt.report.report import Judged, Report
 
 VOID = {"meta", "wbr", "br", "hr", "img", "link", "input"}
 
@@ -185,6 +185,7 @@ def test_repetition_below_the_cap_is_marked_too(rich):
     assert marks == {0, 1, 2}
     assert "▲ more than 4 passes" in page.markdown(wide)
     assert "▲▲ above the cap of 8" in page.markdown(wide)
+    assert "▲ more than" not in page.markdown(replace(rich, cap=4.0)).replace("▲▲", "")
     free = replace(rich, cap=None)
     assert "▲▲" not in page.markdown(free)
 
@@ -296,6 +297,18 @@ def test_natural_and_uniform_stand_next_to_the_recommendation_wherever_they_were
     own = {"a": 0.5, "b": 0.5}
     (weights,) = Read(page.html(Report("t", "r", dict.fromkeys(["law", "DoGE", "uniform", "natural"], own)))).tables
     assert weights[0] == ["domain", "law", "natural", "×\N{NO-BREAK SPACE}natural", "uniform", "DoGE"]
+
+
+def test_measured_values_are_not_called_predictions(rich):
+    text = page.markdown(replace(rich, measured=True))
+    assert "## Measured, target by target" in text
+    assert "## Predictions" not in text
+
+
+def test_long_names_may_break_but_numbers_do_not(small):
+    text = page.html(replace(small, verdicts=[Judged("t", ("mixture", "worst"), (("crawl/en_2024.parquet", "web 3.25"),))]))
+    assert "crawl/<wbr>en_<wbr>2024.<wbr>parquet" in text
+    assert "web 3.25" in text
 
 
 def test_groups_of_hierarchical_names_are_summed():
