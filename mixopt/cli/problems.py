@@ -142,7 +142,7 @@ def compare_solvers(
         if not chosen:
             choice = plan(stated.problem, stated.learner_for(0)).choice
             chosen = [from_text(one) for one in (choice.chosen, *choice.also) if one]
-        voice.say(f"{len(chosen)} solvers, seeds 0 to {seeds - 1}" if seeds > 1 else f"{len(chosen)} solvers", style="dim")
+        voice.say(f"{', '.join(map(str, chosen))}; {seeds} seed{'s' if seeds > 1 else ''} each", style="dim")
         budget = Budget(steps=steps, seconds=seconds)
         table = compare(stated.problem, stated.learner_for, chosen, seeds=range(seeds), given=stated.given, budget=budget)
     if save is not None:
