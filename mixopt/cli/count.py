@@ -6,13 +6,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, cast, final
+from typing import TYPE_CHECKING, Annotated, Any, final
 
 import typer
 
 from mixopt.errors import InputError
 
 from .common import Json, Quiet, Voice
+from .reading import DomainField, Dtype, Eos, Per, Split, TextField, Tokenizer, Undecodable, reading
 
 if TYPE_CHECKING:
     from mixopt.data.prepare import Watch
@@ -22,14 +23,14 @@ if TYPE_CHECKING:
 
 def count(
     data: Annotated[list[Path], typer.Argument(metavar="DIR", help="Folders with one domain for each sub-folder or file.")],
-    text_field: Annotated[str, typer.Option(help="Field or column that holds the text; a dot reaches into an object.")] = "text",
-    domain_field: Annotated[str, typer.Option(help="Fields of the records that name their domain: source,topic,quality.")] = "",
-    tokenizer: Annotated[str, typer.Option(help="bytes, a tokenizer.json, or a Hugging Face folder or name; else bytes.")] = "",
-    per: Annotated[str, typer.Option(help="What is a domain: folder (a sub-folder with all its files) or file.")] = "folder",
-    split: Annotated[str, typer.Option(help="The split of a saved Hugging Face DatasetDict.")] = "train",
-    dtype: Annotated[str, typer.Option(help="Type of flat token files without a sidecar: uint16, uint32.")] = "",
-    eos: Annotated[str, typer.Option(help="End-of-document token: a number, or the tokenizer's text for it.")] = "",
-    undecodable: Annotated[str, typer.Option(help="Bytes that are no UTF-8: refuse or replace.")] = "refuse",
+    text_field: TextField = "text",
+    domain_field: DomainField = "",
+    tokenizer: Tokenizer = "",
+    per: Per = "folder",
+    split: Split = "train",
+    dtype: Dtype = "",
+    eos: Eos = "",
+    undecodable: Undecodable = "refuse",
     budget: Annotated[float | None, typer.Option(help="Tokens of a run, as 1e10: tells how many epochs it reads of each domain.")] = None,
     weights: Annotated[
         Path | None,
@@ -40,23 +41,13 @@ def count(
 ) -> None:
     """Count the documents, bytes and tokens of each domain, and the epochs that a run of some budget reads of it."""
     from mixopt.data.prepare import count as count_folder
-    from mixopt.data.reading import Reading
 
     blend = None if weights is None else _blend(weights, budget)
-    reading = Reading(
-        tokenizer=tokenizer or None,
-        text_field=text_field,
-        domain_fields=tuple(field for field in domain_field.split(",") if field),
-        per=cast(Literal["folder", "file"], per),
-        split=split,
-        dtype=dtype or None,
-        eos=int(eos) if eos.isdecimal() else eos or None,
-        undecodable=cast(Literal["refuse", "replace"], undecodable),
-    )
+    how = reading(text_field, domain_field, tokenizer, per, split, dtype, eos, undecodable)
     voice, told = Voice(json, quiet), []
     for folder in data:
         with _progress(voice, f"reading {folder}") as watch:
-            counted = count_folder(folder, reading, watch=watch)
+            counted = count_folder(folder, how, watch=watch)
         run = _run(counted, budget, blend)
         told.append(_content(folder, counted, run))
         if not json:

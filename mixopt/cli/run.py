@@ -11,15 +11,12 @@ import typer
 from mixopt.errors import InputError, unknown
 
 from .common import Json, Quiet, Voice, command
+from .reading import DomainField, Dtype, Eos, Per, Split, TextField, Tokenizer, Undecodable, reading
 
 if TYPE_CHECKING:
     from mixopt.study.outcome import Outcome
 
 UNITS = {"auto": "", "bpb": "bits per byte", "nats": "nats per token"}
-
-
-def _data(text: str) -> Any:
-    return typer.Option(help=text, rich_help_panel="Data")
 
 
 def _model(text: str) -> Any:
@@ -35,13 +32,16 @@ def _size(text: str) -> Any:
 
 
 def run(
-    data: Annotated[Path, _data("Folder with one domain for each sub-folder or file.")],
+    data: Annotated[Path, typer.Option(help="Folder with one domain for each sub-folder or file.")],
     out: Annotated[Path, typer.Option(help="Folder for tokens, runs, mixtures and the report; give it again to go on.")] = Path("out/run"),
-    text_field: Annotated[str, _data("Field or column that holds the text.")] = "text",
-    domain_field: Annotated[str, _data("Fields of the records that name their domain: source,topic,quality.")] = "",
-    tokenizer: Annotated[str, _data("bytes, a tokenizer.json, or a Hugging Face folder; else the model's own, else bytes.")] = "",
-    dtype: Annotated[str, _data("Type of flat token files without a sidecar: uint16, uint32.")] = "",
-    eos: Annotated[str, _data("End-of-document token: a number, or the tokenizer's text for it.")] = "",
+    text_field: TextField = "text",
+    domain_field: DomainField = "",
+    tokenizer: Tokenizer = "",
+    per: Per = "folder",
+    split: Split = "train",
+    dtype: Dtype = "",
+    eos: Eos = "",
+    undecodable: Undecodable = "refuse",
     val: Annotated[list[str] | None, _aim("A validation set: name=FOLDER. Repeatable.")] = None,
     objective: Annotated[
         list[str] | None, _aim("mean, a domain or set, or label:name=share,name=share. Repeatable; the first is the main one.")
@@ -68,7 +68,6 @@ def run(
     quiet: Quiet = False,
 ) -> None:
     """Find a mixture of your own domains for your own model, and measure whether it was worth it."""
-    from mixopt.data.reading import Reading
     from mixopt.study.console import Screen
     from mixopt.study.own import Asked, begun
     from mixopt.study.own import run as carry_out
@@ -78,17 +77,11 @@ def run(
         raise unknown("unit", unit, UNITS)
     own = model.removeprefix("hf:") if model.startswith("hf:") else ""
     has_tokenizer = bool(own) and (Path(own) / "tokenizer.json").is_file()
-    reading = Reading(
-        tokenizer=tokenizer or (own if has_tokenizer else None),
-        text_field=text_field,
-        domain_fields=tuple(f for f in domain_field.split(",") if f),
-        dtype=dtype or None,
-        eos=int(eos) if eos.isdecimal() else eos or None,
-    )
+    named = tokenizer or (own if has_tokenizer else "")
     asked = Asked(
         data=str(data),
         out=str(out),
-        reading=reading,
+        reading=reading(text_field, domain_field, named, per, split, dtype, eos, undecodable),
         sets=_pairs(val or [], "--val"),
         model=model,
         proxy=proxy,

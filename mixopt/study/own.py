@@ -79,7 +79,7 @@ def begun(asked: Asked, screen: Screen, *, fresh: bool = False) -> tuple[Study, 
     if fresh:
         store.clear()
     screen.head("mixopt run: which mixture of these domains trains the better model?")
-    own, sets = _prepared(asked, store, screen)
+    own, sets = _prepared(asked, store, screen, fresh)
     data = _data(asked, own, sets)
     models = _models(asked, own.vocabulary)
     sizes = _sizes(asked, models, len(data.domains))
@@ -111,14 +111,20 @@ def _check(asked: Asked) -> None:
         raise InputError(f"the unit is {asked.unit!r}; it is {BITS!r} or {NATS!r}")
 
 
-def _prepared(asked: Asked, store: Store, screen: Screen) -> tuple[Prepared, dict[str, Prepared]]:
+def _prepared(asked: Asked, store: Store, screen: Screen, fresh: bool) -> tuple[Prepared, dict[str, Prepared]]:
     """The data and the validation sets as tokens in the study's folder; what was tokenised before is taken from there."""
     folder = store.folder / "tokens"
 
     def one(place: str, name: str, share: float) -> Prepared:
         with screen.stage(f"reading {name}", 0.0) as tell:
             made = prepare(
-                place, folder / name, asked.reading, watch=lambda done, whole: tell(done / max(whole, 1)), validation=share, test=share
+                place,
+                folder / name,
+                asked.reading,
+                validation=share,
+                test=share,
+                fresh=fresh,
+                watch=lambda done, whole: tell(done / max(whole, 1)),
             )
         for note in made.notes:
             screen.say(f"  note: {note}", "yellow")

@@ -250,3 +250,16 @@ def test_the_sentence_says_when_uniform_would_do():
     assert "nothing that was found did better" in _sentence("nats per token", weights, [line("uniform", 0, 0, False)])
     assert "uniform weights would do as well" in _sentence("nats per token", weights, [line("law", -0.2, 0.1)])
     assert "uniform weights" not in _sentence("nats per token", weights, [line("law", -0.2, -0.1)])
+
+
+def test_changed_data_are_refused_in_the_same_folder_and_fresh_reads_them_anew(folder, tmp_path):
+    write(tmp_path / "data" / "a" / "x.jsonl", ["one two three " * 30] * 40)
+    write(tmp_path / "data" / "b" / "x.jsonl", ["four five six " * 30] * 40)
+    wished = replace(asked(folder, tmp_path / "out", sets={}, methods=("law",), seeds=0, proxies=6), data=str(tmp_path / "data"))
+    run(wished, quiet())
+    write(tmp_path / "data" / "b" / "x.jsonl", ["seven eight nine " * 30] * 50)
+    with pytest.raises(InputError, match=r"fresh"):
+        run(wished, quiet())
+    outcome = run(wished, quiet(), fresh=True)
+    assert outcome.report is not None
+    assert set(outcome.report.tokens) == {"a", "b"}
