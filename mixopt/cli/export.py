@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -56,21 +57,21 @@ def export(
         budget,
         _numbers("--tokens-per-example", tokens_per_example),
     )
-    done = [
-        write(
-            blend,
-            target,
-            out or Path(),
-            floor=floor,
-            digits=digits,
-            equal_lengths=equal_lengths,
-            seed=seed,
-            step_tokens=step_tokens,
-            validation=validation or (),
-            test=test or (),
-        )
-        for target in to
-    ]
+    one = partial(
+        write,
+        blend,
+        path=out or Path(),
+        floor=floor,
+        digits=digits,
+        equal_lengths=equal_lengths,
+        seed=seed,
+        step_tokens=step_tokens,
+        validation=validation or (),
+        test=test or (),
+    )
+    for target in to:
+        one(target=target, dry=True)
+    done = [one(target=target) for target in to]
     voice.answer("\n".join(map(str, done)), {"exports": [_exported(e) for e in done]})
 
 

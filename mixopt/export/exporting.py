@@ -61,13 +61,14 @@ def export(
     step_tokens: float | None = None,
     validation: Sequence[str] = (),
     test: Sequence[str] = (),
+    dry: bool = False,
 ) -> Exported:
     """Write a blend in a trainer's format; every refusal comes before the first byte is written.
 
     ``path`` is a file whose suffix is one of the target's, or a folder. ``floor`` is the least weight of any domain; ``digits`` rounds the
     weights to so many decimals; ``equal_lengths`` says that all examples have the same number of tokens, so that shares of tokens and of
     examples agree; ``seed`` goes to trainers that take one; ``step_tokens`` are the tokens of a training step, for targets with stages;
-    ``validation`` and ``test`` are unweighted paths for Megatron and NeMo.
+    ``validation`` and ``test`` are unweighted paths for Megatron and NeMo; ``dry`` refuses and tells as ever, but writes nothing.
 
     Raises:
         InputError: an unknown target, a suffix that is not the target's, paths, lengths, tokens or a budget that it needs and that are not
@@ -80,18 +81,10 @@ def export(
     adjusted, notes = shaped(blend, floor)
     job, more = prepared(adjusted, record, digits, equal_lengths)
     job = replace(job, seed=seed, step_tokens=step_tokens, splits={"validation": tuple(validation), "test": tuple(test)})
-    notes += more
-    texts: dict[Path, str] = {}
-    for number, single in enumerate(stage_jobs(job, record), start=1):
-        notes += [n for n in record.check(single) if n not in notes]
-        for suffix, place in places.items():
-            where = place if len(job.stages) == 1 or record.schedule else place.with_name(f"{place.stem}.stage{number}{place.suffix}")
-            texts[where] = record.forms[suffix](single)
-    if len(job.stages) > 1 and not record.schedule:
-        starts = ", ".join(f"{s.start:.6g}" for s in job.stages)
-        notes.append(f"{target} takes one mixture at a time: one file for each stage, from {starts} tokens on")
-    for place, text in texts.items():
-        write(place, text)
+    texts, said = drafted(job, record, places)
+    if not dry:
+        for place, text in texts.items():
+            write(place, text)
     usage = record.usage.replace("{file}", str(next(iter(texts))))
     return Exported(
         target=target,
@@ -99,10 +92,26 @@ def export(
         weights=dict(job.weights),
         unit=record.unit,
         epochs=job.epochs,
-        notes=tuple(notes),
+        notes=tuple(dict.fromkeys((*notes, *more, *said))),
         usage=usage,
         stages=job.stages,
     )
+
+
+def drafted(job: Job, record: Target, places: Mapping[str, Path]) -> tuple[dict[Path, str], list[str]]:
+    """The text of each file, and the notes of the target's own check; one file a stage where it takes no schedule."""
+    texts: dict[Path, str] = {}
+    notes: list[str] = []
+    apart = len(job.stages) > 1 and not record.schedule
+    for number, single in enumerate(stage_jobs(job, record), start=1):
+        notes += record.check(single)
+        for suffix, place in places.items():
+            where = place.with_name(f"{place.stem}.stage{number}{place.suffix}") if apart else place
+            texts[where] = record.forms[suffix](single)
+    if apart:
+        starts = ", ".join(f"{s.start:.6g}" for s in job.stages)
+        notes.append(f"{record.name} takes one mixture at a time: one file for each stage, from {starts} tokens on")
+    return texts, notes
 
 
 def files(record: Target, path: str | os.PathLike[str]) -> dict[str, Path]:

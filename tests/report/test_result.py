@@ -136,3 +136,13 @@ def test_the_spread_of_a_solver_is_over_its_seeds(result):
     table = mx.compare(PROBLEM, None, [Conic(), Projected()], seeds=(0, 1))
     assert [(r.solver, r.seed) for r in table.rows] == [("Conic()", 0), ("Conic()", 1), ("Projected()", 0), ("Projected()", 1)]
     np.testing.assert_allclose(table.spread("Conic()"), 0, atol=1e-12)
+
+
+def test_a_result_is_exported_with_the_sizes_of_its_domains(result, tmp_path):
+    done = result.export("megatron", tmp_path / "mix.txt", paths={"web": "/d/web", "code": "/d/code"}, budget=4.0, digits=6)
+    assert (tmp_path / "mix.txt").read_text() == "0.5 /d/web\n0.5 /d/code\n"
+    assert done.epochs == pytest.approx({"web": 2 / 3, "code": 2.0})
+    told = result.export("json", tmp_path / "mix.json", tokens={"code": 8.0}, budget=4.0)
+    assert told.epochs == pytest.approx({"web": 2 / 3, "code": 0.25})
+    with pytest.raises(mx.InputError, match=r"megatron needs to know where \(web, code\) lie"):
+        result.export("megatron", tmp_path / "other.txt")
