@@ -154,8 +154,8 @@ def prepared(blend: Blend, record: Target, digits: int | None, equal_lengths: bo
         if vanished:
             notes.append(f"rounded to 0: {', '.join(vanished)}")
         stages.append(Stage(stage.start, weights if record.zeros else {n: w for n, w in weights.items() if w}))
-    if not record.zeros and len(stages[0].weights) < len(blend.weights):
-        gone = [n for n in blend.weights if n not in stages[0].weights]
+    gone = [n for n in blend.weights if all(n not in s.weights for s in stages)]
+    if gone:
         notes.append(f"left out, since {record.name} is not to see a weight of 0: {', '.join(gone)}")
     if record.unit == "example" and blend.unit == "token":
         notes.append(

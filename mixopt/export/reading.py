@@ -90,7 +90,7 @@ def _fields(path: object, content: Mapping[str, Any]) -> dict[str, Any]:
         return _checked(path, {k: content[k] for k in FIELDS if content.get(k) is not None})
     for key in ("train_domain_weights", "train"):
         if isinstance(content.get(key), Mapping):
-            return {"weights": content[key]}
+            return {"weights": _mapping(path, key, content[key])}
     if "mix" in content:
         return {"weights": dict(_leaves(path, "", 1.0, _mapping(path, "mix", content["mix"])))}
     nested = [str(k) for k, v in content.items() if isinstance(v, (Mapping, list)) or v is None]
@@ -99,14 +99,12 @@ def _fields(path: object, content: Mapping[str, Any]) -> dict[str, Any]:
             f"{path}: no weights are found under {listed(content)}; expected domain: weight, or a mapping under weights, train, "
             "train_domain_weights or mix"
         )
-    return {"weights": {str(k): v for k, v in content.items()}}
+    return {"weights": _mapping(path, "it", content)}
 
 
 def _checked(path: object, fields: dict[str, Any]) -> dict[str, Any]:
     """The fields, once what must be a mapping or a list of stages is one."""
-    for key in ("tokens", "tokens_per_example", "paths"):
-        if key in fields:
-            _mapping(path, key, fields[key])
+    named = {k: _mapping(path, k, fields[k]) for k in ("weights", "tokens", "tokens_per_example", "paths") if k in fields}
     if not isinstance(fields.get("budget", 0.0), (int, float)):
         raise InputError(f"{path}: the budget is {fields['budget']!r}; it must be a number of tokens")
     stages = fields.get("stages", [])
@@ -114,13 +112,16 @@ def _checked(path: object, fields: dict[str, Any]) -> dict[str, Any]:
         isinstance(stages, list) and all(isinstance(s, Mapping) and isinstance(s.get("weights"), Mapping) and "start" in s for s in stages)
     ):
         raise InputError(f"{path}: stages must be a list of mappings with start (in tokens) and weights")
-    return fields
+    return fields | named
 
 
-def _mapping(path: object, key: str, value: Any) -> Mapping[str, Any]:
+def _mapping(path: object, key: str, value: Any) -> dict[str, Any]:
+    """A mapping that is not empty, its names as text."""
     if not isinstance(value, Mapping) or not value:
         raise InputError(f"{path}: {key} holds {value!r} where a mapping of domain to weight was expected")
-    return value
+    if any(isinstance(name, bool) for name in value):
+        raise InputError(f"{path}: a name under {key} is read as true or false; YAML takes on, off, yes and no for these: put it in quotes")
+    return {str(name): weight for name, weight in value.items()}
 
 
 def _leaves(path: object, prefix: str, share: float, tree: Mapping[str, Any]) -> Iterator[tuple[str, float]]:

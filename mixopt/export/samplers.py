@@ -94,7 +94,7 @@ def mosaic(job: Job) -> str:
             place = {"remote": path, "local": f"/tmp/streams/{name}"} if "://" in path else {"local": path}
             streams[name if len(pieces) == 1 else f"{name}.{i}"] = {**place, "proportion": weight}
     dataset: dict[str, Any] = {"streams": streams, "shuffle": True, "shuffle_seed": job.seed}
-    if job.blend.budget is not None and job.blend.tokens_per_example:
+    if job.blend.budget is not None and not job.blend.short_of(job.weights):
         dataset["epoch_size"] = job.examples("the epoch size is counted in samples")
     return commented(job, {"train_loader": {"name": "text", "dataset": dataset}})
 

@@ -10,7 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, final
 
-from mixopt.errors import InputError
+from mixopt.errors import InputError, listed
 
 from .blend import Blend, Stage
 
@@ -52,7 +52,7 @@ class Job:
         found = []
         for name, weight in weights.items():
             places = self.paths(name)
-            sizes = [size(place) for place in places]
+            sizes = [size(place) for place in places] if len(places) > 1 else [1]
             parts = [s / sum(sizes) for s in sizes] if all(sizes) else [1 / len(places)] * len(places)
             found += [(place, weight * part) for place, part in zip(places, parts, strict=True)]
         return found
@@ -75,6 +75,9 @@ class Job:
         """
         if self.blend.budget is None:
             raise InputError(f"{why}; give the tokens of the run, budget (--budget)")
+        missing = self.blend.short_of(self.weights)
+        if missing:
+            raise InputError(f"{why}; give the tokens per example of {listed(missing)}, tokens_per_example (--tokens-per-example)")
         lengths = self.blend.lengths(self.weights)
         return round(self.blend.budget / sum(w * lengths[n] for n, w in self.weights.items()))
 

@@ -106,6 +106,7 @@ def load(folder, name: str, text: str, **options) -> Blend:
         ("regmix.yaml", "model_name: tinyllama\ntrain:\n  web: 0.75\n  code: 0.25\nvalid:\n  web: 1.0\n"),
         ("doremi.json", '{"train_domain_weights": {"web": 0.75, "code": 0.25}, "eval_domain_weights": {"web": 1.0}}'),
         ("report.json", '{"title": "t", "mixtures": {"recommended": {"web": 0.75, "code": 0.25}, "uniform": {"web": 0.5, "code": 0.5}}}'),
+        ("text.json", '{"web": "0.75", "code": "0.25"}'),
         ("olmix.yaml", "name: x\nmix:\n  web:\n    weight: 0.75\n    repetition_factor: 1.0\n  code: 0.25\n"),
         ("bom.csv", "\ufeffdomain,weight\nweb,0.75\ncode,0.25\n"),
     ],
@@ -160,6 +161,7 @@ def test_sums_that_rounding_leaves_are_mended_and_others_are_not(tmp_path):
         ("a.json", '{"weights": {"a": 1.0}, "stages": [{"at": 5}]}', "stages must be a list of mappings"),
         ("a.json", '{"weights": {"a": 1.0}, "tokens": 3}', "tokens holds 3 where a mapping"),
         ("a.json", '{"weights": {"a": 1.0}, "budget": "1e9 tokens"}', "the budget is '1e9 tokens'"),
+        ("a.yaml", "da: 0.5\nno: 0.5\n", "a name under it is read as true or false; .*put it in quotes"),
         ("a.csv", "", "is empty"),
         ("a.csv", "web,0.5\nweb,0.5\n", "row 2: the domain 'web' stands there twice"),
         ("a.csv", "domain,weight,token\nweb,1,2\n", "no column 'token' in .*did you mean 'tokens'"),
@@ -174,6 +176,11 @@ def test_files_that_hold_no_weights_are_refused_with_the_place(tmp_path, name, t
         load(tmp_path, name, text)
     with pytest.raises(InputError, match=r"none.json cannot be read"):
         Blend.load(tmp_path / "none.json")
+
+
+def test_names_that_yaml_reads_as_numbers_are_names(tmp_path):
+    assert load(tmp_path, "a.yaml", "2023: 0.5\n2024: 0.5\n").weights == {"2023": 0.5, "2024": 0.5}
+    assert load(tmp_path, "b.yaml", "train: {2023: 1}\n").weights == {"2023": 1.0}
 
 
 def test_a_saved_result_is_read(tmp_path):

@@ -239,6 +239,30 @@ def test_stages_stand_in_one_file_where_the_target_takes_a_schedule(tmp_path):
         export(STAGED, "nanotron", tmp_path / "n.yaml", step_tokens=1e11)
 
 
+def test_only_domains_that_no_stage_keeps_are_left_out(tmp_path):
+    blend = Blend({"a": 1.0, "b": 0.0, "c": 0.0}, stages=(Stage(5.0, {"b": 1.0}),)).completed(root="/d")
+    done = export(blend, "nanotron", tmp_path / "n.yaml", step_tokens=1.0)
+    assert [note for note in done.notes if "left out" in note] == ["left out, since nanotron is not to see a weight of 0: c"]
+
+
+def test_what_is_only_tried_is_refused_and_told_but_not_written(tmp_path):
+    tried = export(BLEND, "megatron", tmp_path / "mix.txt", dry=True)
+    assert not list(tmp_path.iterdir())
+    assert export(BLEND, "megatron", tmp_path / "mix.txt") == tried
+    with pytest.raises(InputError, match="needs to know where"):
+        export(BARE, "megatron", tmp_path / "mix.txt", dry=True)
+
+
+def test_equal_lengths_do_not_tell_how_many_examples_there_are(tmp_path):
+    blend = BARE.completed(root="/d", budget=1e6)
+    with pytest.raises(InputError, match=r"give the tokens per example of \(web, code\), tokens_per_example"):
+        export(blend, "data-juicer", tmp_path / "j.yaml", equal_lengths=True)
+    streams = yaml.safe_load(export(blend, "mosaic", tmp_path / "m.yaml", equal_lengths=True).files[0].read_text())["train_loader"][
+        "dataset"
+    ]
+    assert "epoch_size" not in streams
+
+
 def test_stages_make_one_file_each_where_it_does_not(tmp_path):
     done = export(STAGED, "megatron", tmp_path / "mix.txt")
     assert [p.name for p in done.files] == ["mix.stage1.txt", "mix.stage2.txt"]
