@@ -39,7 +39,7 @@ def report(found: Recommendation, *, command: str, files: Sequence[str], seed: i
         fit=fit(found),
         bounds=bounds(found),
         ranges=found.ranges,
-        certificate=f"{found.result.solver}: {found.result.status.value}. {found.result.check}",
+        certificate=f"{found.result.solver}: {found.result.status.value}; {found.result.check}.",
         cost=_cost(found),
         notes=found.notes,
         provenance=provenance(command, files, seed),

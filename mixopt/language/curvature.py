@@ -97,7 +97,7 @@ class Curvatures:
         else:
             return "unknown"
         inner, by = self._curvature[body], self._sign[factor]
-        if inner == "affine" or by == "0":
+        if inner == "affine" or (by == "0" and inner != "unknown"):  # nothing is proved of what is unknown, times 0 or not
             return "affine"
         if by == "+":
             return inner

@@ -40,13 +40,14 @@ def report(data: Data, sizes: Sizes, outcome: Outcome, provenance: Provenance) -
     own = [c for c in outcome.rows if target.name in c.targets]
     named = {c.name: dict(zip(data.domains, c.weights, strict=True)) for c in own if not c.same_as}
     twin = {c.name: c.same_as or c.name for c in own}
-    best = twin[lines[0].name if lines else _found_for(outcome, target)]
-    sentence = _sentence(data.unit, named[best], lines) if lines else ground.recommendation
+    chosen = _chosen(lines, sizes.cap)
+    best = twin[chosen.name if chosen else _found_for(outcome, target)]
+    sentence = _sentence(data.unit, named[best], chosen) if chosen else ground.recommendation
     return replace(
         ground,
         title=f"A mixture of {len(data.domains)} domains for {target.title or target.name}",
         recommendation=sentence or f"Train on {blended(named[best])}, as {best} found it.",
-        doubts=(*_doubts(data, outcome, lines), *(ground.doubts if best == f"law ({target.name})" or not lines else ())),
+        doubts=(*_doubts(data, sizes, outcome, lines), *(ground.doubts if best == f"law ({target.name})" or not lines else ())),
         mixtures={best: named[best]} | {n: w for n, w in named.items() if n != best},
         tokens=_sizes(data),
         budget=sizes.run_tokens,
@@ -72,9 +73,13 @@ def _found_for(outcome: Outcome, target: Target) -> str:
     return fitting[0] if fitting else outcome.rows[0].name
 
 
-def _sentence(unit: str, weights: dict[str, float], lines: Sequence[Line]) -> str:
-    """The best measured mixture, and whether it is better than the best that costs nothing."""
-    best = lines[0]
+def _chosen(lines: Sequence[Line], cap: float) -> Line | None:
+    """The best measured mixture that reads no domain more often than the cap allows; None where nothing was measured."""
+    return next((x for x in lines if x.epochs <= cap * (1 + 1e-6)), next(iter(lines), None))
+
+
+def _sentence(unit: str, weights: dict[str, float], best: Line) -> str:
+    """The best measured mixture, and whether it is better than uniform weights, which cost nothing."""
     start = f"Train on {blended(weights)} ({best.name}): {best.loss:.3f} {unit} on test text"
     if best.name == "uniform":
         return f"{start}; nothing that was found did better than uniform weights."
@@ -83,10 +88,17 @@ def _sentence(unit: str, weights: dict[str, float], lines: Sequence[Line]) -> st
     return f"{said}." if best.against_uniform == "better" else f"{said}: that is within noise, so uniform weights would do as well."
 
 
-def _doubts(data: Data, outcome: Outcome, lines: Sequence[Line]) -> tuple[str, ...]:
+def _doubts(data: Data, sizes: Sizes, outcome: Outcome, lines: Sequence[Line]) -> tuple[str, ...]:
     if not lines:
         return ("No target model was trained on any of these mixtures: what follows is predicted by proxies, not measured.",)
     said = [f"The verdict rests on {len(outcome.seeds)} seeds of a model far smaller than the one that it is for."]
+    chosen = _chosen(lines, sizes.cap)
+    if chosen is not lines[0]:
+        said.append(
+            f"{lines[0].name} did better ({lines[0].loss:.3f}), but reads a domain {lines[0].epochs:.2g} times, over the cap of {sizes.cap:g}."
+        )
+    elif chosen.epochs > sizes.cap * (1 + 1e-6):
+        said.append(f"Every mixture that was judged reads a domain more often than the cap of {sizes.cap:g} allows.")
     free = [x for x in lines if not x.method]
     methods = [x for x in lines if x.method]
     if methods and free and free[0].loss <= methods[0].loss:

@@ -23,7 +23,7 @@ from mixopt.study import search
 from mixopt.study import study as studies
 from mixopt.study.console import Screen
 from mixopt.study.own import Asked, begun, run
-from mixopt.study.report import _sentence
+from mixopt.study.report import _chosen, _sentence
 from mixopt.study.verdict import Line
 
 WORDS = ("the", "cat", "sat", "on", "a", "mat", "and", "dog", "ran", "after", "it", "while", "rain", "fell", "over", "green", "hills")
@@ -247,9 +247,17 @@ def test_the_sentence_says_when_uniform_would_do():
         return Line(name, method, 2.0, (low + high) / 2, low, high, "a", 2.5, 1.0, 0.0)
 
     weights = {"a": 0.5, "b": 0.5}
-    assert "nothing that was found did better" in _sentence("nats per token", weights, [line("uniform", 0, 0, False)])
-    assert "uniform weights would do as well" in _sentence("nats per token", weights, [line("law", -0.2, 0.1)])
-    assert "uniform weights" not in _sentence("nats per token", weights, [line("law", -0.2, -0.1)])
+    assert "nothing that was found did better" in _sentence("nats per token", weights, line("uniform", 0, 0, False))
+    assert "uniform weights would do as well" in _sentence("nats per token", weights, line("law", -0.2, 0.1))
+    assert "uniform weights" not in _sentence("nats per token", weights, line("law", -0.2, -0.1))
+
+
+def test_a_mixture_over_the_cap_is_not_recommended():
+    lines = [Line(n, True, loss, 0.0, -1.0, 1.0, "a", 2.5, epochs, 0.0) for n, loss, epochs in (("best", 1.0, 5.0), ("next", 1.1, 4.0))]
+    assert _chosen(lines, 4.0).name == "next"
+    assert _chosen(lines, 5.0).name == "best"
+    assert _chosen(lines, 1.0).name == "best"
+    assert _chosen([], 4.0) is None
 
 
 def test_changed_data_are_refused_in_the_same_folder_and_fresh_reads_them_anew(folder, tmp_path):
