@@ -1,9 +1,9 @@
 """Weights as others keep them: mixopt's own files, tables, RegMix's, DoReMi's and Olmix's configurations.
 
 JSON and YAML may hold: what ``Blend.save``, ``result.save`` or a report wrote; a mapping of domain to weight, alone or under
-``weights``; RegMix's ``train`` beside ``valid``; DoReMi's ``train_domain_weights`` beside ``eval_domain_weights``; Olmix's nested ``mix``,
-whose leaves are the products of the weights down the tree, named ``source:topic``. CSV holds ``domain,weight`` rows, with or without a
-head, and may have the columns ``tokens``, ``tokens_per_example`` and ``path`` too.
+``weights`` or ``prior``; RegMix's ``train`` beside ``valid``; DoReMi's ``train_domain_weights`` beside ``eval_domain_weights``; Olmix's
+nested ``mix``, whose leaves are the products of the weights down the tree, named ``source:topic``. CSV holds ``domain,weight`` rows, with
+or without a head, and may have the columns ``tokens``, ``tokens_per_example`` and ``path`` too.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def _fields(path: object, content: Mapping[str, Any]) -> dict[str, Any]:
         return _checked(path, {"weights": _mapping(path, "mixtures", first), **known})
     if isinstance(content.get("weights"), Mapping):
         return _checked(path, {k: content[k] for k in FIELDS if content.get(k) is not None})
-    for key in ("train_domain_weights", "train"):
+    for key in ("train_domain_weights", "train", "prior"):
         if isinstance(content.get(key), Mapping):
             return {"weights": _mapping(path, key, content[key])}
     if "mix" in content:
@@ -96,7 +96,7 @@ def _fields(path: object, content: Mapping[str, Any]) -> dict[str, Any]:
     nested = [str(k) for k, v in content.items() if isinstance(v, (Mapping, list)) or v is None]
     if nested:
         raise InputError(
-            f"{path}: no weights are found under {listed(content)}; expected domain: weight, or a mapping under weights, train, "
+            f"{path}: no weights are found under {listed(content)}; expected domain: weight, or a mapping under weights, train, prior, "
             "train_domain_weights or mix"
         )
     return {"weights": _mapping(path, "it", content)}

@@ -106,6 +106,7 @@ def load(folder, name: str, text: str, **options) -> Blend:
         ("regmix.yaml", "model_name: tinyllama\ntrain:\n  web: 0.75\n  code: 0.25\nvalid:\n  web: 1.0\n"),
         ("doremi.json", '{"train_domain_weights": {"web": 0.75, "code": 0.25}, "eval_domain_weights": {"web": 1.0}}'),
         ("report.json", '{"title": "t", "mixtures": {"recommended": {"web": 0.75, "code": 0.25}, "uniform": {"web": 0.5, "code": 0.5}}}'),
+        ("prior.json", '{"what": "a prior", "prior": {"web": 0.75, "code": 0.25}}'),
         ("text.json", '{"web": "0.75", "code": "0.25"}'),
         ("olmix.yaml", "name: x\nmix:\n  web:\n    weight: 0.75\n    repetition_factor: 1.0\n  code: 0.25\n"),
         ("bom.csv", "\ufeffdomain,weight\nweb,0.75\ncode,0.25\n"),
