@@ -1,8 +1,9 @@
 """Targets whose own parsers are not at hand, checked against their documented grammar by parsers written from its rules.
 
 Megatron-LM: megatron/training get_blend_and_blend_per_split and megatron/core/datasets/utils.py (the released megatron-core reads the
-files in test_trainers.py). NeMo: nemo/collections/llm/gpt/data/pre_training.py. nanotron: src/nanotron/config/config.py (the release 0.4
-has no dataset_weights). Levanter: src/levanter/data/mixture.py and data/text (the release 1.1 has no mixtures).
+files in test_trainers.py). NeMo: nemo/collections/llm/gpt/data/pre_training.py (its release 3.0 has no language models any more).
+nanotron: src/nanotron/config/config.py (its release 0.4 has no dataset_weights). Levanter: src/levanter/data/mixture.py and data/text
+(released as marin-levanter, whose sampler test_trainers.py draws from).
 """
 
 from __future__ import annotations

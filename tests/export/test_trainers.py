@@ -7,6 +7,7 @@ MosaicML's image datasets, which nothing here uses, find a stand-in for it.
 from __future__ import annotations
 
 import ast
+import asyncio
 import importlib.util
 import json
 import os
@@ -18,7 +19,7 @@ import numpy as np
 import pytest
 import yaml
 
-from mixopt.export import Blend, export
+from mixopt.export import Blend, Stage, export
 
 stats = pytest.importorskip("scipy.stats")
 pytestmark = pytest.mark.filterwarnings("ignore")  # a trainer's own warnings are not ours
@@ -221,3 +222,48 @@ def test_data_juicer_counts_samples_at_the_weights(tmp_path):
     assert sum(counts) == dataset["max_sample_num"] == 1350  # 1e6 tokens: 1000 + 300 + 50 examples
     found = {c["path"].split("/")[-1]: n for c, n in zip(dataset["configs"], counts, strict=True)}
     assert all(abs(found[n] - 1e6 * SHARES[n] / lengths[n]) <= 2 for n in SHARES)
+
+
+def levanter(module: str):
+    """A module of Levanter, without what the package imports for its clusters and trackers."""
+    spec = importlib.util.find_spec("levanter")
+    if spec is None:
+        trainer("levanter")
+    bare = types.ModuleType("levanter")
+    bare.__spec__, bare.__path__ = spec, list(spec.submodule_search_locations)
+    sys.modules.setdefault("levanter", bare)
+    return trainer(f"levanter.{module}")
+
+
+@pytest.mark.parametrize("staged", [False, True])
+def test_levanter_draws_at_the_weights_and_changes_them_at_the_stage(tmp_path, staged):
+    mixture, dataset, schedule = levanter("data.mixture"), levanter("data.dataset"), levanter("schedule")
+    stages = (Stage(1e6, {"web": 0.1, "code": 0.9}),) if staged else ()
+    done = export(
+        Blend(BLEND.weights, budget=2e6, stages=stages).completed(root="/d"), "levanter", tmp_path / "l.yaml", step_tokens=1e6 / 16
+    )
+    data = read(done)["data"]
+    block = data["mixture_block_size"]
+    weights = data["train_weights"]
+    if staged:  # in steps, as in a file; 256 sequences a step
+        weights = mixture.rescale_mixture_schedule_for_batch_schedule(weights, schedule.BatchSchedule(256))
+        assert [start for start, _ in weights] == [0, 2 * block]
+    parts = {name: dataset.ListAsyncDataset([name] * 5000) for name in data["components"]}
+    mixed = mixture.MixtureDataset(parts, weights, block, key=0, stop_strategy=data["stop_strategy"])
+
+    def shares(first: int) -> dict[str, float]:
+        drawn = asyncio.run(mixed.get_batch(range(first * block, (first + 1) * block)))
+        return {name: drawn.count(name) / block for name in BLEND.weights}
+
+    assert shares(0) == pytest.approx(BLEND.weights, abs=3 / block)
+    later = {**dict.fromkeys(BLEND.weights, 0.0), "web": 0.1, "code": 0.9} if staged else BLEND.weights
+    assert shares(2) == pytest.approx(later, abs=3 / block)
+
+
+def test_nemo_hands_its_paths_to_megatron_core(tmp_path):
+    """NeMo's PreTrainingDataModule parses them with megatron-core; its release 3.0 has no language models any more."""
+    utils = trainer("megatron.core.datasets.utils")
+    paths = read(export(BLEND.completed(root="/data"), "nemo", tmp_path / "n.yaml", validation=["/data/v"]))["data"]["paths"]
+    prefixes, weights = utils.get_blend_from_list(paths["train"])
+    assert dict(zip(prefixes, weights, strict=True)) == pytest.approx({f"/data/{n}": w for n, w in SHARES.items()})
+    assert utils.get_blend_from_list(paths["validation"]) == (["/data/v"], None)
