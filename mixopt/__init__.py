@@ -74,6 +74,9 @@ from mixopt.runs import Runs as Runs
 from mixopt.solver import Budget as Budget
 
 if TYPE_CHECKING:
+    from mixopt import data as data
+    from mixopt import export as export
+    from mixopt import fitting as fitting
     from mixopt import problems as problems
     from mixopt import solvers as solvers
     from mixopt.problems import laws as laws
@@ -86,6 +89,9 @@ except PackageNotFoundError:  # a bare checkout
     __version__ = "0.1.0"
 
 _LATER = {
+    "data": ("mixopt.data", None),
+    "export": ("mixopt.export", None),
+    "fitting": ("mixopt.fitting", None),
     "FunctionLearner": ("mixopt.runtime.learner", "FunctionLearner"),
     "TorchLearner": ("mixopt.runtime.torch_learner", "TorchLearner"),
     "laws": ("mixopt.problems.laws", None),
@@ -134,10 +140,13 @@ __all__ = [
     "clip",
     "compare",
     "constant",
+    "data",
     "domain_mean",
     "entropy",
     "equal",
     "exp",
+    "export",
+    "fitting",
     "graph",
     "hypergradient",
     "kl",
