@@ -120,3 +120,31 @@ def test_torchtitan_gets_a_module_of_literals(tmp_path):
     for source, name in zip(sources.elts, odd.weights, strict=True):
         values = {k.arg: ast.literal_eval(k.value) for k in source.keywords}
         assert values == {"dataset": name, "dataset_path": f"/d/{name}", "weight": 0.5, "infinite": True}
+
+
+def test_olmo_core_ratios_are_positive_sum_to_one_and_may_be_repeated_as_often_as_needed(tmp_path):
+    blend = BLEND.completed(tokens={"web": 1e9, "code": 1e9, "books": 1e9}, budget=3e9)
+    sources = yaml.safe_load(export(blend, "olmo-core", tmp_path / "o.yaml").files[0].read_text())["sources"]
+    assert sum(s["target_ratio"] for s in sources) == 1.0
+    assert all(0 < s["target_ratio"] <= 1 and s["paths"] and s["max_source_fraction"] == 1.0 for s in sources)
+    for source in sources:  # its own check of what there is against what is needed
+        needed = int(3e9 * source["target_ratio"])
+        assert 1 <= source["max_repetition_ratio"] < needed / 1e9 + 1
+        assert int(1e9 * source["max_source_fraction"] * source["max_repetition_ratio"]) >= needed
+    told = export(BLEND, "olmo-core", tmp_path / "o.yaml").notes
+    assert any("max_repetition_ratio is 1 where epochs are not known" in note for note in told)
+    assert any("'/data/web' looks like a folder; did you mean /data/web/*.npy?" in note for note in told)
+
+
+def test_litdata_is_told_not_to_iterate_over_all(tmp_path):
+    content = json.loads(export(BLEND, "litdata", tmp_path / "l.json", equal_lengths=True).files[0].read_text())
+    assert set(content["arguments"]) == {"weights", "seed", "iterate_over_all"}
+    assert content["arguments"]["iterate_over_all"] is False
+
+
+def test_the_largest_source_of_data_juicer_comes_last_and_takes_what_rounding_leaves(tmp_path):
+    blend = Blend({"web": 0.45, "code": 0.335, "books": 0.215}, tokens_per_example=dict.fromkeys(["web", "code", "books"], 1.0))
+    done = export(blend.completed(root="/d", budget=101.0), "data-juicer", tmp_path / "j.yaml")
+    dataset = yaml.safe_load(done.files[0].read_text())["dataset"]
+    assert [c["path"] for c in dataset["configs"]] == ["/d/books", "/d/code", "/d/web"]
+    assert dataset["max_sample_num"] == 101
