@@ -19,6 +19,8 @@ from .sources import Source
 ROWS = 256  # rows of a table that are read at once
 BUFFER = 1 << 20  # bytes of a table's column that are read at once
 PASSAGE = 1 << 13  # bytes; a text file that gives to several parts is cut at line ends into passages of this size
+TEXT, DOMAIN = "text_field (--text-field)", "domain_fields (--domain-field)"
+REPLACE = "undecodable='replace' (--undecodable replace)"
 BLOCK = 1 << 20  # bytes; any other text file is read in blocks of this size
 
 
@@ -91,7 +93,7 @@ def _decoded(content: bytes, path: Path, line: int, offset: int, reading: Readin
         line += content.count(b"\n", 0, error.start)
         raise InputError(
             f"{path}, line {line}: byte {content[error.start]:#04x} at offset {offset + error.start} is no UTF-8 ({error.reason}); "
-            "convert the file to UTF-8, or read it with undecodable='replace'"
+            f"convert the file to UTF-8, or read it with {REPLACE}"
         ) from None
 
 
@@ -123,12 +125,10 @@ def _parsed(text: str, path: Path, number: int) -> Mapping[str, Any]:
 
 def _record(record: Mapping[str, Any], where: str, reading: Reading) -> tuple[str, str]:
     """The domain and the text of a record."""
-    content = _field(record, reading.text_field, where, "text_field")
+    content = _field(record, reading.text_field, where, TEXT)
     if not isinstance(content, str):
         kind = _kind_of(content)
-        raise InputError(
-            f"{where}: the field {reading.text_field!r} is {kind}, no text; the fields are {listed(record)}; choose by text_field"
-        )
+        raise InputError(f"{where}: the field {reading.text_field!r} is {kind}, no text; the fields are {listed(record)}; choose by {TEXT}")
     return _domain(record, where, reading), _whole(content, where, reading)
 
 
@@ -141,7 +141,7 @@ def _whole(content: str, where: str, reading: Reading) -> str:
     except UnicodeEncodeError as error:
         if reading.undecodable == "refuse":
             half = f"\\u{ord(content[error.start]):04x}"
-            raise InputError(f"{where}: {half} is half a character; mend the file, or read it with undecodable='replace'") from None
+            raise InputError(f"{where}: {half} is half a character; mend the file, or read it with {REPLACE}") from None
         return content.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return content
 
@@ -150,7 +150,7 @@ def _domain(record: Mapping[str, Any], where: str, reading: Reading) -> str:
     """The domain that a record's fields say."""
     levels = []
     for field in reading.domain_fields:
-        value = _field(record, field, where, "domain_fields")
+        value = _field(record, field, where, DOMAIN)
         if isinstance(value, bool) or not isinstance(value, (str, int)) or not str(value).strip("/ "):
             raise InputError(f"{where}: the field {field!r} is {_kind_of(value)}, and a domain's name is a text or a whole number")
         levels.append(str(value).strip("/ "))
@@ -226,7 +226,7 @@ def _loaded(source: Source, reading: Reading) -> Any:
         raise InputError(f"{source.path} is no whole saved dataset: {error}; save it again by save_to_disk") from None
     if isinstance(data, datasets.DatasetDict):
         if reading.split not in data:
-            raise InputError(f"{source.path} has the splits {listed(data)}, not {reading.split!r}; choose by split")
+            raise InputError(f"{source.path} has the splits {listed(data)}, not {reading.split!r}; choose by split (--split)")
         data = data[reading.split]
     return data
 
@@ -248,8 +248,8 @@ def _columns(names: Iterable[str], source: Source, reading: Reading) -> list[str
             )
         return found
 
-    first = "input_ids" if _tokens_only(known, reading) else column(reading.text_field, "text_field")
-    return list(dict.fromkeys([first, *(column(field, "domain_fields") for field in reading.domain_fields)]))
+    first = "input_ids" if _tokens_only(known, reading) else column(reading.text_field, TEXT)
+    return list(dict.fromkeys([first, *(column(field, DOMAIN) for field in reading.domain_fields)]))
 
 
 def _rows(batches: Iterable[Any], source: Source, count: int, columns: list[str], reading: Reading) -> Iterator[Passage]:

@@ -58,12 +58,13 @@ def _alone(source: Source, reading: Reading, root: Path) -> TokenFile:
 def _flat(path: Path, dtype: Any) -> np.ndarray:
     if dtype is None:
         raise InputError(
-            f"{path} does not say of which type its tokens are; give dtype (as uint16), or write {path.stem}.json beside it, "
+            f"{path} does not say of which type its tokens are; give dtype (--dtype uint16), or write {path.stem}.json beside it, "
             'as in {"dtype": "uint16", "eos": 0}'
         )
     kind, size = token_type(dtype, path), path.stat().st_size
     if size % kind.itemsize:
-        raise InputError(f"{path} has {size} bytes, no whole number of {kind.name} tokens of {kind.itemsize} bytes; give the right dtype")
+        many = f"no whole number of {kind.name} tokens of {kind.itemsize} bytes"
+        raise InputError(f"{path} has {size} bytes, {many}; give the right dtype (--dtype)")
     return np.memmap(path, kind, "r")
 
 

@@ -205,9 +205,9 @@ class Blend:
             InputError: no such file, a form that is not known, weights that are none, or a sum that is not 1 without ``normalise``.
         """
         fields = read(path)
-        stages = tuple(Stage(number("a stage's start", s["start"]), one(s["weights"], path, normalise)) for s in fields.pop("stages", ()))
         try:
-            return cls(**{**fields, "weights": one(fields["weights"], path, normalise), "stages": stages})
+            stages = tuple(Stage(number("a stage's start", s["start"]), one(s["weights"], normalise)) for s in fields.pop("stages", ()))
+            return cls(**{**fields, "weights": one(fields["weights"], normalise), "stages": stages})
         except InputError as error:
             raise InputError(f"{path}: {error}") from None
 
@@ -250,7 +250,7 @@ def finite(weights: Mapping[str, Any]) -> dict[str, float]:
     return values
 
 
-def one(weights: Mapping[str, Any], path: str | os.PathLike[str], normalise: bool) -> dict[str, float]:
+def one(weights: Mapping[str, Any], normalise: bool) -> dict[str, float]:
     """Weights that were read, divided by their sum where that is off 1 by rounding, or where it is asked for."""
     values = finite(weights)
     total = math.fsum(values.values())
@@ -258,7 +258,7 @@ def one(weights: Mapping[str, Any], path: str | os.PathLike[str], normalise: boo
         return values
     if total <= 0 or (abs(total - 1) > 0.005 and not normalise):
         raise InputError(
-            f"{path}: the weights sum to {total:.6g}, not 1; if only their ratios count, ask for that with normalise=True (--normalise)"
+            f"the weights sum to {total:.6g}, not 1; if only their ratios count, ask for that with normalise=True (--normalise)"
         )
     return {name: value / total for name, value in values.items()}
 

@@ -98,7 +98,7 @@ def test_token_files_tell_no_bytes(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--text-field", "body"], "web.jsonl, line 1: no field 'body'; the fields are (text, topic); choose by text_field"),
+        (["--text-field", "body"], "web.jsonl, line 1: no field 'body'; the fields are (text, topic); choose by text_field (--text-field)"),
         (["--per", "row"], "per is 'row'; it is one of (folder, file)"),
         (["--budget", "-1"], "the budget is -1.0 tokens"),
         (["--tokenizer", "absent.json"], "there is no tokenizer absent.json"),

@@ -96,7 +96,7 @@ def test_text_and_tokens_of_a_domain_lie_side_by_side_under_one_tokenizer(lay, t
 
 
 BROKEN = [
-    ({"a.bin": b"123"}, {}, r"a.bin does not say of which type its tokens are; give dtype .as uint16., or write a.json beside it"),
+    ({"a.bin": b"123"}, {}, r"a.bin does not say of which type its tokens are; give dtype .--dtype uint16., or write a.json beside it"),
     ({"a.bin": b"123"}, {"dtype": "uint16"}, r"a.bin has 3 bytes, no whole number of uint16 tokens of 2 bytes"),
     ({"a.bin": b"1234", "a.json": '{"dtype": "float16"}'}, {}, r"a.bin says tokens of type 'float16'; it is one of \(uint8"),
     ({"a.bin": b"1234", "a.json": "{dtype"}, {}, r"a.json, which describes a.bin, is not JSON"),
