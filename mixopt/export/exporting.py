@@ -157,14 +157,10 @@ def prepared(blend: Blend, record: Target, digits: int | None, equal_lengths: bo
     gone = [n for n in blend.weights if all(n not in s.weights for s in stages)]
     if gone:
         notes.append(f"left out, since {record.name} is not to see a weight of 0: {', '.join(gone)}")
-    if record.unit == "example" and blend.unit == "token":
-        notes.append(
-            "equal lengths assumed: shares of examples are the shares of tokens" if equal_lengths else "converted from shares of tokens"
-        )
-    elif record.unit not in ("example", "as given") and blend.unit == "example":
-        notes.append(
-            "equal lengths assumed: shares of tokens are the shares of examples" if equal_lengths else "converted from shares of examples"
-        )
+    mixed = {"example": "example", "as given": blend.unit}.get(record.unit, "token")
+    if mixed != blend.unit:
+        taken = "equal lengths assumed: these are also" if equal_lengths else "converted from"
+        notes.append(f"{taken} the shares of {blend.unit}s")
     epochs, more = repeated(known)
     needs(blend, record, stages)
     own = replace(blend, weights=stages[0].weights, stages=tuple(stages[1:])) if record.unit == "as given" else blend

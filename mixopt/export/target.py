@@ -65,6 +65,8 @@ class Job:
         """
         if self.step_tokens is None:
             raise InputError("this target starts its stages at training steps; give the tokens of one step, step_tokens (--step-tokens)")
+        if not self.step_tokens > 0:
+            raise InputError(f"a training step has {self.step_tokens:g} tokens; give a number above 0, step_tokens (--step-tokens)")
         return round(tokens / self.step_tokens)
 
     def examples(self, why: str) -> int:

@@ -68,6 +68,7 @@ def test_each_target_gets_the_proportions_in_its_own_unit(tmp_path, target):
     assert {n: w for n, w in done.weights.items() if w} == found
     assert done.unit == unit
     assert done.epochs == pytest.approx({"web": 2 / 3, "code": 0.75, "books": 0.5, "junk": 0.0})
+    assert ("converted from the shares of tokens" in done.notes) == (unit == "example")
     told = any("left out" in note and "junk" in note for note in done.notes)
     assert told == ("junk" not in written(target, tmp_path))
     assert told == (target not in ("levanter", "json", "yaml"))
@@ -235,6 +236,8 @@ def test_stages_stand_in_one_file_where_the_target_takes_a_schedule(tmp_path):
     assert lev["train_weights"] == [[0, {"web": 0.9, "code": pytest.approx(0.1)}], [800, {"web": 0.0, "code": 1.0}]]
     with pytest.raises(InputError, match=r"starts its stages at training steps; give the tokens of one step, step_tokens"):
         export(STAGED, "nanotron", tmp_path / "n.yaml")
+    with pytest.raises(InputError, match="a training step has 0 tokens; give a number above 0"):
+        export(STAGED, "levanter", tmp_path / "n.yaml", step_tokens=0.0)
     with pytest.raises(InputError, match="two stages start at the same step"):
         export(STAGED, "nanotron", tmp_path / "n.yaml", step_tokens=1e11)
 
