@@ -25,6 +25,7 @@ from mixopt.report.comparison import Comparison, Row
 from mixopt.report.result import Check, Result, Status, saved_weights
 from mixopt.runtime.region import Region
 from mixopt.solver import Budget, Outcome, Solver, Task, Watch, run
+from mixopt.solvers.infeasible import conflict_of
 from mixopt.solvers.table import TABLE
 
 if TYPE_CHECKING:
@@ -283,6 +284,7 @@ def _result(ready: Plan, task: Task, outcome: Outcome) -> Result:
     check: Check | None = None
     duals: Mapping[str, float | dict[str, float]] = outcome.duals
     value: float | None = None
+    conflict = conflict_of(task) if outcome.status is Status.INFEASIBLE else None
     if w is not None:
         try:
             check, found, value = judged(ready.solver, task, outcome, w)
@@ -304,7 +306,8 @@ def _result(ready: Plan, task: Task, outcome: Outcome) -> Result:
         outcome.trace,
         outcome.cost,
         trained,
-        outcome.message,
+        outcome.message if conflict is None else str(conflict),
+        () if conflict is None else conflict.names,
     )
 
 

@@ -127,7 +127,10 @@ class Trace:
 
 @dataclass(frozen=True)
 class Result:
-    """Weights with their certificate. ``result.weights`` is a dict name -> float that sums to 1 within 1e-12."""
+    """Weights with their certificate. ``result.weights`` is a dict name -> float that sums to 1 within 1e-12.
+
+    ``conflict`` names a least set of constraints that no weights satisfy together, where the problem is infeasible for it.
+    """
 
     problem: Problem
     mixture: Expr
@@ -141,6 +144,7 @@ class Result:
     cost: Cost
     parameters: Any = None
     message: str = ""
+    conflict: tuple[str, ...] = ()
 
     @property
     def weights(self) -> dict[str, float]:

@@ -94,7 +94,7 @@ def test_the_certificates_multipliers_are_those_of_the_solver():
     [
         [(W["web"] >= 0.6).named("floor"), (W["web"] <= 0.3).named("cap")],
         [(W["web"] >= 0.6).named("floor"), (mx.mass(W, ["code", "books"]) >= 0.6).named("rest")],
-        [(mx.sum_squares(W) <= 0.2).named("too even"), (W["web"] <= 0.5).named("cap")],
+        [(mx.sum_squares(W) <= 0.4).named("even"), (W["web"] >= 0.7).named("floor")],
     ],
     ids=["bounds", "rows", "convex"],
 )
