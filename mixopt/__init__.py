@@ -33,8 +33,10 @@ from mixopt.language.atoms import abs as abs
 from mixopt.language.atoms import clip as clip
 from mixopt.language.atoms import entropy as entropy
 from mixopt.language.atoms import exp as exp
+from mixopt.language.atoms import huber as huber
 from mixopt.language.atoms import kl as kl
 from mixopt.language.atoms import log as log
+from mixopt.language.atoms import logsumexp as logsumexp
 from mixopt.language.atoms import max as max
 from mixopt.language.atoms import maximum as maximum
 from mixopt.language.atoms import mean as mean
@@ -42,11 +44,18 @@ from mixopt.language.atoms import min as min
 from mixopt.language.atoms import minimum as minimum
 from mixopt.language.atoms import norm as norm
 from mixopt.language.atoms import pos as pos
+from mixopt.language.atoms import power as power
 from mixopt.language.atoms import quad_form as quad_form
+from mixopt.language.atoms import rel_entropy as rel_entropy
+from mixopt.language.atoms import softplus as softplus
+from mixopt.language.atoms import sqrt as sqrt
 from mixopt.language.atoms import square as square
 from mixopt.language.atoms import stack as stack
 from mixopt.language.atoms import sum as sum
 from mixopt.language.atoms import sum_squares as sum_squares
+from mixopt.language.atoms import tail as tail
+from mixopt.language.curvature import curvature as curvature
+from mixopt.language.curvature import sign as sign
 from mixopt.language.domains import Domains as Domains
 from mixopt.language.expression import Expr as Expr
 from mixopt.language.expression import Relation as Relation
@@ -56,6 +65,10 @@ from mixopt.language.problem import Problem as Problem
 from mixopt.language.problem import argmin as argmin
 from mixopt.language.problem import maximize as maximize
 from mixopt.language.problem import minimize as minimize
+from mixopt.language.serial import from_json as from_json
+from mixopt.language.serial import load_problem as load_problem
+from mixopt.language.serial import save_problem as save_problem
+from mixopt.language.serial import to_json as to_json
 from mixopt.language.symbols import Mixture as Mixture
 from mixopt.language.symbols import domain_mean as domain_mean
 from mixopt.language.symbols import loss as loss
@@ -65,6 +78,7 @@ from mixopt.language.symbols import model as model
 from mixopt.language.symbols import parameter as parameter
 from mixopt.language.symbols import surrogate as surrogate
 from mixopt.language.symbols import tokens as tokens
+from mixopt.language.symbols import variable as variable
 from mixopt.method import Method as Method
 from mixopt.report.audit import Audit as Audit
 from mixopt.report.result import Check as Check
@@ -140,6 +154,7 @@ __all__ = [
     "clip",
     "compare",
     "constant",
+    "curvature",
     "data",
     "domain_mean",
     "entropy",
@@ -147,11 +162,15 @@ __all__ = [
     "exp",
     "export",
     "fitting",
+    "from_json",
     "graph",
+    "huber",
     "hypergradient",
     "kl",
     "laws",
+    "load_problem",
     "log",
+    "logsumexp",
     "loss",
     "losses",
     "mass",
@@ -167,14 +186,22 @@ __all__ = [
     "parameter",
     "plan",
     "pos",
+    "power",
     "problems",
     "quad_form",
+    "rel_entropy",
+    "sign",
+    "softplus",
+    "save_problem",
     "solve",
     "solvers",
+    "sqrt",
     "square",
     "stack",
     "sum",
     "sum_squares",
     "surrogate",
+    "tail",
     "tokens",
+    "variable",
 ]

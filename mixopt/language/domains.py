@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -41,7 +42,7 @@ class Domains:
         for name in checked:
             if not isinstance(name, str) or not name.strip():
                 raise InputError(f"a domain has the name {name!r}; every name is a text that is not empty")
-        twice = sorted({n for n in checked if checked.count(n) > 1}) if len(set(checked)) < len(checked) else []
+        twice = sorted(name for name, times in Counter(checked).items() if times > 1)
         if twice:
             raise InputError(f"domain names must differ, but {listed(twice)} occurs more than once")
         object.__setattr__(self, "names", checked)
