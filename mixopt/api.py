@@ -13,16 +13,20 @@ import numpy as np
 from mixopt.compiler.binding import bind_given, bind_losses, bind_tokens
 from mixopt.compiler.classify import classify
 from mixopt.compiler.plan import Choice, biased, kinked, route
-from mixopt.errors import InputError, RefusalError
-from mixopt.forms import Bilevel, Form, Program, kind
+from mixopt.compiler.rewrites import Recover, rewritten
+from mixopt.errors import InputError, RefusalError, listed
+from mixopt.forms import Bilevel, Form, Program, kind, unknowns
 from mixopt.judge import judged, slope_at
 from mixopt.language.curvature import curvature
 from mixopt.language.problem import Problem
 from mixopt.language.symbols import domains_of
 from mixopt.method import Method
 from mixopt.report.audit import Audit
+from mixopt.report.check import Duals
 from mixopt.report.comparison import Comparison, Row
 from mixopt.report.result import Check, Result, Status, saved_weights
+from mixopt.runtime.layout import Layout
+from mixopt.runtime.program import Function
 from mixopt.runtime.region import Region
 from mixopt.solver import Budget, Outcome, Solver, Task, Watch, run
 from mixopt.solvers.infeasible import conflict_of
@@ -43,6 +47,7 @@ class Plan:
     solver: Solver | None
     choice: Choice
     learner: Learner | None = field(default=None, repr=False)
+    recover: tuple[Recover, ...] = field(default=(), repr=False)
 
     def __str__(self) -> str:
         return str(self.choice)
@@ -93,7 +98,8 @@ def plan(problem: Problem | Method, learner: Learner | None = None, *, solver: S
     if isinstance(problem, Method):
         solver, problem = solver or problem.solver, problem.problem
     _right_kinds(learner, solver)
-    form = classify(problem)
+    plain = rewritten(problem)
+    form = classify(plain.problem)
     abilities = None if learner is None else learner.abilities
     if abilities is not None:
         bind_losses(form, abilities)
@@ -113,13 +119,13 @@ def plan(problem: Problem | Method, learner: Learner | None = None, *, solver: S
     choice = Choice(
         str(problem),
         type(form).__name__,
-        route(problem, form),
+        (*plain.steps, *route(plain.problem, form)),
         None if chosen is None else str(chosen),
         {n: r for n, r in reasons.items() if r and n != name},
         tuple(e.name for e in takers if e.name != name),
         (*_vertex(form), *kinked(form), *biased(form, abilities)),
     )
-    return Plan(problem, form, chosen, choice, learner)
+    return Plan(problem, form, chosen, choice, learner, plain.recover)
 
 
 def solve(
@@ -243,9 +249,9 @@ def _task(ready: Plan, given: Mapping[str, Any] | None, seed: int, start: Start)
     form = ready.form
     numbers, models = bind_given(form, given)
     orders = bind_losses(form, None if ready.learner is None else ready.learner.abilities)
-    region = Region.compile(form.mixture, form.constraints, numbers)
+    region = Region.compile(unknowns(form), form.constraints, numbers)
     wanted = _started(ready, start)
-    first = np.full(region.size, 1 / region.size) if wanted is None else wanted
+    first = region.layout.middle() if wanted is None else wanted
     if not region.empty:
         first = region.start(wanted)
     model = None
@@ -258,19 +264,27 @@ def _task(ready: Plan, given: Mapping[str, Any] | None, seed: int, start: Start)
 
 
 def _started(ready: Plan, start: Start) -> np.ndarray | None:
-    domains = domains_of(ready.form.mixture)
     if start is None:
         return None
+    domains, layout = domains_of(ready.form.mixture), Layout.of(unknowns(ready.form))
     if isinstance(start, Result):
         if start.mixture != ready.form.mixture:
             raise InputError(
                 f"start is a result for '{start.mixture}' over {domains_of(start.mixture)}, "
                 f"but the problem's '{ready.form.mixture}' is over {domains}"
             )
-        return domains.weights(start.weights)
+        if not start.status.usable:
+            raise InputError(f"start is a result without weights: {start.status.value}")
+        return layout.joined({s: value for s, value in start.values.items() if s in layout.slices})
     if isinstance(start, (str, os.PathLike)):
-        return domains.weights(saved_weights(start, ready.problem))
-    return domains.weights(start)
+        start = saved_weights(start, ready.problem)
+    mixtures = [s for s in layout.symbols if s.op == "mixture"]
+    if len(mixtures) == 1:
+        return layout.joined({ready.form.mixture: domains.weights(start)})
+    names = [str(s) for s in mixtures]
+    if not isinstance(start, Mapping) or set(start) != set(names):
+        raise InputError(f"start is a dict with the weights of each of the mixtures {listed(names)}, by their names; it is {start!r}")
+    return layout.joined({s: domains_of(s).weights(start[str(s)]) for s in mixtures})  # type: ignore[arg-type]
 
 
 def _sense(form: Form) -> int:
@@ -289,6 +303,7 @@ def _result(ready: Plan, task: Task, outcome: Outcome) -> Result:
         try:
             check, found, value = judged(ready.solver, task, outcome, w)
             duals = duals or found
+            duals = _recovered(ready, task, duals, w)
         except KeyboardInterrupt:
             said = f"{outcome.message}; " if outcome.message else ""
             outcome = replace(outcome, status=Status.INTERRUPTED, message=f"{said}no check: it was interrupted while that was computed")
@@ -299,16 +314,25 @@ def _result(ready: Plan, task: Task, outcome: Outcome) -> Result:
         form.mixture,
         str(ready.solver),
         outcome.status,
-        w,
+        None if w is None else w[task.region.layout.weights],
         None if value is None else _sense(form) * value,
         check,
         duals,
-        outcome.trace,
+        replace(outcome.trace, weights=outcome.trace.weights[:, : len(form.mixture)]),
         outcome.cost,
         trained,
         outcome.message if conflict is None else str(conflict),
         () if conflict is None else conflict.names,
+        {} if w is None else task.region.layout.values(w),
     )
+
+
+def _recovered(ready: Plan, task: Task, duals: Mapping[str, float | dict[str, float]], w: np.ndarray) -> Duals:
+    """The duals with what the rewrites of the problem stand for, in the user's own names."""
+    found = dict(duals)
+    for back in ready.recover:
+        found = back.duals(found, lambda e: Function(e, unknowns(ready.form), task.given).value(w))
+    return found
 
 
 def audit(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from mixopt.errors import listed
 from mixopt.language.expression import Expr, Relation
 
 
@@ -12,13 +13,15 @@ from mixopt.language.expression import Expr, Relation
 class Program:
     """min over w of f(w): no model is trained (Eq. 3 of the survey, once its laws are fitted).
 
-    ``objective`` is to be minimised; ``maximised`` says that the user's objective is its negative.
+    ``objective`` is to be minimised; ``maximised`` says that the user's objective is its negative. ``mixture`` is the first
+    mixture of the problem; ``others`` are its further unknowns: mixtures (the later stages of one among them) and variables.
     """
 
     mixture: Expr
     objective: Expr
     constraints: tuple[Relation, ...] = ()
     maximised: bool = False
+    others: tuple[Expr, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,19 @@ class Abilities:
 def kind(form: Form) -> str:
     """The form in words: "program", "saddle" or "bilevel problem"."""
     return "bilevel problem" if isinstance(form, Bilevel) else type(form).__name__.lower()
+
+
+def unknowns(form: Form) -> tuple[Expr, ...]:
+    """The symbols whose values a form asks for, models left out: mixtures and auxiliary variables."""
+    return (form.mixture, *form.others) if isinstance(form, Program) else (form.mixture,)
+
+
+def one_mixture(form: Form) -> tuple[str, ...]:
+    """Why a solver of one mixture alone refuses this form; empty where it has no other unknown."""
+    others = unknowns(form)[1:]
+    if not others:
+        return ()
+    return (f"it moves one mixture, and this problem also has the unknowns {listed(others)}; Conic takes them where it is convex",)
 
 
 def expressions(form: Form) -> tuple[Expr, ...]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mixopt.forms import Bilevel, Program, Saddle
+from mixopt.forms import Bilevel, Program, Saddle, unknowns
 from mixopt.report.check import Duals, certify, program_check
 from mixopt.report.result import Check
 from mixopt.runtime.program import Function
@@ -62,7 +62,7 @@ def judged(solver: Solver, task: Task, outcome: Outcome, w: np.ndarray) -> tuple
     form = task.form
     if isinstance(form, Program):
         check, duals = program_check(form, task.region, w, task.given)
-        return check, duals, Function(form.objective, form.mixture, task.given).value(w)
+        return check, duals, Function(form.objective, unknowns(form), task.given).value(w)
     assert task.model is not None
     leaves = outcome.leaves if outcome.leaves is not None else task.model.learner.start()
     return _saddle(task, task.model, leaves, w) if isinstance(form, Saddle) else _bilevel(solver, task, task.model, leaves, w)

@@ -256,8 +256,7 @@ class _Run:
         else:
             total = np.sum(self.weights, axis=0)
             w = total / len(self.weights) if average == "mean" else (total + self.task.start) / (len(self.weights) + 1)
-        w = np.clip(np.asarray(w, dtype=float), 0.0, None)
-        return w / w.sum()
+        return self.task.region.layout.exact(w)
 
     def _trace(self) -> Trace:
         empty = np.empty((0, self.task.region.size))

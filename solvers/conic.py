@@ -11,7 +11,7 @@ import numpy as np
 
 from mixopt.errors import ProblemError, unknown
 from mixopt.forms import Abilities, Form, Program, kind
-from mixopt.language.curvature import culprit, curvature
+from mixopt.language.curvature import culprit, curvature, sign
 from mixopt.language.expression import Expr, Relation
 from mixopt.report.kinks import tangent_gap
 from mixopt.report.result import Status
@@ -61,11 +61,12 @@ class Conic(Solver):
         assert isinstance(task.form, Program)
         if self.solver not in cp.installed_solvers():
             raise unknown("conic solver", self.solver, cp.installed_solvers())
-        variable = cp.Variable(len(task.form.mixture), nonneg=True)
-        lowered = _Lowering(task.form.mixture, variable, task.given)
+        layout = task.region.layout
+        variables = {s: cp.Variable(s.shape or (), nonneg=s.op == "mixture") for s in layout.symbols}
+        lowered = _Lowering(variables, task.given)
         objective = lowered(task.form.objective)
         limits = [_relation(r, lowered) for r in task.form.constraints]
-        problem = cp.Problem(cp.Minimize(objective), [*limits, cp.sum(variable) == 1])
+        problem = cp.Problem(cp.Minimize(objective), [*limits, *_own_bounds(variables)])
         failure = self._solve(problem)
         if failure:
             return State(task.start, status=Status.STUCK, message=f"{self.solver} gave up: {failure}")
@@ -74,12 +75,13 @@ class Conic(Solver):
             names = ", ".join(repr(r.label) for r in task.form.constraints)
             why = f"no weights satisfy these constraints together: {names}" if names else "the objective is finite at no weights"
             return State(task.start, status=Status.INFEASIBLE, message=f"{why} ({raw})")
-        if variable.value is None:
+        if problem.status in ("unbounded", "unbounded_inaccurate"):
+            return State(task.start, status=Status.STUCK, message=f"the objective improves without end; bound the variables ({raw})")
+        if any(v.value is None for v in variables.values()):
             return State(task.start, status=Status.STUCK, message=f"{raw}, without a point")
-        w = np.clip(np.asarray(variable.value, dtype=float), 0.0, None)
-        w = w / w.sum()
+        w = layout.exact(layout.joined({s: v.value for s, v in variables.items()}))
         duals = {r.label: _dual(limit.dual_value, r) for r, limit in zip(task.form.constraints, limits, strict=True)}
-        value = Function(task.form.objective, task.form.mixture, task.given).value(w)
+        value = Function(task.form.objective, layout.symbols, task.given).value(w)
         status = {"optimal": Status.OPTIMAL, "user_limit": Status.BUDGET}.get(problem.status, Status.STUCK)
         if status is Status.STUCK:  # the solver is not sure; a small gap of our own settles it
             gap, _ = tangent_gap(task.form, w, task.given)
@@ -123,6 +125,26 @@ def _named(bend: str) -> str:
     return "neither convex nor concave by the rules" if bend == "unknown" else bend
 
 
+def _own_bounds(variables: Mapping[Expr, Any]) -> list[Any]:
+    """What a symbol promises by itself: the sum of a mixture, the bounds of a variable."""
+    import cvxpy as cp
+
+    limits = [cp.sum(v) == 1 for s, v in variables.items() if s.op == "mixture"]
+    for symbol, v in variables.items():
+        if symbol.op == "variable":
+            lower, upper = (np.array(bound).reshape(symbol.shape or ()) for bound in symbol.data[1:])
+            limits += _finite(v, lower, 1) + _finite(v, upper, -1)
+    return limits
+
+
+def _finite(v: Any, bound: np.ndarray, sense: int) -> list[Any]:
+    """v >= bound (or <= for -1) where the bound is finite."""
+    at = np.flatnonzero(np.isfinite(bound))
+    if len(at) == 0:
+        return []
+    return [sense * (v - bound) >= 0] if len(at) == bound.size else [sense * (v[at] - bound[at]) >= 0]
+
+
 def _relation(relation: Relation, lowered: _Lowering) -> Any:
     gap = lowered(relation.gap)
     return gap == 0 if relation.sense == "==" else gap <= 0
@@ -138,11 +160,11 @@ def _dual(value: Any, relation: Relation) -> float | dict[str, float]:
 
 
 class _Lowering:
-    """Expressions as cvxpy expressions of one variable, with parameters at their numbers; shared nodes are built once."""
+    """Expressions as cvxpy expressions of the unknowns, with parameters at their numbers; shared nodes are built once."""
 
-    def __init__(self, mixture: Expr, variable: Any, given: Mapping[str, np.ndarray]):
+    def __init__(self, variables: Mapping[Expr, Any], given: Mapping[str, np.ndarray]):
         self._given = given
-        self._known: dict[Expr, Any] = {mixture: variable}
+        self._known: dict[Expr, Any] = dict(variables)
         self._table = conic_table()
 
     def __call__(self, expr: Expr) -> Any:
@@ -167,6 +189,18 @@ def conic_table() -> dict[str, Callable[..., Any]]:
     def take(n: Expr, x: Any) -> Any:
         return x[n.data] if isinstance(n.data, int) else x[list(n.data)]
 
+    def power(n: Expr, x: Any) -> Any:
+        """By the exact power cone; where x is never positive, as the power of -x, whose rules cvxpy knows."""
+        if n.data > 1 and sign(n.args[0]) == "-":
+            return (1 if n.data % 2 == 0 else -1) * cp.power(-x, n.data, approx=False)
+        return cp.power(x, n.data, approx=False)
+
+    def tail(n: Expr, x: Any) -> Any:
+        count = round(n.data * x.size, 9)
+        whole, part = int(count), count % 1
+        pieces = [(1 - part, whole), (part, whole + 1)]
+        return sum(w * cp.sum_largest(x, k) for w, k in pieces if w > 0 and k > 0) / count
+
     return {
         "add": lambda n, x, y: x + y,
         "subtract": lambda n, x, y: x - y,
@@ -175,13 +209,21 @@ def conic_table() -> dict[str, Callable[..., Any]]:
         "divide": lambda n, x, y: x / y,
         "matmul": lambda n, x, y: x @ y,
         "take": take,
+        "stack": lambda n, *parts: cp.hstack(parts),
         "sum": lambda n, x: cp.sum(x),
         "mean": lambda n, x: cp.sum(x) / x.size,
         "exp": lambda n, x: cp.exp(x),
         "log": lambda n, x: cp.log(x),
+        "sqrt": lambda n, x: cp.sqrt(x),
         "square": lambda n, x: cp.square(x),
+        "power": power,
+        "softplus": lambda n, x: cp.logistic(x),
+        "logsumexp": lambda n, x: n.data * cp.log_sum_exp(x / n.data),
+        "huber": lambda n, x: cp.huber(x, n.data) / 2,
+        "tail": tail,
+        "rel_entropy": lambda n, x, y: cp.rel_entr(x, y),
         "sum_squares": lambda n, x: cp.sum_squares(x),
-        "norm": lambda n, x: cp.norm(x, "inf" if np.isinf(n.data) else n.data),
+        "norm": lambda n, x: cp.norm2(x) if n.data == 2 else cp.pnorm(x, n.data, approx=False),
         "abs": lambda n, x: cp.abs(x),
         "pos": lambda n, x: cp.pos(x),
         "clip": lambda n, x: cp.minimum(cp.maximum(x, n.data[0]), n.data[1]),

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from mixopt.errors import InputError
-from mixopt.forms import Abilities, Form, Program, kind
+from mixopt.forms import Abilities, Form, Program, kind, one_mixture
 from mixopt.language.curvature import curvature, smooth
 from mixopt.report.result import Status
 from mixopt.runtime.descent import begin, mirror_step, spectral_step
@@ -40,7 +40,7 @@ class Projected(Solver):
     def refuses(self, form: Form, abilities: Abilities | None) -> tuple[str, ...]:
         if not isinstance(form, Program):
             return (f"it takes programs, and this is a {kind(form)}",)
-        reasons = list(refuses_region(self.geometry, form.constraints))
+        reasons = [*one_mixture(form)] or list(refuses_region(self.geometry, form.constraints))
         kink = smooth(form.objective)
         if kink is not None:
             reasons.append(f"the objective has a kink at '{kink}', where descent along a gradient can stall")

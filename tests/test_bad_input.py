@@ -137,12 +137,12 @@ CASES = {
     "over a text": (
         lambda: mx.minimize(mx.sum_squares(W), over="w"),
         mx.ProblemError,
-        "minimize is over a symbol that Mixture(domains) or model() made, not over 'w'",
+        "minimize is over a symbol that Mixture(domains), variable(name) or model() made, not over 'w'",
     ),
     "over an expression": (
         lambda: mx.minimize(mx.sum_squares(W), over=2 * W),
         mx.ProblemError,
-        "minimize is over a symbol that Mixture(domains) or model() made, not over '2*w', which is an expression",
+        "minimize is over a symbol that Mixture(domains), variable(name) or model() made, not over '2*w', which is an expression",
     ),
     "shapes that do not fit": (
         lambda: W @ [1.0, 2.0],

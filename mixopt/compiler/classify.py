@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from mixopt.errors import ProblemError, listed
-from mixopt.forms import Bilevel, Form, Program, Saddle, expressions
+from mixopt.forms import Bilevel, Form, Program, Saddle, expressions, kind, unknowns
 from mixopt.language.curvature import depends_on_mixture
 from mixopt.language.expression import Expr, Relation
+from mixopt.language.ops import UNKNOWNS
 from mixopt.language.problem import Problem
 
 FORMS_ARE = (
@@ -25,9 +27,10 @@ def classify(problem: Problem) -> Form:
     if not isinstance(problem, Problem):
         raise ProblemError(f"{problem!r} is no problem; write mx.minimize(..., over=...) or mx.maximize(..., over=...)")
     form = _saddle(problem) if isinstance(problem.objective, Problem) else _one_level(problem, problem.objective)
-    _one_mixture(form)
+    known = unknowns(form)
+    _known_symbols(form, known)
     for relation in form.constraints:
-        _constraint(relation, form.mixture)
+        _constraint(relation, known)
     return form
 
 
@@ -66,7 +69,7 @@ def _saddle(outer: Problem) -> Saddle:
 
 def _one_level(problem: Problem, objective: Expr) -> Form:
     kinds = {s.op for s in problem.over}
-    if kinds == {"mixture", "model"}:
+    if "model" in kinds and len(kinds) > 1:
         raise ProblemError(
             f"{problem.sense} over both a mixture and a model is neither min-max, bilevel nor a program: "
             "the weights would favour whatever is easy to learn. "
@@ -77,7 +80,8 @@ def _one_level(problem: Problem, objective: Expr) -> Form:
             f"{problem.sense} over the model alone has no mixture to find; {FORMS_ARE}. "
             "For the worst domain write maximize(w @ ..., over=w) inside"
         )
-    w = _single(problem)
+    if kinds == {"variable"}:
+        raise ProblemError(f"{problem.sense} over {listed(problem.over)} has no mixture to find; name it too: over=(w, ...)")
     maximised = problem.sense == "maximize"
     least = -objective if maximised else objective
     nodes = set(least.walk())
@@ -85,6 +89,7 @@ def _one_level(problem: Problem, objective: Expr) -> Form:
     if len(trained) > 1:
         raise ProblemError(f"the objective uses {len(trained)} different argmins; a bilevel problem has one lower level")
     if trained:
+        w = _single(problem)
         theta, lower = trained[0].data
         if w not in set(lower.walk()):
             raise ProblemError(f"the lower level '{lower}' does not depend on '{w}', so the weights change nothing")
@@ -100,9 +105,14 @@ def _one_level(problem: Problem, objective: Expr) -> Form:
             f"the objective has losses of {listed(loose)}, which nothing trains: neither min-max, bilevel nor a program. "
             "Use losses(argmin(...), ...) for a trained model, or fit a law to runs"
         )
-    if w not in nodes:
-        raise ProblemError(f"the objective '{objective}' does not depend on '{w}'")
-    return Program(w, least, problem.subject_to, maximised)
+    first, *others = _all_unknowns(problem)
+    if nodes.isdisjoint((first, *others)):
+        raise ProblemError(f"the objective '{objective}' does not depend on {_either(first, others)}")
+    limited = {n for r in problem.subject_to for n in (*r.left.walk(), *r.right.walk())}
+    idle = [s for s in (first, *others) if s not in nodes and s not in limited]
+    if idle:
+        raise ProblemError(f"'{idle[0]}' occurs in neither the objective nor a constraint, so nothing decides it; leave it out of over")
+    return Program(first, least, problem.subject_to, maximised, tuple(others))
 
 
 def view(payoff: Expr, which: int) -> Expr:
@@ -115,31 +125,65 @@ def view(payoff: Expr, which: int) -> Expr:
 
 
 def _single(problem: Problem) -> Expr:
-    if len(problem.over) != 1:
-        raise ProblemError(f"'{problem.sense}' is over {listed(problem.over)}; each level of a problem has one symbol")
+    if len(problem.over) != 1 or problem.over[0].op not in ("mixture", "model"):
+        raise ProblemError(
+            f"'{problem.sense}' is over {listed(problem.over)}{_staged(problem)}; each level of a saddle or bilevel problem "
+            "has one symbol, a mixture or a model. Only programs take several mixtures, stages and variables"
+        )
     return problem.over[0]
 
 
-def _one_mixture(form: Form) -> None:
-    others = sorted({str(n) for e in expressions(form) for n in e.walk() if n.op == "mixture" and n != form.mixture})
-    if others:
+def _staged(problem: Problem) -> str:
+    return "".join(f", where '{s}' has {len(s)} stages" for s in problem.over if s.op == "stages")
+
+
+def _all_unknowns(problem: Problem) -> tuple[Expr, ...]:
+    """The symbols of a program with every stage by itself, mixtures first."""
+    symbols = [s for symbol in problem.over for s in (symbol.args if symbol.op == "stages" else (symbol,))]
+    return tuple(sorted(symbols, key=lambda s: s.op != "mixture"))
+
+
+def _either(first: Expr, others: Sequence[Expr]) -> str:
+    return f"any of {listed([first, *others])}" if others else f"'{first}'"
+
+
+def _known_symbols(form: Form, known: tuple[Expr, ...]) -> None:
+    foreign = [n for e in expressions(form) for n in e.walk() if n.op in UNKNOWNS and n not in known]
+    if not foreign:
+        return
+    one = foreign[0]
+    if one.op == "variable":
+        raise ProblemError(_not_over("the objective", one, form))
+    if len([s for s in known if s.op == "mixture"]) > 1 or str(one) not in [str(s) for s in known]:
         raise ProblemError(
-            f"the objective uses the mixtures {listed([form.mixture, *others])} (or one name over two sets of domains); "
-            "a problem has one mixture"
+            f"the objective uses the mixtures {listed([*known, *dict.fromkeys(foreign)])}, but the problem is over "
+            f"{_either(known[0], known[1:])}; name every unknown of a program in over=(...), and write the others as numbers"
         )
+    raise ProblemError(
+        f"the objective uses '{one}' over {listed(one.index or ())}, but the problem is over '{known[0]}' over "
+        f"{listed(known[0].index or ())}: one name over two sets of domains. Make the symbol once, and use it everywhere"
+    )
 
 
-def _constraint(relation: Relation, mixture: Expr) -> None:
+def _not_over(where: str, variable: Expr, form: Form) -> str:
+    joined = f"write over=({form.mixture}, {variable})"
+    mend = joined if isinstance(form, Program) else f"only programs take variables, and this is a {kind(form)}"
+    return f"{where} uses the variable '{variable}', which the problem is not over; {mend}"
+
+
+def _constraint(relation: Relation, known: tuple[Expr, ...]) -> None:
     nodes = [n for side in (relation.left, relation.right) for n in side.walk()]
     bad = next((n for n in nodes if n.op in ("model", "argmin", "tokens")), None)
     if bad is not None:
         raise ProblemError(
             f"constraint '{relation.label}' uses the model '{bad}'; constraints are on the weights, put losses into the objective"
         )
-    others = [n for n in nodes if n.op == "mixture" and n != mixture]
+    others = [n for n in nodes if n.op in UNKNOWNS and n not in known]
     if others:
+        over = f" over {listed(others[0].index)}" if others[0].index else ""
         raise ProblemError(
-            f"constraint '{relation.label}' is on '{others[0]}' over {listed(others[0].index or ())}, not on the problem's '{mixture}'"
+            f"constraint '{relation.label}' is on '{others[0]}'{over}, not on the problem's {_either(known[0], known[1:])}"
+            + ("" if others[0].op == "mixture" else f"; write over=({', '.join(map(str, (*known, others[0])))})")
         )
     if not any(depends_on_mixture(side) for side in (relation.left, relation.right)):
         raise ProblemError(f"constraint '{relation.label}' has no weight in it, so no choice of weights can meet or break it")

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from mixopt.forms import Abilities, Bilevel, Form, Program, Saddle, expressions
+from mixopt.errors import listed
+from mixopt.forms import Abilities, Bilevel, Form, Program, Saddle, expressions, unknowns
 from mixopt.language.curvature import curvature
+from mixopt.language.expression import Expr
 from mixopt.language.ops import OPS
 from mixopt.language.problem import Problem
 from mixopt.notebook import table
@@ -16,7 +18,7 @@ def route(problem: Problem, form: Form) -> tuple[str, ...]:
     """What was done to the problem on the way to its form, in words."""
     steps = []
     if isinstance(form, Program):
-        steps.append(f"program in '{form.mixture}': {_bend(curvature(form.objective))} objective, {_count(form)}")
+        steps.append(f"program in {_named(unknowns(form))}: {_bend(curvature(form.objective))} objective, {_count(form)}")
     elif isinstance(form, Saddle):
         steps.append(
             f"saddle: '{form.theta}' descends, '{form.mixture}' ascends a payoff {_bend(curvature(form.payoff))} in it, {_count(form)}"
@@ -64,6 +66,10 @@ def kinked(form: Form) -> tuple[str, ...]:
     return tuple(
         f"the upper objective has a kink at '{kink}', where descent can stall away from the optimum; read the check" for kink in kinks
     )
+
+
+def _named(symbols: tuple[Expr, ...]) -> str:
+    return f"'{symbols[0]}'" if len(symbols) == 1 else listed(symbols)
 
 
 def _bend(bend: str) -> str:

@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 
 from .expression import Expr
-from .ops import OPS
+from .ops import OPS, UNKNOWNS
 
 Curvature = Literal["constant", "affine", "convex", "concave", "unknown"]
 SignOf = Literal["+", "-", "0", "any"]
@@ -39,8 +39,8 @@ def smooth(expr: Expr) -> Expr | None:
 
 
 def depends_on_mixture(expr: Expr) -> bool:
-    """Whether any mixture occurs in the expression."""
-    return any(node.op == "mixture" for node in expr.walk())
+    """Whether any mixture, or auxiliary variable, occurs in the expression."""
+    return any(node.op in UNKNOWNS for node in expr.walk())
 
 
 class Curvatures:
@@ -62,26 +62,31 @@ class Curvatures:
         return self._sign[node]
 
     def _curvature_rule(self, node: Expr) -> Curvature:
-        if node.op == "mixture":
+        if node.op in UNKNOWNS:
             return "affine"
         parts = [self._curvature[a] for a in node.args]
         if all(p == "constant" for p in parts):
             return "constant"
-        op = OPS[node.op]
-        if op.shape == "opaque":
-            return "unknown"
-        if op.shape in ("product", "quotient"):
+        if OPS[node.op].shape in ("product", "quotient"):
             return self._scaled(node)
+        shape, marks = self.nature(node)
         results = []
         for own in ("convex", "concave"):
-            if op.shape not in ("affine", own):
+            if shape not in ("affine", own):
                 continue
-            marks = [self._marked(m, a) for m, a in zip(op.monotone, node.args, strict=True)]
             if all(_composes(own, m, p) for m, p in zip(marks, parts, strict=True)):
                 results.append(own)
         if len(results) == 2:
             return "affine" if all(p in ("constant", "affine") for p in parts) else "unknown"
         return results[0] if results else "unknown"  # type: ignore[return-value]
+
+    def nature(self, node: Expr) -> tuple[str, tuple[str, ...]]:
+        """The curvature of a node's operation where its arguments lie, and how it moves with each: "+", "-" or "0"."""
+        op = OPS[node.op]
+        if op.shape == "power":
+            return _power(node.data, self._sign[node.args[0]])
+        marks = op.monotone if len(op.monotone) == len(node.args) else op.monotone * len(node.args)
+        return op.shape, tuple(self._marked(m, a) for m, a in zip(marks, node.args, strict=bool(marks)))
 
     def _marked(self, mark: str, arg: Expr) -> str:
         if mark != "sign":
@@ -110,6 +115,8 @@ class Curvatures:
             return _sign_of(node.data.value)
         if node.op == "parameter":
             return "+" if node.data[1] else "any"
+        if node.op == "variable":
+            return "+" if np.min(node.data[1]) >= 0 else "-" if np.max(node.data[2]) <= 0 else "any"
         rule, signs = OPS[node.op].sign, [self._sign[a] for a in node.args]
         if rule in ("+", "-"):
             return rule
@@ -117,6 +124,11 @@ class Curvatures:
             return "any"
         if rule == "same":
             return signs[0]
+        if rule == "power":
+            return signs[0] if node.data > 1 and node.data % 2 == 1 else "+"
+        if rule == "each":
+            some = {s for s in signs if s != "0"}
+            return some.pop() if len(some) == 1 else "any" if some else "0"
         if rule == "flip":
             return _flip(signs[0])
         if rule == "sum":
@@ -140,6 +152,19 @@ def _composes(own: str, mark: str, part: Curvature) -> bool:
     if part == "unknown" or mark == "0":
         return False
     return (part == own) if mark == "+" else (part != own)
+
+
+def _power(exponent: float, of: SignOf) -> tuple[str, tuple[str]]:
+    """Curvature and direction of x ** p where x has this sign; below zero only whole p > 1 have a value."""
+    if exponent < 0:
+        return "convex", ("-",)
+    if exponent < 1:
+        return "concave", ("+",)
+    if exponent % 2 == 0:
+        return "convex", ({"+": "+", "-": "-", "0": "+"}.get(of, "0"),)
+    if of in ("+", "0"):
+        return "convex", ("+",)
+    return ("concave", ("+",)) if of == "-" and exponent % 2 == 1 else ("opaque", ("+",))
 
 
 def _flip(value: SignOf) -> SignOf:

@@ -144,9 +144,7 @@ class Expr:
         return Expr("negate", (self,), self.shape, self.index)
 
     def __pow__(self, power: float) -> Expr:
-        if power == 2:
-            return Expr("square", (number(self, "** 2"),), self.shape, self.index)
-        raise ProblemError(f"'({self})**{power}': only ** 2 is an atom; for x > 0 write exp({power} * log(x))")
+        return raised(self, power)
 
     def __matmul__(self, other: Operand) -> Expr:
         return matmul(self, other)
@@ -167,17 +165,41 @@ class Expr:
 
     def __getitem__(self, key: str | int | slice | Sequence[str] | Sequence[int]) -> Expr:
         """Entries of a vector: a name or position gives a scalar; a list or slice a subvector, not renormalised."""
+        if self.op == "stages":
+            return self.stage(key)
         if self.shape is None or len(self.shape) != 1:
             raise ProblemError(f"'{self}' has shape {self.shape} and cannot be indexed; only vectors can")
         if isinstance(key, (str, int, np.integer)):
             return Expr("take", (self,), (), None, self._position(key))
         if not isinstance(key, (slice, Sequence, np.ndarray)):
             raise ProblemError(f"'{self}[{key!r}]': an entry goes by its name or position, several by a list of them")
-        positions = list(range(len(self)))[key] if isinstance(key, slice) else [self._position(k) for k in key]
+        positions = self._sliced(key) if isinstance(key, slice) else [self._position(k) for k in key]
         if not positions:
             raise ProblemError(f"'{self}[{key}]' takes no entry; name at least one")
         names = None if self.index is None else tuple(self.index[p] for p in positions)
         return Expr("take", (self,), (len(positions),), names, tuple(positions))
+
+    def stage(self, t: Any) -> Expr:
+        """The mixture [k] of stage t of ``Mixture(domains, stages=T)``; t runs from 0 to T - 1, and -1 is the last.
+
+        Raises:
+            ProblemError: it has no stages, or no such one.
+        """
+        if self.op != "stages":
+            raise ProblemError(f"'{self}' has no stages; make it by Mixture(domains, stages=T)")
+        if isinstance(t, bool) or not isinstance(t, (int, np.integer)):
+            raise ProblemError(f"'{self}[{t!r}]': a stage goes by its number; write {self}[0][...] for an entry of the first")
+        if not -len(self.args) <= t < len(self.args):
+            raise ProblemError(f"'{self}' has the stages 0 to {len(self.args) - 1}, and no stage {t}")
+        return self.args[t]
+
+    def _sliced(self, key: slice) -> list[int]:
+        bounds = (key.start, key.stop, key.step)
+        if not all(b is None or (isinstance(b, (int, np.integer)) and not isinstance(b, bool)) for b in bounds) or key.step == 0:
+            raise ProblemError(f"'{self}' is cut by {key}; a slice goes by whole positions, and names by a list of them")
+        if self.shape == (TOKENS,):
+            raise ProblemError(f"'{self}' has a length that is known only when a batch is drawn, so it cannot be cut")
+        return list(range(len(self)))[key]
 
     def _position(self, key: str | int | np.integer) -> int:
         if isinstance(key, str):
@@ -186,6 +208,10 @@ class Expr:
             if key not in self.index:
                 raise unknown("domain", key, self.index)
             return self.index.index(key)
+        if isinstance(key, (bool, np.bool_)):
+            raise ProblemError(f"'{self}' is indexed by {key}; for a mask write np.flatnonzero(mask)")
+        if not isinstance(key, (int, np.integer)):
+            raise ProblemError(f"'{self}' is indexed by {key!r}; an entry goes by its name or a whole position")
         if not -len(self) <= key < len(self):
             raise ProblemError(f"position {key} is outside '{self}', which has {len(self)} entries")
         return int(key) % len(self)
@@ -271,6 +297,8 @@ def expression(value: Operand) -> Expr:
 def number(value: Operand, where: str) -> Expr:
     """The value as an expression that is a number or numbers, not a model."""
     expr = expression(value)
+    if expr.op == "stages":
+        raise ProblemError(f"'{expr}' has {len(expr)} stages and stands where one mixture is meant, in '{where}'; write {expr}[t]")
     if expr.shape is None:
         raise ProblemError(f"'{expr}' is a model, not a number, in '{where}'; write losses({expr}, domains) or loss({expr}, name)")
     return expr
@@ -279,7 +307,7 @@ def number(value: Operand, where: str) -> Expr:
 def joint(left: Expr, right: Expr, where: str) -> tuple[tuple[int, ...], Names | None]:
     """Shape and names of an elementwise operation; scalars spread over vectors. ``where`` shows it, with {} for each side."""
     for side in (left, right):
-        if side.shape is None:
+        if side.shape is None or side.op == "stages":
             number(side, where.format(left, right))
     a, b = left.shape or (), right.shape or ()
     if a and b and a != b:
@@ -298,6 +326,24 @@ def elementwise(op: str, left: Operand, right: Operand) -> Expr:
     if op == "divide" and b.op == "constant" and (b.data.value == 0).any():
         raise ProblemError(f"'{a}{infix}{b}' divides by zero")
     return Expr(op, (a, b), shape, index)
+
+
+def raised(base: Operand, exponent: float) -> Expr:
+    """x ** p of each entry, for a number p; 1, 2 and 1/2 have operations of their own."""
+    expr = number(base, "**")
+    if isinstance(exponent, bool) or not isinstance(exponent, (int, float, np.integer, np.floating)):
+        mend = "for a base c > 0 write exp(log(c) * x)" if isinstance(exponent, Expr) else "give one"
+        raise ProblemError(f"'{expr}' is raised to {str(exponent)!r}; an exponent is a number, {mend}")
+    p = float(exponent)
+    if p == 0 or not np.isfinite(p):
+        raise ProblemError(f"'{expr}' is raised to {p:g}; an exponent is finite and not 0, where the power would be 1 everywhere")
+    if p == 1:
+        return expr
+    least = float(expr.data.value.min()) if expr.op == "constant" else np.inf
+    if (least < 0 and not (p > 1 and p.is_integer())) or (least == 0 and p < 0):
+        raise ProblemError(f"'{expr}' has the entry {least:.6g}, which has no power {p:g}; that needs x {'> 0' if p < 0 else '>= 0'}")
+    op = {2.0: "square", 0.5: "sqrt"}.get(p, "power")
+    return Expr(op, (expr,), expr.shape, expr.index, p if op == "power" else None)
 
 
 def matmul(left: Operand, right: Operand) -> Expr:

@@ -108,8 +108,35 @@ def _levels(problem: Problem) -> tuple[list[str], list[Relation], Expr]:
 
 
 def _head(problem: Problem) -> str:
-    over = (_symbol(s.data[0]).text + r" \in \Delta" if s.op == "mixture" else _symbol(s.data).text for s in problem.over)
-    return rf"\{problem.sense[:3]}\limits_{{{', '.join(over)}}}"
+    return rf"\{problem.sense[:3]}\limits_{{{', '.join(map(_decided, problem.over))}}}"
+
+
+def _decided(symbol: Expr) -> str:
+    """A symbol under the head of a problem, with the set that it is chosen from."""
+    if symbol.op == "model":
+        return _symbol(symbol.data).text
+    name = _symbol(symbol.data[0]).text
+    if symbol.op == "mixture":
+        return rf"{name} \in \Delta"
+    if symbol.op == "stages":
+        return rf"{name} \in \Delta^{{{len(symbol)}}}"
+    lower, upper = (_bound(bound) for bound in symbol.data[1:])
+    return (
+        f"{lower} \\le {name} \\le {upper}"
+        if lower and upper
+        else f"{name} \\ge {lower}"
+        if lower
+        else f"{name} \\le {upper}"
+        if upper
+        else name
+    )
+
+
+def _bound(values: tuple[float, ...]) -> str:
+    """A bound of a variable: one number where it is the same for all entries, and nothing where there is none."""
+    if not np.isfinite(values).any():
+        return ""
+    return _number(values[0]).text if len(set(values)) == 1 else r"\cdot"
 
 
 def _sized(array: Array, part: _Part) -> str:
@@ -145,7 +172,7 @@ def _is_relation(subject: Expr | Relation | Problem) -> TypeGuard[Relation]:
 def _letters(nodes: Iterable[Expr]) -> dict[Array, _Part]:
     """A letter for each constant array that is too large to print; the natural and uniform proportions by their names."""
     nodes = tuple(nodes)
-    taken = {n.data if n.op == "model" else n.data[0] for n in nodes if n.op in ("model", "mixture", "parameter")}
+    taken = {n.data if n.op == "model" else n.data[0] for n in nodes if n.op in ("model", "mixture", "parameter", "variable")}
     free = [iter([a for a in pool if a not in taken]) for pool in (_VECTORS, _MATRICES, _SHARES)]
     mixtures = [n for n in nodes if n.op == "mixture"]
     found: dict[Array, _Part] = {}
@@ -180,6 +207,9 @@ def _proportions(mixture: Expr, values: np.ndarray) -> _Part | None:
 
 def _symbol(name: str) -> _Part:
     """A letter as it is, Greek by its name, a trailing number as an index, anything else upright."""
+    staged = re.fullmatch(r"(.+)\[(\d+)\]", name)
+    if staged:
+        return _Part(f"{_symbol(staged[1]).within(_WHOLE)}^{{({staged[2]})}}", _INDEXED)
     stem = name.rstrip(digits).rstrip("_")
     if stem and stem != name and name[len(stem) :].lstrip("_").isdigit():
         return _Part(f"{_symbol(stem).within(_WHOLE)}_{{{name[len(stem) :].lstrip('_')}}}", _INDEXED)
@@ -251,8 +281,21 @@ def _quad_form(node: Expr, parts: list[_Part], letters: _Letters) -> _Part:
 
 
 def _norm(node: Expr, parts: list[_Part], _: _Letters) -> _Part:
-    p = r"\infty" if np.isinf(node.data) else f"{node.data:.0f}"
+    p = r"\infty" if np.isinf(node.data) else f"{node.data:.6g}"
     return _Part(rf"\lVert {parts[0].text} \rVert_{{{p}}}", _INDEXED)
+
+
+def _logsumexp(node: Expr, parts: list[_Part], _: _Letters) -> _Part:
+    if node.data == 1:
+        return _Part(rf"\log \mathbf{{1}}^{{\top}} \exp{_bracketed(parts[0].text)}", _PRODUCT)
+    rate = _number(node.data).text
+    inside = _bracketed(rf"\frac{{{parts[0].text}}}{{{rate}}}")
+    return _Part(rf"{rate} \log \mathbf{{1}}^{{\top}} \exp{inside}", _PRODUCT)
+
+
+def _indexed(name: str) -> _Write:
+    """An operation written as a function with its setting as an index."""
+    return lambda node, parts, letters: _Part(rf"\operatorname{{{name}}}_{{{_number(node.data).text}}}{_bracketed(parts[0].text)}")
 
 
 def _clip(node: Expr, parts: list[_Part], _: _Letters) -> _Part:
@@ -278,6 +321,8 @@ LATEX: dict[str, _Write] = {
     "constant": _constant,
     "parameter": lambda node, parts, letters: _symbol(node.data[0]),
     "mixture": lambda node, parts, letters: _symbol(node.data[0]),
+    "variable": lambda node, parts, letters: _symbol(node.data[0]),
+    "stages": lambda node, parts, letters: _symbol(node.data[0]),
     "model": lambda node, parts, letters: _symbol(node.data),
     "argmin": lambda node, parts, letters: _argmin(node),
     "losses": _measured(r"\ell"),
@@ -291,11 +336,17 @@ LATEX: dict[str, _Write] = {
     "divide": lambda node, parts, letters: _Part(rf"\frac{{{parts[0].text}}}{{{parts[1].text}}}", _PRODUCT),
     "matmul": _matmul,
     "take": _take,
+    "stack": _function(""),
     "sum": lambda node, parts, letters: _Part(rf"\mathbf{{1}}^{{\top}} {parts[0].within(_PRODUCT)}", _PRODUCT),
     "mean": _function(r"\operatorname{mean}"),
     "exp": _function(r"\exp"),
     "log": _function(r"\log"),
+    "sqrt": lambda node, parts, letters: _Part(rf"\sqrt{{{parts[0].text}}}"),
     "square": lambda node, parts, letters: _Part(f"{parts[0].within(_INDEXED)}^{{2}}", _POWER),
+    "power": lambda node, parts, letters: _Part(f"{parts[0].within(_INDEXED)}^{{{_number(node.data).text}}}", _POWER),
+    "softplus": _function(r"\operatorname{softplus}"),
+    "logsumexp": _logsumexp,
+    "huber": _indexed("huber"),
     "sum_squares": _fenced(r"\lVert ", r" \rVert_{2}^{2}", _POWER),
     "norm": _norm,
     "abs": _fenced(r"\lvert ", r" \rvert"),
@@ -303,10 +354,12 @@ LATEX: dict[str, _Write] = {
     "clip": _clip,
     "max": _function(r"\max"),
     "min": _function(r"\min"),
+    "tail": _indexed("CVaR"),
     "maximum": _function(r"\max"),
     "minimum": _function(r"\min"),
     "entropy": _function(r"\operatorname{H}"),
     "kl": lambda node, parts, letters: _Part(r"\operatorname{KL}" + _bracketed(rf"{parts[0].text} \,\Vert\, {parts[1].text}")),
+    "rel_entropy": _function(r"\operatorname{rel\,entr}"),
     "quad_form": _quad_form,
     "domain_mean": _function(r"\operatorname{mean}_{\text{domain}}"),
     "surrogate": lambda node, parts, letters: _Part(

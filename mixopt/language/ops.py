@@ -5,18 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Shape = Literal["affine", "convex", "concave", "product", "quotient", "leaf", "opaque"]
+Shape = Literal["affine", "convex", "concave", "product", "quotient", "power", "leaf", "opaque"]
 Monotone = Literal["+", "-", "0", "sign"]
-Sign = Literal["+", "-", "any", "same", "flip", "sum", "product", "max", "min"]
+Sign = Literal["+", "-", "any", "same", "each", "flip", "sum", "product", "power", "max", "min"]
 
 
 @dataclass(frozen=True)
 class Op:
     """What the compiler knows of an operation.
 
-    ``shape`` is its curvature in its arguments (``product`` and ``quotient`` depend on which side is constant;
-    ``opaque`` makes no promise). ``monotone`` has one mark an argument: rising, falling, neither, or rising with the
-    argument's sign. ``sign`` tells the sign of the value from the arguments'. ``infix`` and ``level`` are for printing.
+    ``shape`` is its curvature in its arguments (``product`` and ``quotient`` depend on which side is constant,
+    ``power`` on the exponent and the argument's sign; ``opaque`` makes no promise). ``monotone`` has one mark an argument,
+    or one for all of them: rising, falling, neither, or rising with the argument's sign. ``sign`` tells the sign of the
+    value from the arguments'. ``infix`` and ``level`` are for printing.
     """
 
     name: str
@@ -36,6 +37,8 @@ LEAVES = _table(
     Op("constant", "leaf"),
     Op("parameter", "leaf"),
     Op("mixture", "leaf", sign="+"),
+    Op("variable", "leaf"),
+    Op("stages", "leaf", sign="+"),
     Op("model", "leaf"),
     Op("argmin", "leaf"),
     Op("losses", "leaf"),
@@ -52,11 +55,17 @@ ATOMS = _table(
     Op("divide", "quotient", sign="product", infix="/", level=3),
     Op("matmul", "product", sign="product", infix=" @ ", level=3),
     Op("take", "affine", ("+",), "same", level=8),
+    Op("stack", "affine", ("+",), "each"),
     Op("sum", "affine", ("+",), "same"),
     Op("mean", "affine", ("+",), "same"),
     Op("exp", "convex", ("+",), "+"),
     Op("log", "concave", ("+",), "any"),
+    Op("sqrt", "concave", ("+",), "+"),
     Op("square", "convex", ("sign",), "+"),
+    Op("power", "power", sign="power"),
+    Op("softplus", "convex", ("+",), "+"),
+    Op("logsumexp", "convex", ("+",), "any"),
+    Op("huber", "convex", ("sign",), "+"),
     Op("sum_squares", "convex", ("sign",), "+"),
     Op("norm", "convex", ("sign",), "+", smooth=False),
     Op("abs", "convex", ("sign",), "+", smooth=False),
@@ -64,13 +73,18 @@ ATOMS = _table(
     Op("clip", "opaque", ("+",), "any", smooth=False),
     Op("max", "convex", ("+",), "same", smooth=False),
     Op("min", "concave", ("+",), "same", smooth=False),
+    Op("tail", "convex", ("+",), "same", smooth=False),
     Op("maximum", "convex", ("+", "+"), "max", smooth=False),
     Op("minimum", "concave", ("+", "+"), "min", smooth=False),
     Op("entropy", "concave", ("0",), "any"),
-    Op("kl", "convex", ("0", "0"), "any"),
+    Op("kl", "convex", ("0", "-"), "any"),
+    Op("rel_entropy", "convex", ("0", "-"), "any"),
     Op("quad_form", "convex", ("0",), "+"),
     Op("domain_mean", "affine", ("+",), "same"),
     Op("surrogate", "affine", ("+", "0"), "same"),
 )
 
 OPS = LEAVES | ATOMS
+
+UNKNOWNS = ("mixture", "variable")
+"""The leaves whose values a program finds, and in which curvature is told."""

@@ -35,11 +35,13 @@ def _written(node: Expr, parts: list[str]) -> str:
         return f"-{_within(node, 0, parts, op.level + 1)}"
     if node.op == "take":
         return f"{_within(node, 0, parts, op.level)}[{_taken(node)}]"
-    settings = node.data if node.op == "clip" else (node.data,) if node.op in _SETTINGS else ()
+    settings = node.data if node.op == "clip" else (node.data,) if node.op in _SETTINGS and node.data != _SETTINGS[node.op] else ()
     return f"{node.op}({', '.join([*parts, *map(_plain, settings)])})"
 
 
-_SETTINGS = ("quad_form", "norm")  # operations whose data is shown behind their arguments
+_MOST = 8  # entries named in an index; the edges of a graph can be many
+_SETTINGS = {"quad_form": None, "norm": None, "power": None, "huber": None, "tail": None, "logsumexp": 1.0}
+"""Operations whose data is shown behind their arguments, unless it is this default."""
 
 
 def _within(node: Expr, position: int, parts: list[str], level: int) -> str:
@@ -53,7 +55,8 @@ def _taken(expr: Expr) -> str:
     names = expr.args[0].index
     if isinstance(expr.data, int):
         return names[expr.data] if names else str(expr.data)
-    return ", ".join(names[i] if names else str(i) for i in expr.data)
+    shown = ", ".join(names[i] if names else str(i) for i in expr.data[:_MOST])
+    return shown if len(expr.data) <= _MOST else f"{shown}, ... {len(expr.data) - _MOST} more"
 
 
 def _plain(value: object) -> str:
@@ -73,6 +76,8 @@ _LEAVES: dict[str, Callable[..., str]] = {
     "constant": lambda e: _plain(e.data),
     "parameter": lambda e: e.data[0],
     "mixture": lambda e: e.data[0],
+    "variable": lambda e: e.data[0],
+    "stages": lambda e, *parts: e.data[0],
     "model": lambda e: e.data,
     "argmin": lambda e: f"{e.data[0]}*",
     "losses": lambda e, model: f"losses({model}, {e.data!r})",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -11,7 +13,7 @@ from .expression import Expr, Operand, Relation, number, shown
 from .latex import latex
 from .symbols import MODELS
 
-DECISIONS = ("mixture", "model")
+DECISIONS = ("mixture", "stages", "variable", "model")
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,7 @@ class Problem:
     subject_to: tuple[Relation, ...] = ()
 
     def __str__(self) -> str:
-        head = f"{self.sense} over {', '.join(map(str, self.over))}"
+        head = f"{self.sense} over {', '.join(map(_decided, self.over))}"
         if isinstance(self.objective, Problem):
             body = "\n".join("  " + line for line in str(self.objective).splitlines())
         else:
@@ -38,7 +40,7 @@ class Problem:
 
 
 def minimize(objective: Operand | Problem, *, over: Expr | tuple[Expr, ...], subject_to: Iterable[Relation] = ()) -> Problem:
-    """The problem of making a scalar as small as it gets over mixtures or models.
+    """The problem of making a scalar as small as it gets over mixtures, auxiliary variables or models.
 
     Raises:
         ProblemError: a vector objective, an ``over`` that is no symbol, or a constraint that is no relation.
@@ -91,9 +93,13 @@ def _symbols(over: Expr | tuple[Expr, ...], where: str) -> tuple[Expr, ...]:
     for symbol in symbols:
         if not isinstance(symbol, Expr) or symbol.op not in DECISIONS:
             what = f"'{symbol}', which is an expression" if isinstance(symbol, Expr) else f"{symbol!r}"
-            raise ProblemError(f"{where} is over a symbol that Mixture(domains) or model() made, not over {what}")
+            raise ProblemError(f"{where} is over a symbol that Mixture(domains), variable(name) or model() made, not over {what}")
     if len(set(symbols)) < len(symbols) or not symbols:
         raise ProblemError(f"{where} is over {listed(symbols)}; name each symbol once")
+    names = [str(s) for s in symbols]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ProblemError(f"{where} is over two different symbols named {listed(twice)}; give one of them another name")
     return symbols
 
 
@@ -109,7 +115,7 @@ def _relations(subject_to: Iterable[Relation]) -> tuple[Relation, ...]:
         if not isinstance(relation, Relation):
             raise ProblemError(f"{relation!r} is no relation; constraints are written a <= b, a >= b or equal(a, b)")
     labels = [r.label for r in relations]
-    twice = sorted({label for label in labels if labels.count(label) > 1})
+    twice = sorted(label for label, times in Counter(labels).items() if times > 1)
     if twice:
         raise ProblemError(f"constraints must differ in name, but {listed(twice)} occurs more than once; use .named(...)")
     return relations
@@ -119,6 +125,24 @@ def _lower_levels(objective: Expr | Problem) -> list[Expr]:
     if isinstance(objective, Problem):
         return []
     return [n for n in objective.walk() if n.op == MODELS[1]]
+
+
+def _decided(symbol: Expr) -> str:
+    """A symbol with its stages or its bounds."""
+    if symbol.op == "stages":
+        return f"{symbol} ({len(symbol)} stages)"
+    if symbol.op != "variable":
+        return str(symbol)
+    lower, upper = (_bound(bound) for bound in symbol.data[1:])
+    return (
+        f"{lower} <= {symbol} <= {upper}" if lower and upper else f"{symbol} >= {lower}" if lower else f"{symbol}{upper and ' <= '}{upper}"
+    )
+
+
+def _bound(values: tuple[float, ...]) -> str:
+    if not any(map(math.isfinite, values)):
+        return ""
+    return f"{values[0]:.6g}" if len(set(values)) == 1 else f"<{len(values)} numbers>"
 
 
 def _relation(relation: Relation) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from mixopt.errors import ProblemError, listed
 
 from .domains import Domains
@@ -12,15 +14,71 @@ from .expression import TOKENS, Expr, expression, joint, number, shown
 MODELS = ("model", "argmin")
 
 
-def Mixture(domains: Domains | Sequence[str], name: str = "w") -> Expr:  # noqa: N802
+def Mixture(domains: Domains | Sequence[str], name: str = "w", stages: int | None = None) -> Expr:  # noqa: N802
     """The weights of the domains [k], a point of the simplex: every entry >= 0, sum 1; no constraint need say so.
+
+    With ``stages`` = T it is a curriculum [T, k]: ``w[t]``, or ``w.stage(t)``, is the mixture [k] of stage t = 0, ..., T - 1, on a
+    simplex of its own, and ``for row in w`` goes through them. Expressions are written in the stages; ``over=w`` optimises all of them.
 
     >>> w = Mixture(Domains(["web", "code", "books"]))
     >>> w["code"], w[["code", "books"]]
     (<scalar: w[code]>, <2: w[code, books]>)
+    >>> plan = Mixture(Domains(["web", "code", "books"]), name="p", stages=2)
+    >>> plan[1], plan[1]["code"]
+    (<3: p[1]>, <scalar: p[1][code]>)
+
+    Raises:
+        ProblemError: a name that is empty, or stages that are no whole number >= 1.
     """
     index = domains if isinstance(domains, Domains) else Domains(domains)
-    return Expr("mixture", (), (len(index),), index.names, (_named(name, "mixture"), index))
+    data = (_named(name, "mixture"), index)
+    if stages is None:
+        return Expr("mixture", (), (len(index),), index.names, data)
+    if isinstance(stages, bool) or not isinstance(stages, int) or stages < 1:
+        raise ProblemError(f"mixture {name!r} has stages={stages!r}; the number of stages is a whole number >= 1")
+    rows = tuple(Expr("mixture", (), (len(index),), index.names, (f"{name}[{t}]", index)) for t in range(stages))
+    return Expr("stages", rows, (stages, len(index)), None, data)
+
+
+def variable(
+    name: str,
+    size: int | None = None,
+    nonneg: bool = False,
+    lower: float | Sequence[float] | np.ndarray | None = None,
+    upper: float | Sequence[float] | np.ndarray | None = None,
+) -> Expr:
+    """An auxiliary unknown of a program: a number [] or vector [size] within its bounds, found together with the mixture.
+
+    Name it in ``over``: ``minimize(t, over=(w, t), subject_to=[law(w) <= t])``; its value is ``result[t]``. ``nonneg`` is short
+    for ``lower=0``. Bounds are numbers, or one for each entry.
+
+    Raises:
+        ProblemError: a size that is no whole number >= 1, or bounds of another shape, that are NaN, or that no number lies between.
+    """
+    if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 1):
+        raise ProblemError(f"variable {name!r} has size {size!r}; a size is a whole number >= 1, or None for a scalar")
+    if nonneg and lower is not None:
+        raise ProblemError(f"variable {name!r} has both nonneg=True and lower={lower!r}; nonneg means lower=0, so give one of them")
+    shape = () if size is None else (size,)
+    low = _bound(name, "lower", -np.inf if lower is None else lower, shape) if not nonneg else _bound(name, "lower", 0.0, shape)
+    high = _bound(name, "upper", np.inf if upper is None else upper, shape)
+    crossed = [i for i, (a, b) in enumerate(zip(low, high, strict=True)) if a > b]
+    if crossed:
+        i = crossed[0]
+        raise ProblemError(f"variable {name!r} has the lower bound {low[i]:.6g} above its upper bound {high[i]:.6g}; swap or widen them")
+    return Expr("variable", (), shape, None, (_named(name, "variable"), low, high))
+
+
+def _bound(name: str, which: str, value: float | Sequence[float] | np.ndarray, shape: tuple[int, ...]) -> tuple[float, ...]:
+    """A bound of a variable, one number an entry."""
+    try:
+        array = np.asarray(value, dtype=float)
+    except (TypeError, ValueError):
+        raise ProblemError(f"the {which} bound of variable {name!r} is {value!r}, which is no number") from None
+    if array.shape not in ((), shape) or np.isnan(array).any():
+        what = "is NaN" if np.isnan(array).any() else f"has shape {list(array.shape)}"
+        raise ProblemError(f"the {which} bound of variable {name!r} {what}; give one number, or one for each entry {list(shape)}")
+    return tuple(np.broadcast_to(array, shape).ravel().tolist())
 
 
 def model(name: str = "theta") -> Expr:
@@ -91,7 +149,7 @@ def mass(w: Expr, group: Sequence[str]) -> Expr:
 
 def domains_of(w: Expr) -> Domains:
     """The domains that a mixture symbol is over."""
-    if not isinstance(w, Expr) or w.op != "mixture":
+    if not isinstance(w, Expr) or w.op not in ("mixture", "stages"):
         raise ProblemError(f"'{w}' is no mixture; give the symbol made by Mixture(domains)")
     index: Domains = w.data[1]
     return index

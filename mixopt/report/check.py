@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 from scipy.optimize import nnls
 
-from mixopt.forms import Program
+from mixopt.forms import Program, unknowns
 from mixopt.language.curvature import smooth
 from mixopt.runtime.program import Function
 from mixopt.runtime.region import Region
@@ -27,16 +27,17 @@ def certify(
     """The check of weights [k] for an objective to be minimised with the given gradient [k], and the multipliers it implies.
 
     The Frank-Wolfe gap is <g, w> - min over the feasible u of <g, u>, where the constraints are linear; the KKT residual
-    is the norm of g + sum_j m_j a_j + nu 1 - s for the best multipliers m, s >= 0 of the active constraints and bounds.
+    is the norm of g + sum_j m_j a_j + nu 1 - s for the best multipliers m, s >= 0 of the active constraints and bounds; with
+    further unknowns w holds all of them, each mixture has a nu of its own, and there is no such gap.
     """
     if not np.isfinite(gradient).all():
         lost = "no gap or KKT residual: the gradient there is not finite"
-        return Check(off_simplex(w), region.residuals(w), oracle, inner=inner, notes=(*notes, lost)), {}
+        return Check(region.layout.off(w), region.residuals(w), oracle, inner=inner, notes=(*notes, lost)), {}
     gap = None
-    if region.kind != "nonlinear":
+    if region.kind != "nonlinear" and region.layout.alone:
         gap = max(float(gradient @ w - gradient @ region.lowest(gradient)), 0.0)
     kkt, duals = multipliers(region, w, gradient)
-    return Check(off_simplex(w), region.residuals(w), oracle, gap, kkt, inner, notes), duals
+    return Check(region.layout.off(w), region.residuals(w), oracle, gap, kkt, inner, notes), duals
 
 
 def program_check(form: Program, region: Region, w: np.ndarray, given: Mapping[str, np.ndarray]) -> tuple[Check, Duals]:
@@ -44,11 +45,11 @@ def program_check(form: Program, region: Region, w: np.ndarray, given: Mapping[s
 
     A convex program with kinks or with constraints that are not linear has the gap of its linearised pieces (see ``kinks``).
     """
-    function = Function(form.objective, form.mixture, given)
+    function = Function(form.objective, unknowns(form), given)
     value = function.value(w)
     if not np.isfinite(value):
         note = f"no gap or KKT residual: the objective is {value} there"
-        return Check(off_simplex(w), region.residuals(w), "evaluation in float64", notes=(note,)), {}
+        return Check(region.layout.off(w), region.residuals(w), "evaluation in float64", notes=(note,)), {}
     kinks = [smooth(e) for e in (form.objective, *(r.gap for r in form.constraints))]
     kink = next((k for k in kinks if k is not None), None)
     gap, where = tangent_gap(form, w, given) if convex(form) else (None, w)
@@ -58,14 +59,16 @@ def program_check(form: Program, region: Region, w: np.ndarray, given: Mapping[s
         return (replace(check, gap=gap) if check.gap is None or where is not w else check), duals
     note = f"no gap or KKT residual: there is a kink at '{kink}'"
     oracle = "the exact gradients of the pieces in float64"
-    return Check(off_simplex(w), region.residuals(w), oracle, gap, notes=(note,) if gap is None else ()), {}
+    return Check(region.layout.off(w), region.residuals(w), oracle, gap, notes=(note,) if gap is None else ()), {}
 
 
 def multipliers(region: Region, w: np.ndarray, gradient: np.ndarray) -> tuple[float, Duals]:
     """The norm of what is left of the gradient under the best multipliers, and those multipliers by constraint name."""
     k = region.size
-    columns: list[np.ndarray] = [np.ones(k), -np.ones(k)]
-    owners: list[tuple[int, int, float]] = [(-1, 0, 0.0)] * 2
+    layout = region.layout
+    unit = np.eye(k)
+    columns: list[np.ndarray] = [*layout.sums, *-layout.sums, *-unit[w - layout.lower <= ACTIVE], *unit[layout.ceiling - w <= ACTIVE]]
+    owners: list[tuple[int, int, float]] = [(-1, 0, 0.0)] * len(columns)
     for j, limit in enumerate(region.limits):
         gaps, rows = np.atleast_1d(limit.gap.value(w)), limit.gap.jacobian(w)
         for i, (gap, row) in enumerate(zip(gaps, rows, strict=True)):
@@ -75,9 +78,6 @@ def multipliers(region: Region, w: np.ndarray, gradient: np.ndarray) -> tuple[fl
             if limit.equality:
                 columns.append(-row)
                 owners.append((j, i, -1.0))
-    for unit in np.eye(k)[w <= ACTIVE]:
-        columns.append(-unit)
-        owners.append((-1, 0, 0.0))
     solution, residual = nnls(np.array(columns).T, -gradient)
     duals: Duals = {}
     for j, limit in enumerate(region.limits):
@@ -90,8 +90,3 @@ def multipliers(region: Region, w: np.ndarray, gradient: np.ndarray) -> tuple[fl
         names = limit.relation.gap.index or tuple(map(str, range(size)))
         duals[label] = float(entries[0]) if limit.gap.shape == () else dict(zip(names, map(float, entries), strict=True))
     return float(residual), duals
-
-
-def off_simplex(w: np.ndarray) -> float:
-    """The larger of |sum - 1| and the most negative entry."""
-    return max(abs(float(w.sum()) - 1), max(-float(w.min()), 0.0))

@@ -14,13 +14,14 @@ from typing import Any
 import numpy as np
 from scipy.optimize import linprog
 
-from mixopt.forms import Program
+from mixopt.forms import Program, unknowns
 from mixopt.language.curvature import curvature
 from mixopt.language.expression import Expr
+from mixopt.runtime.layout import Layout
 from mixopt.runtime.numpy_ops import NUMPY, unspread
 from mixopt.runtime.program import Function
 
-KINKED = ("max", "min", "maximum", "minimum", "abs", "pos", "norm")
+KINKED = ("max", "min", "maximum", "minimum", "abs", "pos", "norm", "tail")
 SMALL, INSIDE = 1e-6, (1e-12, 1e-8)
 TOLERANCES = {"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10}
 
@@ -35,17 +36,18 @@ def convex(form: Program) -> bool:
 def linear_gap(form: Program, w: np.ndarray, given: Mapping[str, np.ndarray]) -> float | None:
     """f(w) minus a lower bound of the optimum of a convex program, >= 0; None where the linear program has no solution."""
     roots = [form.objective, *(r.gap for r in form.constraints)]
-    model = _Tangent(roots, form.mixture, given, w)
+    layout = Layout.of(unknowns(form))
+    model = _Tangent(roots, layout, given, w)
     goal, *limits = (model.rows[root] for root in roots)
-    weights = np.arange(model.width) < len(w)
-    upper, equal = list(model.cuts), [_Affine(weights[None].astype(float), np.array([-1.0]))]
+    sums = np.pad(layout.sums, ((0, 0), (0, model.width - len(w))))
+    upper, equal = list(model.cuts), [_Affine(sums, -np.ones(len(sums)))]
     for relation, limit in zip(form.constraints, limits, strict=True):
         (equal if relation.sense == "==" else upper).append(limit)
     least = linprog(
         goal.slope[0],
         **_system("ub", upper),
         **_system("eq", equal),
-        bounds=[(0, 1)] * len(w) + [(None, None)] * (model.width - len(w)),
+        bounds=[*zip(layout.lower, layout.upper, strict=True), *[(None, None)] * (model.width - len(w))],
         method="highs",
         options=TOLERANCES,
     )
@@ -59,11 +61,13 @@ def tangent_gap(form: Program, w: np.ndarray, given: Mapping[str, np.ndarray]) -
 
     The points are w and, where it has weights of nearly 0, some a little inside: there a logarithm's slope tells far less.
     """
-    function = Function(form.objective, form.mixture, given)
+    layout = Layout.of(unknowns(form))
+    function = Function(form.objective, layout.symbols, given)
     value, best, where = function.value(w), linear_gap(form, w, given), w
     loose = best is None or best > 1e-9 * (1 + abs(value))
-    for share in INSIDE if loose and (w < SMALL).any() else ():
-        point = (1 - share) * w + share / len(w)
+    low = layout.lower == 0
+    for share in INSIDE if loose and (w < SMALL)[low].any() else ():
+        point = np.where(low, (1 - share) * w + share / max(low.sum(), 1), w)
         gap = linear_gap(form, point, given)
         gap = None if gap is None else max(value - function.value(point) + gap, 0.0)
         if gap is not None and (best is None or gap < best / 2):
@@ -89,7 +93,7 @@ class _Affine:
 class _Tangent:
     """Expressions at w with tangents for smooth atoms; a kinked one is a variable with cuts: above its pieces, or below."""
 
-    def __init__(self, roots: list[Expr], mixture: Expr, given: Mapping[str, np.ndarray], w: np.ndarray):
+    def __init__(self, roots: list[Expr], layout: Layout, given: Mapping[str, np.ndarray], w: np.ndarray):
         nodes = list(dict.fromkeys(node for root in roots for node in root.walk()))
         self.values: dict[Expr, Any] = {}
         self.rows: dict[Expr, _Affine] = {}
@@ -97,33 +101,43 @@ class _Tangent:
         self._used = len(w)
         self.width = len(w) + sum(_variables(n) for n in nodes)
         for node in nodes:
-            self.values[node] = self._value(node, mixture, given, w)
-            self.rows[node] = self._row(node, mixture)
+            self.values[node] = self._value(node, layout, given, w)
+            self.rows[node] = self._row(node, layout)
 
-    def _value(self, node: Expr, mixture: Expr, given: Mapping[str, np.ndarray], w: np.ndarray) -> Any:
-        if node == mixture:
-            return w
+    def _value(self, node: Expr, layout: Layout, given: Mapping[str, np.ndarray], w: np.ndarray) -> Any:
+        if node in layout.slices:
+            return w[layout.slices[node]] if node.shape else w[layout.slices[node]][0]
         if node.op == "constant":
             return node.data.value
         if node.op == "parameter":
             return given[node.data[0]]
         return np.asarray(NUMPY[node.op].value(node, *(self.values[a] for a in node.args)))
 
-    def _row(self, node: Expr, mixture: Expr) -> _Affine:
-        if node == mixture:
-            return _Affine(np.eye(len(node), self.width), np.zeros(len(node)))
+    def _row(self, node: Expr, layout: Layout) -> _Affine:
+        if node in layout.slices:
+            where = layout.slices[node]
+            return _Affine(np.eye(where.stop - where.start, self.width, where.start), np.zeros(where.stop - where.start))
         if not _variables(node):
             return self._linearised(node)
         args = [self.rows[a] for a in node.args]
         bound = self._fresh(_variables(node))
         pieces = {"abs": [*args, -args[0]], "norm": [*args, -args[0]], "pos": [*args, _Affine(0 * bound.slope, 0 * bound.offset)]}
-        if node.op == "norm" and node.data == 2:  # not piecewise linear, but above these, and above its tangent
+        if node.op == "tail":
+            return self._tail(node, args[0], bound)
+        if node.op == "norm" and node.data not in (1, np.inf):  # not piecewise linear, but above these, and above its tangent
             pieces["norm"].append(self._linearised(node))
         below = node.op in ("min", "minimum")
         for piece in pieces.get(node.op, args):
             self.cuts.append(bound.minus(piece) if below else piece.minus(bound))
         summed = node.op == "norm" and node.data == 1
         return _Affine(bound.slope.sum(0, keepdims=True), np.zeros(1)) if summed else bound
+
+    def _tail(self, node: Expr, x: _Affine, bound: _Affine) -> _Affine:
+        """The least t + sum of pos(x - t) / (share n): the first variable is t, the others are the excesses over it."""
+        count = len(bound.slope) - 1
+        level, excess = _Affine(bound.slope[:1], bound.offset[:1]), _Affine(bound.slope[1:], bound.offset[1:])
+        self.cuts += [-excess, x.minus(level).minus(excess)]
+        return _Affine(level.slope + excess.slope.sum(0, keepdims=True) / (node.data * count), level.offset)
 
     def _fresh(self, count: int) -> _Affine:
         first, self._used = self._used, self._used + count
@@ -149,6 +163,8 @@ def _variables(node: Expr) -> int:
     """How many variables a node brings: one for each entry of a piecewise linear atom."""
     if node.op not in KINKED:
         return 0
+    if node.op == "tail":
+        return 1 + len(node.args[0])
     return len(node.args[0]) if node.op == "norm" and node.data == 1 else int(np.prod(node.shape or ()))
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mixopt.errors import InputError, ProblemError
+from mixopt.errors import InputError, ProblemError, listed
 from mixopt.export import Blend, Exported, export
 from mixopt.files import write
 from mixopt.language.expression import Expr
@@ -23,6 +23,9 @@ from mixopt.runtime import simplex
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+MOST_SHOWN = 8
+"""How many entries of a variable are printed."""
 
 
 class Status(Enum):
@@ -130,6 +133,9 @@ class Result:
     """Weights with their certificate. ``result.weights`` is a dict name -> float that sums to 1 within 1e-12.
 
     ``conflict`` names a least set of constraints that no weights satisfy together, where the problem is infeasible for it.
+
+    With several mixtures, or stages of one, or auxiliary variables, ``result[symbol]`` is the answer for one of them; ``vector`` then
+    holds the weights of all mixtures one behind the other, and the trace follows the first.
     """
 
     problem: Problem
@@ -145,32 +151,66 @@ class Result:
     parameters: Any = None
     message: str = ""
     conflict: tuple[str, ...] = ()
+    values: Mapping[Expr, Any] = field(default_factory=dict, repr=False)
 
     @property
     def weights(self) -> dict[str, float]:
         """The weight of each domain, >= 0, sum 1.
 
         Raises:
-            ProblemError: the problem is infeasible, so there are none.
+            ProblemError: the problem is infeasible, so there are none; or it has several mixtures.
         """
+        self._there()
+        if len(self._mixtures) > 1:
+            raise ProblemError(
+                f"the problem has the mixtures {listed(self._mixtures)}; write result[{self.problem.over[0]}] for one of them"
+            )
+        return self[self.mixture]
+
+    @property
+    def _mixtures(self) -> list[Expr]:
+        return [s for s in self.values if s.op == "mixture"] or [self.mixture]
+
+    def _there(self) -> None:
         if self.vector is None:
             raise ProblemError(f"there are no weights: {self.status.value} ({self.message})")
-        return dict(zip(self.mixture.index or (), self.vector.tolist(), strict=True))
 
-    def __getitem__(self, symbol: Expr) -> dict[str, float]:
-        if symbol != self.mixture:
+    def __getitem__(self, symbol: Expr) -> Any:
+        """The answer for a symbol: a dict domain -> weight for a mixture, a list of them for its stages, and for a variable
+        its number, or the vector [size] of them.
+        """
+        if isinstance(symbol, Expr) and symbol.op == "stages":
+            return [self[stage] for stage in symbol.args]
+        known = {**dict.fromkeys(self._mixtures), **self.values}
+        if symbol not in known:
             raise ProblemError(
-                f"the result has weights for '{self.mixture}', not for '{symbol}'; give the symbol that Mixture(domains) made"
+                f"the result has weights for {listed(known) if len(known) > 1 else repr(str(self.mixture))}, not for '{symbol}'; "
+                "give the symbol that Mixture(domains) made"
             )
-        return self.weights
+        self._there()
+        value = self.values.get(symbol, self.vector)
+        return dict(zip(symbol.index or (), value.tolist(), strict=True)) if symbol.op == "mixture" else value
+
+    def _rows(self) -> list[tuple[str, str]]:
+        """The names and the numbers of all unknowns, to be shown."""
+        if self.vector is None:
+            return []
+        mixtures, rows = self._mixtures, []
+        for s in dict.fromkeys((*mixtures, *self.values)):
+            if s.op == "mixture":
+                rows += [(name if len(mixtures) == 1 else f"{s}[{name}]", f"{value:.4f}") for name, value in self[s].items()]
+            else:
+                shown = np.atleast_1d(self[s])[:MOST_SHOWN]
+                rows.append((str(s), ", ".join(f"{v:.6g}" for v in shown) + (", ..." if np.size(self[s]) > MOST_SHOWN else "")))
+        return rows
 
     def __str__(self) -> str:
         lines = [f"{self.solver}: {self.status.name}, {self.status.value}"]
         if self.message:
             lines.append(f"  {self.message}")
-        if self.vector is not None:
-            width = max(map(len, self.weights))
-            lines += [f"  {name:<{width}}  {value:.4f}" for name, value in self.weights.items()]
+        rows = self._rows()
+        width = max((len(name) for name, _ in rows), default=0)
+        lines += [f"  {name:<{width}}  {value}" for name, value in rows]
         if self.value is not None:
             lines.append(f"  value {self.value:.6g}")
         for name, dual in self.duals.items():
@@ -186,7 +226,8 @@ class Result:
         notes = [self.message, "" if self.value is None else f"value {self.value:.6g}"]
         notes += [f"dual of {name}{f' at {n}' if n else ''}: {v:.4g}" for name, each in duals for n, v in each.items() if abs(v) > 1e-7]
         notes += ["" if self.check is None else f"check: {self.check}", f"cost: {self.cost}"]
-        rows = [] if self.vector is None else [(name, f"{100 * w:.2f} %") for name, w in self.weights.items()]
+        simple = self.vector is not None and len(self.values) <= 1
+        rows = [(name, f"{100 * w:.2f} %") for name, w in self.weights.items()] if simple else self._rows()
         caption = f"{self.solver}: {self.status.name}, {self.status.value}"
         return table(["domain", "weight"], rows, caption=caption, notes=filter(None, notes))
 
@@ -230,10 +271,12 @@ class Result:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write weights, status and the problem's text as JSON; ``solve(..., start=path)`` goes on from it."""
+        variables = {str(s): np.asarray(v).tolist() for s, v in self.values.items() if s.op == "variable"}
         content = {
             "format": "mixopt result 1",
             "problem": fingerprint(self.problem),
-            "weights": self.weights,
+            "weights": self.weights if len(self._mixtures) == 1 else {str(s): self[s] for s in self._mixtures},
+            **({"variables": variables} if variables else {}),
             "status": self.status.name,
             "value": self.value,
             "solver": self.solver,
@@ -253,6 +296,7 @@ def fingerprint(problem: Problem) -> str:
             size = float(np.abs(value).max(initial=0.0)) or 1.0
             digest.update(f"{size:.5e} {(np.round(value / size, 6) + 0.0).tolist()}".encode())
         digest.update(f"{node.op} {node.shape} {node.index}".encode())
+        digest.update(str(node.data[1:]).encode() if node.op == "variable" else b"")
     return f"{problem}\n(names and numbers: {digest.hexdigest()[:12]})"
 
 

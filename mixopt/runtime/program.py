@@ -1,4 +1,4 @@
-"""A program's functions in numpy: value and gradient of expressions in one mixture, without torch."""
+"""A program's functions in numpy: value and gradient of expressions in its unknowns, without torch."""
 
 from __future__ import annotations
 
@@ -10,46 +10,50 @@ import numpy as np
 from mixopt.errors import ProblemError
 from mixopt.language.expression import Expr
 
+from .layout import Layout
 from .numpy_ops import NUMPY, unspread
 
 
 class Function:
     """An expression of one mixture, lowered once; ``value`` and ``gradient`` evaluate it at given weights [k].
 
-    The expression may be a scalar or a vector [n]; ``jacobian`` is [n, k].
+    The expression may be a scalar or a vector [n]; ``jacobian`` is [n, k]. With several unknowns, k is the length of all of
+    them one behind the other, as ``Layout`` lays them.
     """
 
-    def __init__(self, expr: Expr, mixture: Expr, given: Mapping[str, np.ndarray]):
+    def __init__(self, expr: Expr, unknowns: Expr | tuple[Expr, ...], given: Mapping[str, np.ndarray]):
+        layout = Layout.of(unknowns)
         self._nodes = list(expr.walk())
         slots = {node: i for i, node in enumerate(self._nodes)}
         self._args = [tuple(slots[a] for a in node.args) for node in self._nodes]
-        self._at = slots.get(mixture)
-        self._fixed: list[Any] = [self._leaf(node, mixture, given) for node in self._nodes]
+        self._at = {slots[s]: (where, s.shape == ()) for s, where in layout.slices.items() if s in slots}
+        self._fixed: list[Any] = [self._leaf(node, layout, given) for node in self._nodes]
         self._live = self._depending()
         self.shape = expr.shape or ()
-        self.size = len(mixture)
+        self.size = layout.size
 
     @staticmethod
-    def _leaf(node: Expr, mixture: Expr, given: Mapping[str, np.ndarray]) -> Any:
+    def _leaf(node: Expr, layout: Layout, given: Mapping[str, np.ndarray]) -> Any:
         if node.op == "constant":
             return node.data.value
         if node.op == "parameter":
             return given[node.data[0]]
-        if node == mixture or node.op in NUMPY:
+        if node in layout.slices or node.op in NUMPY:
             return None
         raise ProblemError(f"'{node}' is not a number that a program can evaluate; it needs a learner")
 
     def _depending(self) -> list[bool]:
         live: list[bool] = []
         for i, args in enumerate(self._args):
-            live.append(i == self._at or any(live[a] for a in args))
+            live.append(i in self._at or any(live[a] for a in args))
         return live
 
     def _forward(self, w: np.ndarray) -> list[Any]:
         values: list[Any] = []
         for i, node in enumerate(self._nodes):
-            if i == self._at:
-                values.append(w)
+            if i in self._at:
+                where, scalar = self._at[i]
+                values.append(w[where][0] if scalar else w[where])
             elif self._fixed[i] is not None:
                 values.append(self._fixed[i])
             else:
@@ -81,7 +85,7 @@ class Function:
         cotangents: list[Any] = [None] * len(values)
         cotangents[-1] = seed
         for i in range(len(values) - 1, -1, -1):
-            if cotangents[i] is None or not self._live[i] or i == self._at:
+            if cotangents[i] is None or not self._live[i] or i in self._at:
                 continue
             args = self._args[i]
             inputs = [np.asarray(values[a]) for a in args]
@@ -89,5 +93,8 @@ class Function:
                 if self._live[a]:
                     part = unspread(part, values[a])
                     cotangents[a] = part if cotangents[a] is None else cotangents[a] + part
-        found = None if self._at is None else cotangents[self._at]
-        return np.zeros(self.size) if found is None else np.array(found, dtype=float)
+        gradient = np.zeros(self.size)
+        for i, (where, _) in self._at.items():
+            if cotangents[i] is not None:
+                gradient[where] = cotangents[i]
+        return gradient

@@ -15,6 +15,7 @@ from mixopt.errors import MixoptError
 from mixopt.language.curvature import curvature
 from mixopt.language.expression import Expr, Relation
 
+from .layout import Layout
 from .program import Function
 from .simplex import project
 
@@ -46,7 +47,10 @@ class Limit:
 
 @dataclass(frozen=True)
 class Region:
-    """The simplex over k domains with linear rows G w <= h, A w = b (the sum not among them), and nonlinear limits."""
+    """The simplex over k domains with linear rows G w <= h, A w = b (the sum not among them), and nonlinear limits.
+
+    With several unknowns w stands for all of them, one behind the other: simplexes and boxes side by side (see ``layout``).
+    """
 
     names: tuple[str, ...]
     lower: np.ndarray
@@ -56,22 +60,24 @@ class Region:
     A: np.ndarray
     b: np.ndarray
     limits: tuple[Limit, ...]
+    layout: Layout
 
     @staticmethod
-    def compile(mixture: Expr, constraints: Sequence[Relation], given: Mapping[str, np.ndarray]) -> Region:
+    def compile(unknowns: Expr | tuple[Expr, ...], constraints: Sequence[Relation], given: Mapping[str, np.ndarray]) -> Region:
         """The region of a problem's constraints, with parameters at their given values."""
-        k = len(mixture)
-        lower, upper = np.zeros(k), np.ones(k)
+        layout = Layout.of(unknowns)
+        k, middle = layout.size, layout.middle()
+        lower, upper = layout.lower.copy(), layout.upper.copy()
         rows: dict[bool, list[tuple[np.ndarray, float]]] = {True: [], False: []}
         limits = []
         for relation in constraints:
             gap = relation.gap
-            limit = Limit(relation, Function(gap, mixture, given), curvature(gap) in ("affine", "constant"))
+            limit = Limit(relation, Function(gap, layout.symbols, given), curvature(gap) in ("affine", "constant"))
             limits.append(limit)
             if not limit.linear:
                 continue
             offsets = np.atleast_1d(limit.gap.value(np.zeros(k)))
-            for row, offset in zip(limit.gap.jacobian(np.full(k, 1 / k)), offsets, strict=True):
+            for row, offset in zip(limit.gap.jacobian(middle), offsets, strict=True):
                 at = np.flatnonzero(row)
                 if len(at) == 1:
                     bound = -offset / row[at[0]]
@@ -83,11 +89,11 @@ class Region:
                     rows[limit.equality].append((row, -offset))
         G, h = _matrix(rows[False], k)
         A, b = _matrix(rows[True], k)
-        return Region(mixture.index or (), lower, upper, G, h, A, b, tuple(limits))
+        return Region(layout.names, lower, upper, G, h, A, b, tuple(limits), layout)
 
     @property
     def size(self) -> int:
-        """Number of domains k."""
+        """Number of domains k, and of the entries of all unknowns where there are more."""
         return len(self.names)
 
     @cached_property
@@ -97,12 +103,19 @@ class Region:
         return {"lower": self.lower, "upper": self.upper} if bind else {}
 
     @cached_property
+    def _boxed(self) -> bool:
+        """Whether the linear part is one simplex and bounds on its weights."""
+        return self.layout.alone and len(self.G) == 0 and len(self.A) == 0
+
+    @cached_property
     def kind(self) -> str:
-        """ "simplex", "box", "linear" or "nonlinear": what a step has to respect."""
+        """ "simplex", "box", "joint" (several simplexes and boxes), "linear" or "nonlinear": what a step has to respect."""
         if any(not limit.linear for limit in self.limits):
             return "nonlinear"
         if len(self.G) or len(self.A):
             return "linear"
+        if not self.layout.alone:
+            return "joint"
         return "box" if self.bounds else "simplex"
 
     @cached_property
@@ -111,32 +124,38 @@ class Region:
         names = ", ".join(repr(limit.relation.label) for limit in self.limits)
         for name, low, high in zip(self.names, self.lower, self.upper, strict=True):
             if low > high + 1e-12:
-                return f"the weight of {name!r} has the lower bound {low:.6g} and the upper bound {high:.6g}, by the constraints {names}"
-        if self.lower.sum() > 1 + 1e-9:
-            return f"the lower bounds sum to {self.lower.sum():.6g}, above 1, by the constraints {names}"
-        if self.upper.sum() < 1 - 1e-9:
-            return f"the upper bounds sum to {self.upper.sum():.6g}, below 1, by the constraints {names}"
+                what = "the weight of" if self.layout.alone else "the unknown"
+                return f"{what} {name!r} has the lower bound {low:.6g} and the upper bound {high:.6g}, by the constraints {names}"
+        for where in self.layout.simplexes:
+            low, high = self.lower[where].sum(), self.upper[where].sum()
+            if low > 1 + 1e-9:
+                return f"the lower bounds sum to {low:.6g}, above 1, by the constraints {names}"
+            if high < 1 - 1e-9:
+                return f"the upper bounds sum to {high:.6g}, below 1, by the constraints {names}"
         if self.kind in ("simplex", "box"):
             return ""
-        return "" if self._lp(np.zeros(self.size)).status == 0 else f"no weights satisfy these constraints together: {names}"
+        return "" if self._lp(np.zeros(self.size)).status in (0, 3) else f"no weights satisfy these constraints together: {names}"
 
     def _lp(self, cost: np.ndarray) -> Any:
-        ones = np.ones((1, self.size))
         return linprog(
             cost,
             A_ub=self.G if len(self.G) else None,
             b_ub=self.h if len(self.h) else None,
-            A_eq=np.vstack([self.A, ones]),
-            b_eq=np.append(self.b, 1.0),
+            A_eq=np.vstack([self.A, self.layout.sums]),
+            b_eq=np.append(self.b, np.ones(len(self.layout.simplexes))),
             bounds=np.column_stack([self.lower, self.upper]),
             method="highs",
         )
 
     def lowest(self, g: np.ndarray) -> np.ndarray:
-        """The weights [k] of the linear part at which <g, w> is least."""
+        """The weights [k] of the linear part at which <g, w> is least.
+
+        Raises:
+            InfeasibleError: there are no weights, or a variable without bounds makes <g, w> fall without end.
+        """
         if self.kind == "simplex":
             return np.eye(self.size)[int(np.argmin(g))]
-        if len(self.G) == 0 and len(self.A) == 0:
+        if self._boxed:
             w, room = self.lower.copy(), 1 - self.lower.sum()
             for i in np.argsort(g, kind="stable"):
                 add = min(room, self.upper[i] - self.lower[i])
@@ -145,15 +164,16 @@ class Region:
             return w
         solved = self._lp(g)
         if solved.x is None:
-            raise InfeasibleError(self.empty)
+            raise InfeasibleError(self.empty or "<g, w> falls without end along a variable that has no bound")
         return np.asarray(solved.x)
 
     @cached_property
     def _frame(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """A point on all equalities, a basis of the directions that keep them, and the rows of all inequalities."""
-        equal = np.vstack([self.A, np.ones((1, self.size))])
-        point = np.linalg.lstsq(equal, np.append(self.b, 1.0), rcond=None)[0]
-        return point, null_space(equal), np.vstack([self.G, np.eye(self.size), -np.eye(self.size)])
+        equal = np.vstack([self.A, self.layout.sums])
+        point = np.linalg.lstsq(equal, np.append(self.b, np.ones(len(self.layout.simplexes))), rcond=None)[0]
+        unit = np.eye(self.size)
+        return point, null_space(equal), np.vstack([self.G, unit[np.isfinite(self.upper)], -unit[np.isfinite(self.lower)]])
 
     def project(self, x: np.ndarray) -> np.ndarray:
         """The nearest weights [k] of the linear part: a least-distance problem, by non-negative least squares.
@@ -162,11 +182,11 @@ class Region:
 
         Source: Lawson and Hanson 1974, chapter 23 (LDP).
         """
-        if len(self.G) == 0 and len(self.A) == 0:
+        if self._boxed:
             return project(x, **self.bounds)
         start, basis, rows = self._frame
         nearest = start + basis @ (basis.T @ (x - start))
-        slack = rows @ nearest - np.concatenate([self.h, self.upper, -self.lower])
+        slack = rows @ nearest - np.concatenate([self.h, self.upper[np.isfinite(self.upper)], -self.lower[np.isfinite(self.lower)]])
         along = rows @ basis
         open_rows = np.linalg.norm(along, axis=1) > 1e-12  # the equalities alone decide the others: the bounds of a weight that is fixed
         if (slack[~open_rows] > 1e-9).any():
@@ -185,7 +205,7 @@ class Region:
 
     def start(self, wanted: np.ndarray | None) -> np.ndarray:
         """Weights [k] to start from: the wanted ones or uniform, moved into the linear constraints."""
-        w = np.full(self.size, 1 / self.size) if wanted is None else wanted
+        w = self.layout.middle() if wanted is None else wanted
         return w if self.kind == "simplex" else self.project(w)
 
     def residuals(self, w: np.ndarray) -> dict[str, float]:

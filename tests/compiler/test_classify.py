@@ -74,7 +74,7 @@ OTHER = mx.Mixture(["web", "books"], name="v")
         (lambda: mx.minimize(mx.mean(LOSSES), over=THETA), "over the model alone has no mixture to find"),
         (lambda: mx.minimize(W @ LOSSES, over=W), r"losses of \(theta\), which nothing trains: neither min-max, bilevel nor a program"),
         (lambda: mx.minimize(mx.sum(OTHER), over=W), "does not depend on 'w'"),
-        (lambda: mx.minimize(mx.sum(W) + mx.sum(OTHER), over=(W, OTHER)), "each level of a problem has one symbol"),
+        (lambda: mx.minimize(mx.loss(TRAINED, "val"), over=(W, OTHER)), "each level of a saddle or bilevel problem has one symbol"),
         (lambda: mx.minimize(mx.sum(W) + mx.sum(OTHER), over=W), r"uses the mixtures \(w, v\)"),
         (
             lambda: mx.minimize(mx.loss(mx.argmin(mx.mean(LOSSES), over=THETA), "val") + mx.sum(W), over=W),

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 import mixopt as mx
 from mixopt.compiler.classify import classify
 from mixopt.forms import Program
-from mixopt.report.check import certify, off_simplex, program_check
+from mixopt.report.check import certify, program_check
 from mixopt.report.kinks import convex, linear_gap
+from mixopt.runtime.layout import Layout
 from mixopt.runtime.program import Function
 from mixopt.runtime.region import Region
 
@@ -39,7 +40,7 @@ def test_residuals_and_distance_to_the_simplex_are_told():
     assert check.simplex == pytest.approx(0.1)
     assert check.constraints == pytest.approx({"cap": 0.3})
     assert not check.feasible
-    assert off_simplex(np.array([0.5, 0.6])) == pytest.approx(0.1)
+    assert Layout.of(W).off(np.array([0.5, 0.6, 0.0, 0.0])) == pytest.approx(0.1)
 
 
 def test_multipliers_solve_a_known_kkt_system():
