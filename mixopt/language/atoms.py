@@ -5,12 +5,13 @@ from __future__ import annotations
 import builtins
 import math
 from collections.abc import Sequence
+from itertools import chain
 
 import numpy as np
 
-from mixopt.errors import ProblemError
+from mixopt.errors import ProblemError, listed
 
-from .expression import Array, Expr, Operand, constant, elementwise, expression, joint, number, shown
+from .expression import TOKENS, Array, Expr, Operand, constant, elementwise, expression, joint, number, raised, shown
 
 
 def exp(x: Operand) -> Expr:
@@ -36,6 +37,44 @@ def pos(x: Operand) -> Expr:
 def square(x: Operand) -> Expr:
     """Square of each entry."""
     return _each("square", x)
+
+
+def sqrt(x: Operand) -> Expr:
+    """Square root of each entry, which must be >= 0; concave."""
+    return _each("sqrt", x)
+
+
+def power(x: Operand, p: float) -> Expr:
+    """x ** p of each entry, for a number p; x may be negative only for a whole p > 1.
+
+    Convex for p < 0 (x > 0) and for even p; concave for 0 < p < 1 (x >= 0); else, for p > 1, convex where x is known to be
+    >= 0, and concave where p is odd and x is known to be <= 0. ``pos(x) ** p`` is convex whatever the sign of x.
+    ``Conic`` takes it by the exact power cone.
+
+    >>> import mixopt as mx
+    >>> w = mx.Mixture(["web", "code"])
+    >>> [mx.curvature(x) for x in (w**1.5, w**-0.5, mx.power(w, 0.3), (w - 0.5) ** 3, mx.pos(w - 0.5) ** 3)]
+    ['convex', 'convex', 'concave', 'unknown', 'convex']
+
+    Raises:
+        ProblemError: an exponent that is 0 or no finite number, or a fixed x that has no such power.
+    """
+    return raised(x, p)
+
+
+def softplus(x: Operand) -> Expr:
+    """log(1 + exp(x)) of each entry, a smooth ``pos``."""
+    return _each("softplus", x)
+
+
+def huber(x: Operand, delta: float = 1.0) -> Expr:
+    """x^2 / 2 of each entry where |x| <= delta, and delta (|x| - delta / 2) beyond (Huber 1964); half of cvxpy's ``huber``.
+
+    Raises:
+        ProblemError: a delta that is no finite number > 0.
+    """
+    expr = number(x, "huber")
+    return Expr("huber", (expr,), expr.shape, expr.index, _positive(delta, "huber", "delta"))
 
 
 def clip(x: Operand, lower: float, upper: float) -> Expr:
@@ -66,6 +105,32 @@ def min(x: Operand) -> Expr:
     return _fold("min", x)
 
 
+def logsumexp(x: Operand, temperature: float = 1.0) -> Expr:
+    """T log sum_i exp(x_i / T) [], a smooth largest entry: between max(x) and max(x) + T log n for a temperature T.
+
+    It is the largest w @ x + T entropy(w) over weights w on the simplex (Boyd and Vandenberghe, Example 3.25).
+
+    Raises:
+        ProblemError: a temperature that is no finite number > 0.
+    """
+    return Expr("logsumexp", (_vector(x, "logsumexp"),), (), None, _positive(temperature, "logsumexp", "temperature"))
+
+
+def tail(x: Operand, share: float) -> Expr:
+    """The mean [] of the largest ``share`` of the entries: the conditional value at risk (CVaR) of losses.
+
+    Where share * n is not whole, the last entry counts in part (Rockafellar and Uryasev 2000, Eq. 4). It is the largest
+    w @ x over weights w on the simplex with w <= 1 / (share n). share = 1 is the mean, share <= 1/n the largest entry.
+
+    Raises:
+        ProblemError: a share outside (0, 1].
+    """
+    vector = _vector(x, "tail")
+    if _positive(share, "tail", "share") > 1:
+        raise ProblemError(f"tail has the share {share:g}; a share is a number in (0, 1], such as 0.25 for the worst quarter")
+    return Expr("tail", (vector,), (), None, float(share))
+
+
 def maximum(x: Operand, y: Operand) -> Expr:
     """The larger of two, entry by entry."""
     return elementwise("maximum", x, y)
@@ -85,9 +150,13 @@ def sum_squares(x: Operand) -> Expr:
 
 
 def norm(x: Operand, p: float = 2) -> Expr:
-    """Norm [] of a vector for p = 1, 2 or infinity."""
-    if p not in (1, 2, math.inf):
-        raise ProblemError(f"norm takes p = 1, 2 or math.inf, not {p!r}")
+    """Norm [] of a vector, (sum_i |x_i|^p)^(1/p) for a number p >= 1, and the largest |x_i| for math.inf.
+
+    Raises:
+        ProblemError: a p below 1, which makes no norm.
+    """
+    if isinstance(p, bool) or not isinstance(p, (int, float, np.integer, np.floating)) or not p >= 1:
+        raise ProblemError(f"norm has p = {p!r}; p is a number >= 1, or math.inf")
     return Expr("norm", (_vector(x, "norm"),), (), None, float(p))
 
 
@@ -115,6 +184,20 @@ def kl(p: Operand, q: Operand) -> Expr:
     return Expr("kl", (a, b))
 
 
+def rel_entropy(x: Operand, y: Operand) -> Expr:
+    """x log(x / y) of each entry in nats, for x >= 0 and y > 0, with 0 log 0 = 0: convex in x and y together.
+
+    Its sum is ``kl(x, y)``; scalars spread over vectors.
+
+    Raises:
+        ProblemError: shapes that do not fit, or a fixed y with an entry that is not > 0.
+    """
+    b = expression(y)
+    if b.op == "constant" and b.data.value.min() <= 0:
+        raise ProblemError(f"rel_entropy(x, y) needs y > 0 everywhere, but the least entry of '{b}' is {b.data.value.min():.6g}")
+    return elementwise("rel_entropy", x, b)
+
+
 def quad_form(x: Operand, matrix: Operand) -> Expr:
     """x' P x [] for a constant symmetric positive semidefinite P [n, n].
 
@@ -135,15 +218,34 @@ def quad_form(x: Operand, matrix: Operand) -> Expr:
 
 
 def stack(parts: Sequence[Operand], index: Sequence[str] | None = None) -> Expr:
-    """Scalars joined to a vector [n], with names where they are given."""
+    """Scalars and vectors joined to one vector [n], in their order; ``index`` names its entries.
+
+    Without ``index``, vectors that all have names keep them where no name occurs twice.
+
+    Raises:
+        ProblemError: no part, a matrix, tokens, or names of another number.
+    """
+    if isinstance(parts, Expr):
+        raise ProblemError(f"stack joins a list of scalars and vectors, not '{parts}' alone; write stack([...])")
     rows = [number(p, "stack") for p in parts]
-    if not rows or builtins.any(r.shape != () for r in rows):
-        raise ProblemError("stack joins one or more scalars; index or fold the vectors first")
-    unit = np.eye(len(rows))
-    total = constant(unit[0], index) * rows[0]
-    for row, place in zip(rows[1:], unit[1:], strict=True):
-        total = total + constant(place, index) * row
-    return total
+    odd = next((r for r in rows if len(r.shape or ()) > 1 or r.shape == (TOKENS,)), None)
+    if not rows or odd is not None:
+        raise ProblemError("stack joins one or more scalars and vectors" + (f", not {shown(odd)}" if odd is not None else ""))
+    size = builtins.sum(r.shape[0] if r.shape else 1 for r in rows)
+    names = None if index is None else tuple(index)
+    if names is not None and len(names) != size:
+        raise ProblemError(f"stack joins {size} entries, but {len(names)} names are given {listed(names)}")
+    if names is None and builtins.all(r.index for r in rows):
+        joined = tuple(chain.from_iterable(r.index or () for r in rows))
+        names = joined if len(set(joined)) == size else None
+    return Expr("stack", tuple(rows), (size,), names)
+
+
+def _positive(value: float, where: str, what: str) -> float:
+    number_like = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+    if not number_like or not 0 < value < math.inf:
+        raise ProblemError(f"{where} has the {what} {str(value)!r}; it is a finite number > 0")
+    return float(value)
 
 
 def _each(op: str, x: Operand) -> Expr:

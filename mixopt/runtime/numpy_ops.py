@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.special import rel_entr, xlogy
+from scipy.special import expit, logsumexp, rel_entr, softmax, xlogy
 
 from mixopt.language.expression import Expr
 
@@ -51,8 +51,41 @@ def _norm(n: Expr, g: A, x: A) -> tuple[A]:
     if n.data == 2:
         size = np.linalg.norm(x)
         return (g * x / size if size > 0 else np.zeros_like(x),)
-    where = int(np.argmax(np.abs(x)))
-    return (_only(x, where, g * np.sign(x[where])),)
+    if np.isinf(n.data):
+        where = int(np.argmax(np.abs(x)))
+        return (_only(x, where, g * np.sign(x[where])),)
+    size = np.linalg.norm(x, n.data)
+    return (g * np.sign(x) * (np.abs(x) / size) ** (n.data - 1) if size > 0 else np.zeros_like(x),)
+
+
+def _power(x: A, p: float) -> A:
+    """x ** p; below zero NaN unless p is whole and > 1, at zero infinite where p < 0."""
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        return np.power(np.where(np.less(x, 0), np.nan, x) if p < 0 else x, p)
+
+
+def _rise(x: A, p: float) -> A:
+    """The derivative p x ** (p - 1), the largest number where it is infinite."""
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        return np.nan_to_num(p * np.power(np.where(np.less(x, 0), np.nan, x) if p < 1 else x, p - 1), nan=np.nan)
+
+
+def _tail_weights(x: A, share: float) -> A:
+    """The share of each entry in the mean of the largest: the last one taken counts in part."""
+    count = share * x.size
+    weights = np.zeros(x.size)
+    weights[np.argsort(-x, axis=None, kind="stable")] = np.clip(count - np.arange(x.size), 0, 1) / count
+    return weights.reshape(x.shape)
+
+
+def _huber(x: A, delta: float) -> A:
+    size = np.abs(x)
+    return np.where(size <= delta, x * x / 2, delta * (size - delta / 2))
+
+
+def _stack(n: Expr, g: A, *parts: A) -> tuple[A, ...]:
+    ends = np.cumsum([p.size for p in parts])[:-1]
+    return tuple(piece.reshape(p.shape) for piece, p in zip(np.split(g, ends), parts, strict=True))
 
 
 def _log(x: A) -> A:
@@ -68,10 +101,21 @@ NUMPY: dict[str, NumpyOp] = {
     "divide": NumpyOp(lambda n, x, y: x / y, lambda n, g, x, y: (g / y, -g * x / y**2)),
     "matmul": NumpyOp(lambda n, x, y: x @ y, _inner),
     "take": NumpyOp(lambda n, x: x[n.data if isinstance(n.data, int) else list(n.data)], _take),
+    "stack": NumpyOp(lambda n, *parts: np.concatenate([np.atleast_1d(p) for p in parts]), _stack),
     "sum": NumpyOp(lambda n, x: x.sum(), lambda n, g, x: (g * np.ones_like(x),)),
     "mean": NumpyOp(lambda n, x: x.mean(), lambda n, g, x: (g * np.ones_like(x) / x.size,)),
     "exp": NumpyOp(lambda n, x: np.exp(x), lambda n, g, x: (g * np.exp(x),)),
     "log": NumpyOp(lambda n, x: _log(x), lambda n, g, x: (g / np.maximum(x, TINY),)),
+    "sqrt": NumpyOp(lambda n, x: _power(x, 0.5), lambda n, g, x: (g * _rise(x, 0.5),)),
+    "power": NumpyOp(lambda n, x: _power(x, n.data), lambda n, g, x: (g * _rise(x, n.data),)),
+    "softplus": NumpyOp(lambda n, x: np.logaddexp(x, 0.0), lambda n, g, x: (g * expit(x),)),
+    "logsumexp": NumpyOp(lambda n, x: n.data * logsumexp(x / n.data), lambda n, g, x: (g * softmax(x / n.data),)),
+    "huber": NumpyOp(lambda n, x: _huber(x, n.data), lambda n, g, x: (g * np.clip(x, -n.data, n.data),)),
+    "tail": NumpyOp(lambda n, x: (_tail_weights(x, n.data) * x).sum(), lambda n, g, x: (g * _tail_weights(x, n.data),)),
+    "rel_entropy": NumpyOp(
+        lambda n, x, y: rel_entr(x, y),
+        lambda n, g, x, y: (g * (np.log(np.maximum(x, TINY) / y) + 1), -g * x / y),
+    ),
     "square": NumpyOp(lambda n, x: x * x, lambda n, g, x: (2 * g * x,)),
     "sum_squares": NumpyOp(lambda n, x: (x * x).sum(), lambda n, g, x: (2 * g * x,)),
     "norm": NumpyOp(lambda n, x: np.linalg.norm(x, n.data), _norm),

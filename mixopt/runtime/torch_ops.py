@@ -29,6 +29,22 @@ def _matmul(node: Any, x: Tensor, y: Tensor) -> Tensor:
     return x.to(kind) @ y.to(kind)
 
 
+def _power(node: Any, x: Tensor) -> Tensor:
+    return torch.pow(torch.where(x < 0, math.nan, x) if node.data < 0 else x, node.data)
+
+
+def _tail(node: Any, x: Tensor) -> Tensor:
+    largest, _ = torch.sort(x.reshape(-1), descending=True)
+    count = node.data * len(largest)
+    shares = torch.clamp(count - torch.arange(len(largest), dtype=x.dtype, device=x.device), 0, 1) / count
+    return (shares * largest).sum()
+
+
+def _huber(node: Any, x: Tensor) -> Tensor:
+    size = torch.abs(x)
+    return torch.where(size <= node.data, x * x / 2, node.data * (size - node.data / 2))
+
+
 TORCH: dict[str, Callable[..., Tensor]] = {
     "add": lambda n, x, y: x + y,
     "subtract": lambda n, x, y: x - y,
@@ -37,10 +53,18 @@ TORCH: dict[str, Callable[..., Tensor]] = {
     "divide": lambda n, x, y: x / y,
     "matmul": _matmul,
     "take": _take,
+    "stack": lambda n, *parts: torch.cat([torch.atleast_1d(p) for p in parts]),
     "sum": lambda n, x: x.sum(),
     "mean": lambda n, x: x.mean(),
     "exp": lambda n, x: torch.exp(x),
     "log": lambda n, x: torch.log(x),
+    "sqrt": lambda n, x: torch.sqrt(x),
+    "power": _power,
+    "softplus": lambda n, x: torch.logaddexp(x, torch.zeros_like(x)),
+    "logsumexp": lambda n, x: n.data * torch.logsumexp(x.reshape(-1) / n.data, 0),
+    "huber": _huber,
+    "tail": _tail,
+    "rel_entropy": lambda n, x, y: torch.where(x < 0, math.inf, x * (_log_of(x) - torch.log(y))),
     "square": lambda n, x: x * x,
     "sum_squares": lambda n, x: (x * x).sum(),
     "norm": lambda n, x: torch.linalg.vector_norm(x, math.inf if math.isinf(n.data) else n.data),

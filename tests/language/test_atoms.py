@@ -13,7 +13,9 @@ from mixopt.language.ops import ATOMS, LEAVES, OPS
 W = mx.Mixture(["a", "b", "c"])
 
 
-@pytest.mark.parametrize("make", [mx.exp, mx.log, mx.abs, mx.pos, mx.square, lambda x: mx.clip(x, 0, 1)])
+@pytest.mark.parametrize(
+    "make", [mx.exp, mx.log, mx.abs, mx.pos, mx.square, lambda x: mx.clip(x, 0, 1), mx.sqrt, mx.softplus, mx.huber, lambda x: x**3]
+)
 def test_an_entrywise_atom_keeps_shape_and_names(make):
     assert make(W).shape == (3,)
     assert make(W).index == ("a", "b", "c")
@@ -44,14 +46,27 @@ def test_every_record_stands_under_its_own_name():
     [
         (lambda: mx.clip(W, 1, 0), r"clip needs finite bounds with lower <= upper, not \[1, 0\]"),
         (lambda: mx.clip(W, -math.inf, 0), "clip needs finite bounds"),
-        (lambda: mx.norm(W, 3), "norm takes p = 1, 2 or math.inf, not 3"),
+        (lambda: mx.norm(W, 0.5), "norm has p = 0.5; p is a number >= 1, or math.inf"),
+        (lambda: mx.norm(W, math.nan), "norm has p = nan"),
+        (lambda: mx.power(W, math.inf), "'w' is raised to inf; an exponent is finite and not 0"),
+        (lambda: mx.power(W, True), "'w' is raised to 'True'; an exponent is a number, give one"),
+        (lambda: mx.power([1.0, -2.0], 0.5), r"'\[1, -2\]' has the entry -2, which has no power 0.5; that needs x >= 0"),
+        (lambda: mx.power([1.0, 0.0], -1), "has the entry 0, which has no power -1; that needs x > 0"),
+        (lambda: mx.huber(W, 0), "huber has the delta '0'; it is a finite number > 0"),
+        (lambda: mx.logsumexp(W, -1), "logsumexp has the temperature '-1'; it is a finite number > 0"),
+        (lambda: mx.tail(W, 1.5), r"tail has the share 1.5; a share is a number in \(0, 1\], such as 0.25 for the worst quarter"),
+        (lambda: mx.tail(W, mx.parameter("a")), "tail has the share 'a'; it is a finite number > 0"),
+        (lambda: mx.rel_entropy(W, [0.5, 0.5, 0]), "needs y > 0 everywhere, but the least entry of '.*' is 0"),
         (lambda: mx.kl(W, [0.5, 0.5]), r"shapes do not fit in.*\[3\].*\[2\]"),
         (lambda: mx.kl(W, [0.5, 0.5, 0]), "needs q > 0 everywhere, but entry 2 of q is 0; leave that domain out or give it a floor"),
         (lambda: mx.quad_form(W, np.eye(2)), r"needs a matrix \[3, 3\].*not \[2, 2\]"),
         (lambda: mx.quad_form(W, [[1, 1, 0], [0, 1, 0], [0, 0, 1]]), r"symmetric matrix; take \(P \+ P.T\) / 2"),
         (lambda: mx.quad_form(W, -np.eye(3)), "positive semidefinite matrix, but its smallest eigenvalue is -1"),
         (lambda: mx.stack([]), "stack joins one or more scalars"),
-        (lambda: mx.stack([W]), "stack joins one or more scalars"),
+        (lambda: mx.stack(W), r"stack joins a list of scalars and vectors, not 'w' alone; write stack\(\[...\]\)"),
+        (lambda: mx.stack([np.eye(2)]), r"stack joins one or more scalars and vectors, not '<2x2 numbers>' \[2, 2\]"),
+        (lambda: mx.stack([W, 1], ["a"]), r"stack joins 4 entries, but 1 names are given \(a\)"),
+        (lambda: mx.stack([mx.tokens(mx.model())]), "not 'tokens.*tokens"),
         (lambda: mx.exp(mx.model()), "'theta' is a model, not a number"),
     ],
 )

@@ -41,6 +41,17 @@ CASES = {
     "tall": (W @ (V / R), r"w^{\top} \frac{\ell_{\text{val}}(\theta)}{\lambda_{2}}"),
     "tall brackets": (mx.exp(V / R), r"\exp\left(\frac{\ell_{\text{val}}(\theta)}{\lambda_{2}}\right)"),
     "infinity": (mx.norm(W, np.inf) ** 2, r"\lVert w \rVert_{\infty}^{2}"),
+    "power": ((W + 1) ** -0.5, r"(w + 1)^{-0.5}"),
+    "power of a product": (mx.power(2 * W, 1.5), r"(2\,w)^{1.5}"),
+    "root": (mx.sqrt(W / R), r"\sqrt{\frac{w}{\lambda_{2}}}"),
+    "softplus": (mx.softplus(W), r"\operatorname{softplus}(w)"),
+    "logsumexp": (-mx.logsumexp(V), r"-\log \mathbf{1}^{\top} \exp(\ell_{\text{val}}(\theta))"),
+    "temperature": (mx.logsumexp(V, 0.5), r"0.5 \log \mathbf{1}^{\top} \exp\left(\frac{\ell_{\text{val}}(\theta)}{0.5}\right)"),
+    "huber": (mx.huber(V, 1e-3), r"\operatorname{huber}_{0.001}(\ell_{\text{val}}(\theta))"),
+    "tail": (mx.tail(V, 0.25), r"\operatorname{CVaR}_{0.25}(\ell_{\text{val}}(\theta))"),
+    "relative entropy": (mx.rel_entropy(W, DOMAINS.natural), r"\operatorname{rel\,entr}(w, w_{\text{natural}})"),
+    "stack": (mx.stack([R, W, 1]), r"(\lambda_{2}, w, 1)"),
+    "other norm": (mx.norm(W, 1.5), r"\lVert w \rVert_{1.5}"),
     "form": (mx.quad_form(W, np.eye(3)), r"w^{\top} A w"),
     "taken letter": (mx.constant(np.arange(5.0)) + mx.parameter("c", 5), r"b + c"),
     "relation": ((W["web"] <= 0.5).named("web cap"), r"w_{\text{web}} \le 0.5\quad \text{(web cap)}"),
@@ -128,7 +139,8 @@ def vectors(draw, depth: int):
     if kind == "/":
         return draw(x) / (1 + draw(s))
     if kind == "f":
-        return draw(st.sampled_from([mx.exp, mx.log, mx.abs, mx.pos, mx.square]))(draw(x))
+        powers = [mx.sqrt, mx.softplus, mx.huber, lambda y: mx.exp(y) ** -1.5, lambda y: y**3]
+        return draw(st.sampled_from([mx.exp, mx.log, mx.abs, mx.pos, mx.square, *powers]))(draw(x))
     if kind == "take":
         return draw(x)[[0, 1, 2]]
     return -draw(x) if kind == "neg" else mx.clip(draw(x), -1e-5, 0.5)
@@ -143,7 +155,8 @@ def scalars(draw, depth: int):
     x = draw(vectors(depth - 1))
     kind = draw(st.sampled_from(["fold", "@", "kl", "form", "norm", "take"]))
     if kind == "fold":
-        return draw(st.sampled_from([mx.sum, mx.mean, mx.max, mx.min, mx.entropy, mx.sum_squares]))(x)
+        more = [mx.logsumexp, lambda y: mx.logsumexp(y, 0.1), lambda y: mx.tail(y, 0.3), lambda y: mx.sum(mx.stack([y, 1, y]))]
+        return draw(st.sampled_from([mx.sum, mx.mean, mx.max, mx.min, mx.entropy, mx.sum_squares, *more]))(x)
     if kind in ("@", "kl"):
         y = draw(vectors(depth - 1))
         return x @ y if kind == "@" else mx.kl(W, mx.exp(y))

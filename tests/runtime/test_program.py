@@ -33,13 +33,32 @@ EXAMPLES = {
     "matmul of a row with a matrix": X @ mx.constant(MATRIX),
     "take": X[2],
     "take several, one twice": X[[3, 1, 1]],
+    "stack": mx.stack([X, S, Y]),
     "sum": mx.sum(X),
     "mean": mx.mean(X),
     "exp": mx.exp(X),
     "log": mx.log(X),
+    "sqrt": mx.sqrt(X),
     "square": mx.square(X),
+    "power": X**1.7,
+    "power below 1": X**0.3,
+    "power below 0": X**-1,
+    "odd power": (X - 0.75) ** 3,
+    "even power": (X - 0.75) ** 4,
+    "softplus": mx.softplus(X),
+    "logsumexp": mx.logsumexp(X),
+    "logsumexp at a temperature": mx.logsumexp(X, 0.05),
+    "huber": mx.huber(X, 0.6),
+    "tail": mx.tail(X, 0.5),
+    "tail in part": mx.tail(X, 0.4),
+    "tail of one": mx.tail(X, 0.1),
+    "rel_entropy": mx.rel_entropy(X, Y),
+    "rel_entropy of a scalar": mx.rel_entropy(S, Y),
+    "rel_entropy to a scalar": mx.rel_entropy(X, S),
     "sum_squares": mx.sum_squares(X),
     "norm": mx.norm(X),
+    "norm 3": mx.norm(X, 3),
+    "norm 1.5": mx.norm(X, 1.5),
     "norm 1": mx.norm(X - 0.7, 1),
     "norm inf": mx.norm(-X, np.inf),
     "abs": mx.abs(X),
@@ -62,7 +81,8 @@ def inputs(node: Expr, seed: int) -> list[np.ndarray]:
     """Arrays for the arguments of a node, away from ties and kinks."""
     rng = np.random.default_rng(seed)
     shapes = [(2, 5) if a.shape == (TOKENS,) else a.shape for a in node.args]
-    signed = node.op in ("abs", "pos", "negate", "square", "sum_squares", "norm", "quad_form")
+    signed = node.op in ("abs", "pos", "negate", "square", "sum_squares", "norm", "quad_form", "softplus", "logsumexp", "huber", "tail")
+    signed = signed or (node.op == "power" and node.data in (3, 4))
     draws = [rng.uniform(0.15, 1.4, shape) * (rng.choice([-1, 1], shape) if signed else 1) for shape in shapes]
     return [a.data.value if a.op == "constant" else x for a, x in zip(node.args, draws, strict=True)]
 
