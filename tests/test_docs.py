@@ -82,7 +82,7 @@ def test_the_reference_has_every_public_name():
     found = set(re.findall(r"auto\w+:: (\S+)", reference))
     modules = {"graph", "laws", "problems", "solvers"}
     assert {f"mixopt.{name}" for name in mixopt.__all__ if name not in modules} <= found
-    for module, part in (("problems", mixopt.problems), ("solvers", mixopt.solvers)):
+    for module, part in (("graph", mixopt.graph), ("problems", mixopt.problems), ("solvers", mixopt.solvers)):
         assert {f"mixopt.{module}.{name}" for name in part.__all__} <= found
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, final
 
@@ -95,7 +95,13 @@ def _parameter(parts: Parts) -> Expr:
 
 
 def _taken(parts: Parts) -> Expr:
-    return parts.only[list(parts.data) if isinstance(parts.data, tuple) else parts.data]
+    return _renamed(parts.only[list(parts.data) if isinstance(parts.data, tuple) else parts.data], parts)
+
+
+def _renamed(made: Expr, parts: Parts) -> Expr:
+    """The same entries under the names that they have, where these are not what the arguments imply: edges, branches."""
+    fits = parts.index is not None and made.shape == (len(parts.index),)
+    return replace(made, index=parts.index) if fits and parts.index != made.index else made
 
 
 def _mixture(parts: Parts) -> Expr:
@@ -134,7 +140,7 @@ MAKERS: dict[str, Callable[[Parts], Expr]] = {
     "negate": lambda parts: -parts.only,
     "take": _taken,
     "stack": lambda parts: atoms.stack(parts.args, parts.index),
-    "matmul": lambda parts: matmul(*parts.both),
+    "matmul": lambda parts: _renamed(matmul(*parts.both), parts),
     "domain_mean": lambda parts: symbols.domain_mean(parts.only, parts.names),
     "surrogate": lambda parts: symbols.surrogate(parts.both[0], gradient=parts.both[1]),
     **{op: partial(_entrywise, op) for op in ("add", "subtract", "multiply", "divide")},

@@ -1,13 +1,12 @@
-"""Relations over the domains' sizes and structure."""
+"""Relations over the sizes of domains."""
 
 from __future__ import annotations
 
 import math
 
 from mixopt.errors import ProblemError
-
-from .expression import Expr, Relation, constant
-from .symbols import domains_of
+from mixopt.language.expression import Expr, Relation, constant
+from mixopt.language.symbols import domains_of
 
 
 def epochs(w: Expr, budget: float, at_most: float) -> Relation:
