@@ -237,7 +237,7 @@ def _name(solver: Solver | Method) -> str:
 
 
 def _vertex(form: Form) -> tuple[str, ...]:
-    if isinstance(form, Program) and curvature(form.objective) == "affine":
+    if isinstance(form, Program) and not form.others and curvature(form.objective) == "affine":
         return (
             "the objective is linear in the weights, so the optimum is a corner of the feasible set; "
             "add a KL term or caps if that is not meant",
