@@ -61,6 +61,7 @@ from mixopt.language.expression import Expr as Expr
 from mixopt.language.expression import Relation as Relation
 from mixopt.language.expression import constant as constant
 from mixopt.language.expression import equal as equal
+from mixopt.language.formula import formula as formula
 from mixopt.language.problem import Problem as Problem
 from mixopt.language.problem import argmin as argmin
 from mixopt.language.problem import maximize as maximize
@@ -162,6 +163,7 @@ __all__ = [
     "exp",
     "export",
     "fitting",
+    "formula",
     "from_json",
     "graph",
     "huber",
