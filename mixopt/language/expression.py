@@ -79,6 +79,10 @@ class Expr:
     def __repr__(self) -> str:
         return f"<{'x'.join(map(str, self.shape or ())) or ('model' if self.shape is None else 'scalar')}: {text(self)}>"
 
+    def latex(self) -> str:
+        """The expression as LaTeX for mathematics, the same at every call; constants too large to print get letters."""
+        return latex(self)
+
     def _repr_latex_(self) -> str:
         return rf"$\displaystyle {latex(self)}$"
 
@@ -253,6 +257,10 @@ class Relation:
 
     def __str__(self) -> str:
         return f"{self.left} {self.sense} {self.right}"
+
+    def latex(self) -> str:
+        """The relation as LaTeX for mathematics, its name behind it."""
+        return latex(self)
 
     def _repr_latex_(self) -> str:
         return rf"$\displaystyle {latex(self)}$"

@@ -35,6 +35,10 @@ class Problem:
         limits = [f"  {'subject to' if i == 0 else '          '} {_relation(r)}" for i, r in enumerate(self.subject_to)]
         return "\n".join([head, body, *lower, *limits])
 
+    def latex(self) -> str:
+        """The problem as LaTeX for display mathematics: heads, lower level, constraints, and the sizes of its constants by letters."""
+        return latex(self)
+
     def _repr_latex_(self) -> str:
         return f"$$\n{latex(self)}\n$$"
 

@@ -186,3 +186,11 @@ def test_any_name_is_inert(name):
 
 def test_a_name_keeps_its_characters():
     assert upright("a_b {50%} & <c>") == r"\text{a}\_\text{b }\{\text{50}\%\}\text{ }\&\text{ }{<}\text{c}{>}"
+
+
+def test_expressions_relations_and_problems_write_themselves():
+    cap = (W["web"] <= 0.5).named("web cap")
+    problem = mx.minimize(mx.sum_squares(W), over=W, subject_to=[cap])
+    assert mx.sum_squares(W).latex() == r"\lVert w \rVert_{2}^{2}"
+    assert cap.latex() == r"w_{\text{web}} \le 0.5\quad \text{(web cap)}"
+    assert problem.latex() == latex(problem)
