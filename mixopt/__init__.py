@@ -54,6 +54,8 @@ from mixopt.language.atoms import stack as stack
 from mixopt.language.atoms import sum as sum
 from mixopt.language.atoms import sum_squares as sum_squares
 from mixopt.language.atoms import tail as tail
+from mixopt.language.culprit import Culprit as Culprit
+from mixopt.language.culprit import culprit as culprit
 from mixopt.language.curvature import curvature as curvature
 from mixopt.language.curvature import sign as sign
 from mixopt.language.domains import Domains as Domains
@@ -132,6 +134,7 @@ __all__ = [
     "Audit",
     "Budget",
     "Check",
+    "Culprit",
     "Domains",
     "Expr",
     "FunctionLearner",
@@ -155,6 +158,7 @@ __all__ = [
     "clip",
     "compare",
     "constant",
+    "culprit",
     "curvature",
     "data",
     "domain_mean",

@@ -11,7 +11,8 @@ import numpy as np
 
 from mixopt.errors import ProblemError, unknown
 from mixopt.forms import Abilities, Form, Program, kind
-from mixopt.language.curvature import culprit, curvature, sign
+from mixopt.language.culprit import culprit
+from mixopt.language.curvature import curvature, sign
 from mixopt.language.expression import Expr, Relation
 from mixopt.report.kinks import tangent_gap
 from mixopt.report.result import Status
@@ -46,7 +47,8 @@ class Conic(Solver):
             if relation.sense == "==" and bend != "affine":
                 reasons.append(f"the equality '{relation.label}' is not affine in the weights, so its points are no convex set")
             elif bend not in ("convex", "affine"):
-                reasons.append(f"constraint '{relation.label}' is {_named(bend)} where it must be convex (left - right <= 0)")
+                needed = f"constraint '{relation.label}' is {_named(bend)} where it must be convex (left - right <= 0)"
+                reasons.append(needed + _where(relation.gap, relation.gap))
         return tuple(reasons)
 
     def pace(self, task: Task) -> Pace:
@@ -115,10 +117,15 @@ def _bent(form: Program, bend: str) -> str:
     if bend == "concave":
         what = "convex, and is maximised" if form.maximised else "concave, and is minimised"
         return f"'{shown}' is {what}: its optima lie at corners, of which there can be many"
-    where = culprit(form.objective)
-    text = f"'{shown}' is neither convex nor concave by the rules" + (f", at '{where}'" if where not in (None, shown) else "")
-    free = [n.data[0] for n in (where.args if where is not None else ()) if n.op == "parameter" and not n.data[1]]
-    return text + (f"; if {free[0]!r} is never negative, write parameter({free[0]!r}, nonneg=True)" if free else "")
+    return f"'{shown}' is neither convex nor concave by the rules{_where(form.objective, shown)}"
+
+
+def _where(expr: Expr, shown: Expr) -> str:
+    """The part at fault, unless it is the whole that is shown, and why."""
+    found = culprit(expr)
+    if found is None:
+        return ""
+    return (f", at '{found.node}'" if found.node != shown else "") + f": {found.reason}"
 
 
 def _named(bend: str) -> str:

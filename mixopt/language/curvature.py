@@ -14,22 +14,30 @@ SignOf = Literal["+", "-", "0", "any"]
 
 
 def curvature(expr: Expr) -> Curvature:
-    """Curvature in the mixtures; everything else (parameters, losses of a fixed model) counts as constant.
+    """Curvature in the weights and variables: "constant", "affine", "convex", "concave" or "unknown".
 
-    The rules are sufficient, not necessary: "convex" is a proof, "unknown" only says that the rules found none.
+    Everything else (parameters, losses of a fixed model) counts as constant. The rules are sufficient, not necessary:
+    "convex" is a proof, "unknown" only says that the rules found none; ``culprit`` says where and why.
+
+    Source: Grant, Boyd and Ye 2006, Disciplined convex programming.
+
+    >>> import mixopt as mx
+    >>> w = mx.Mixture(["web", "code"])
+    >>> mx.curvature(mx.parameter("rate", nonneg=True) * mx.kl(w, [0.5, 0.5])), mx.curvature(mx.sqrt(w))
+    ('convex', 'concave')
     """
     return Curvatures(expr).of(expr)
 
 
 def sign(expr: Expr) -> SignOf:
-    """Sign of every entry, where the rules can tell it: "+" is >= 0, "-" is <= 0."""
+    """Sign of every entry, where the rules can tell it: "+" is >= 0, "-" is <= 0, "0" is 0, and "any" is not known.
+
+    >>> import mixopt as mx
+    >>> w = mx.Mixture(["web", "code"])
+    >>> mx.sign(w), mx.sign(-mx.exp(w)), mx.sign(mx.log(w))
+    ('+', '-', 'any')
+    """
     return Curvatures(expr).sign(expr)
-
-
-def culprit(expr: Expr) -> Expr | None:
-    """The innermost node that is neither convex nor concave by the rules, or None."""
-    known = Curvatures(expr)
-    return next((node for node in expr.walk() if known.of(node) == "unknown"), None)
 
 
 def smooth(expr: Expr) -> Expr | None:

@@ -8,7 +8,7 @@ from hypothesis import assume, example, given, reject, settings
 from hypothesis import strategies as st
 
 import mixopt as mx
-from mixopt.language.curvature import culprit, curvature, sign, smooth
+from mixopt.language.curvature import curvature, sign, smooth
 from mixopt.runtime.program import Function
 
 cp = pytest.importorskip("cvxpy")
@@ -86,12 +86,6 @@ A = np.array([[1.0, -2.0, 0.5], [0.0, 1.0, 3.0], [-1.0, 0.25, -0.5]])
 )
 def test_known_curvatures(expr, bend):
     assert curvature(expr) == bend
-
-
-def test_the_culprit_is_the_innermost_part_that_breaks_the_rules():
-    bent = mx.exp(W[0]) - mx.exp(W[1])
-    assert culprit(mx.max(mx.exp(W)) + mx.exp(bent)) == bent
-    assert culprit(mx.exp(W[0])) is None
 
 
 def test_a_kink_is_one_of_the_weights_not_of_a_constant():
