@@ -11,11 +11,12 @@ import torch
 from scipy.optimize import minimize, nnls
 
 import mixopt as mx
-from mixopt.solvers import Implicit
+from mixopt.solvers import ConjugateGradients, Implicit, Inner
 
 K = 8
 NAMES = [f"d{i}" for i in range(K)]
 RING = nx.cycle_graph(NAMES)
+PRECISE = Implicit(tolerance=1e-9, inner=Inner(tolerance=1e-12), system=ConjugateGradients(tolerance=1e-12))
 
 
 class Closed:
@@ -79,7 +80,7 @@ def kkt_residual(gradient, w, rows, bounds):
 def agrees(case, relations, rows, bounds, penalty=None, add=lambda w: 0.0, slope=lambda w: 0.0):
     closed, learner, w, loss = case
     problem = mx.minimize(loss if penalty is None else loss + penalty, over=w, subject_to=relations)
-    result = mx.solve(problem, learner, solver=Implicit())
+    result = mx.solve(problem, learner, solver=PRECISE)
     expected = by_slsqp(lambda x: closed.value(x) + add(x), lambda x: closed.gradient(x) + slope(x), rows, bounds)
     assert result.vector == pytest.approx(expected, abs=1e-5)
     assert kkt_residual(closed.gradient(result.vector) + slope(result.vector), result.vector, rows, bounds) < 1e-6
