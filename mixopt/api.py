@@ -6,6 +6,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -49,6 +50,11 @@ class Plan:
     learner: Learner | None = field(default=None, repr=False)
     recover: tuple[Recover, ...] = field(default=(), repr=False)
 
+    @cached_property
+    def _kept(self) -> Any:
+        """What the solver keeps from run to run, made at the first."""
+        return None if self.solver is None else self.solver.kept(self.form)
+
     def __str__(self) -> str:
         return str(self.choice)
 
@@ -82,6 +88,9 @@ class Plan:
         if inplace and task.model is None:
             raise InputError("inplace=True writes trained parameters back, but this problem trains no model")
         outcome = run(self.solver, task, budget, watch)
+        if start is not None and not self.solver.starts:
+            unused = f"start is not used: {type(self.solver).__name__} does not go on from weights that it is given"
+            outcome = replace(outcome, message="; ".join(filter(None, (outcome.message, unused))))
         if inplace and outcome.leaves is not None and task.model is not None:
             task.model.learner.store(outcome.leaves)
         return _result(self, task, outcome)
@@ -252,7 +261,7 @@ def _task(ready: Plan, given: Mapping[str, Any] | None, seed: int, start: Start)
     region = Region.compile(unknowns(form), form.constraints, numbers)
     wanted = _started(ready, start)
     first = region.layout.middle() if wanted is None else wanted
-    if not region.empty:
+    if ready.solver is not None and ready.solver.starts and not region.empty:
         first = region.start(wanted)
     model = None
     if not isinstance(form, Program):
@@ -260,7 +269,7 @@ def _task(ready: Plan, given: Mapping[str, Any] | None, seed: int, start: Start)
 
         assert ready.learner is not None
         model = Modelled(form, ready.learner, orders, numbers, models)
-    return Task(form, region, first, numbers, seed, model)
+    return Task(form, region, first, numbers, seed, model, ready._kept)
 
 
 def _started(ready: Plan, start: Start) -> np.ndarray | None:

@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
@@ -54,7 +54,10 @@ class Pace:
 
 @dataclass(frozen=True)
 class Task:
-    """One problem ready to run: the form, its feasible weights, numbers given, the start, and the model where there is one."""
+    """One problem ready to run: the form, its feasible weights, numbers given, the start, and the model where there is one.
+
+    ``kept`` is what the solver keeps with the plan from run to run (``Solver.kept``).
+    """
 
     form: Form
     region: Region
@@ -62,6 +65,7 @@ class Task:
     given: Mapping[str, np.ndarray]
     seed: int
     model: Modelled | None = None
+    kept: Any = None
 
     @cached_property
     def bounds(self) -> dict[str, Any]:
@@ -88,9 +92,16 @@ class State:
 class Solver(ABC):
     """A method: settings only. A state goes in, a state comes out; the loop is not its business."""
 
+    starts: ClassVar[bool] = True
+    """Whether it goes on from the start that it is given; one that does not also finds out by itself whether any weights are feasible."""
+
     @abstractmethod
     def refuses(self, form: Form, abilities: Abilities | None) -> tuple[str, ...]:
         """Why it does not take this form with this learner; empty when it does."""
+
+    def kept(self, form: Form) -> Any:
+        """What a plan keeps from run to run, made at the first one and handed over in the task; None for most."""
+        return None
 
     @abstractmethod
     def pace(self, task: Task) -> Pace:
@@ -149,7 +160,7 @@ class Outcome:
 def run(solver: Solver, task: Task, budget: Budget | None = None, watch: Watch | None = None) -> Outcome:
     """Run a solver on a task until it is done, the budget is spent, the losses fail or the user interrupts."""
     budget = budget or Budget()
-    if task.region.empty:
+    if solver.starts and task.region.empty:
         return Outcome(None, Status.INFEASIBLE, task.region.empty, Trace(np.empty((0, task.region.size))), Cost(), None, {})
     return _Run(solver, task, budget, watch).go()
 

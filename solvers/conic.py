@@ -5,19 +5,21 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
-from mixopt.errors import ProblemError, unknown
+from mixopt.errors import unknown
 from mixopt.forms import Abilities, Form, Program, kind
 from mixopt.language.culprit import culprit
 from mixopt.language.curvature import curvature, sign
-from mixopt.language.expression import Expr, Relation
+from mixopt.language.expression import Expr
 from mixopt.report.kinks import tangent_gap
 from mixopt.report.result import Status
 from mixopt.runtime.program import Function
 from mixopt.solver import Pace, Solver, State, Task
+
+from .conic_program import ConicProgram
 
 SMALL = 1e-6
 TIGHT = {"tol_gap_abs": 1e-10, "tol_gap_rel": 1e-10, "tol_feas": 1e-10}
@@ -29,8 +31,11 @@ class Conic(Solver):
 
     ``solver`` names one of cvxpy's; ``options`` go to it unread. The default is CLARABEL, run to gaps of 1e-10 or, where
     rounding forbids that, to its own 1e-8. Duals come back by the constraint's name: >= 0 for an inequality, and the
-    value improves by the dual times a small relaxation.
+    value improves by the dual times a small relaxation. A plan that is run again with other numbers keeps what cvxpy has
+    compiled. No start is used: interior-point methods begin inside the cone, and OSQP and SCS at their own last solution.
     """
+
+    starts: ClassVar[bool] = False
 
     solver: str = "CLARABEL"
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -51,6 +56,10 @@ class Conic(Solver):
                 reasons.append(needed + _where(relation.gap, relation.gap))
         return tuple(reasons)
 
+    def kept(self, form: Form) -> ConicProgram:
+        """The cvxpy problem with its parameters left open, which a plan keeps from run to run."""
+        return self._built(form, None)
+
     def pace(self, task: Task) -> Pace:
         return Pace(1)
 
@@ -58,37 +67,47 @@ class Conic(Solver):
         return State(task.start)
 
     def step(self, task: Task, state: State) -> State:
+        program = self._program(task)
+        with program.lock:
+            program.set(task.given)
+            failure = self._solve(program.problem)
+            if failure:
+                return State(task.start, status=Status.STUCK, message=f"{self.solver} gave up: {failure}")
+            return self._answer(task, program)
+
+    def _program(self, task: Task) -> ConicProgram:
+        """The problem that the plan keeps, or one with these numbers where it keeps none of this form, or cannot."""
+        kept = task.kept
+        if isinstance(kept, ConicProgram) and kept.form is task.form and kept.open:
+            return kept
+        return self._built(task.form, task.given)
+
+    def _built(self, form: Form, given: Mapping[str, np.ndarray] | None) -> ConicProgram:
         import cvxpy as cp
 
-        assert isinstance(task.form, Program)
+        assert isinstance(form, Program)
         if self.solver not in cp.installed_solvers():
             raise unknown("conic solver", self.solver, cp.installed_solvers())
-        layout = task.region.layout
-        variables = {s: cp.Variable(s.shape or (), nonneg=s.op == "mixture") for s in layout.symbols}
-        lowered = _Lowering(variables, task.given)
-        objective = lowered(task.form.objective)
-        limits = [_relation(r, lowered) for r in task.form.constraints]
-        problem = cp.Problem(cp.Minimize(objective), [*limits, *_own_bounds(variables)])
-        failure = self._solve(problem)
-        if failure:
-            return State(task.start, status=Status.STUCK, message=f"{self.solver} gave up: {failure}")
-        raw = f"{self.solver}: {problem.status}"
-        if problem.status in ("infeasible", "infeasible_inaccurate"):
-            names = ", ".join(repr(r.label) for r in task.form.constraints)
+        return ConicProgram(form, conic_table(), given)
+
+    def _answer(self, task: Task, program: ConicProgram) -> State:
+        form, layout, found = program.form, task.region.layout, program.values()
+        raw = f"{self.solver}: {program.problem.status}{_anew(task, program)}"
+        if program.problem.status in ("infeasible", "infeasible_inaccurate"):
+            names = ", ".join(repr(r.label) for r in form.constraints)
             why = f"no weights satisfy these constraints together: {names}" if names else "the objective is finite at no weights"
             return State(task.start, status=Status.INFEASIBLE, message=f"{why} ({raw})")
-        if problem.status in ("unbounded", "unbounded_inaccurate"):
+        if program.problem.status in ("unbounded", "unbounded_inaccurate"):
             return State(task.start, status=Status.STUCK, message=f"the objective improves without end; bound the variables ({raw})")
-        if any(v.value is None for v in variables.values()):
+        if found is None:
             return State(task.start, status=Status.STUCK, message=f"{raw}, without a point")
-        w = layout.exact(layout.joined({s: v.value for s, v in variables.items()}))
-        duals = {r.label: _dual(limit.dual_value, r) for r, limit in zip(task.form.constraints, limits, strict=True)}
-        value = Function(task.form.objective, layout.symbols, task.given).value(w)
-        status = {"optimal": Status.OPTIMAL, "user_limit": Status.BUDGET}.get(problem.status, Status.STUCK)
+        w = layout.exact(layout.joined(found))
+        value = Function(form.objective, layout.symbols, task.given).value(w)
+        status = {"optimal": Status.OPTIMAL, "user_limit": Status.BUDGET}.get(program.problem.status, Status.STUCK)
         if status is Status.STUCK:  # the solver is not sure; a small gap of our own settles it
-            gap, _ = tangent_gap(task.form, w, task.given)
+            gap, _ = tangent_gap(form, w, task.given)
             status = Status.OPTIMAL if gap is not None and gap <= SMALL * (1 + abs(value)) else status
-        return State(w, info={"value": value}, status=status, message=raw, duals=duals)
+        return State(w, info={"value": value}, status=status, message=raw, duals=program.duals())
 
     def leaves(self, state: State) -> None:
         return None
@@ -112,6 +131,13 @@ class Conic(Solver):
         return failure
 
 
+def _anew(task: Task, program: ConicProgram) -> str:
+    """A word where the plan's own problem could not be run again with other numbers."""
+    if task.kept is None or program is task.kept or program.form is not getattr(task.kept, "form", None):
+        return ""
+    return "; the problem was built anew, for its parameters do not enter affinely (cvxpy's DPP rules)"
+
+
 def _bent(form: Program, bend: str) -> str:
     shown = -form.objective if form.maximised else form.objective
     if bend == "concave":
@@ -130,63 +156,6 @@ def _where(expr: Expr, shown: Expr) -> str:
 
 def _named(bend: str) -> str:
     return "neither convex nor concave by the rules" if bend == "unknown" else bend
-
-
-def _own_bounds(variables: Mapping[Expr, Any]) -> list[Any]:
-    """What a symbol promises by itself: the sum of a mixture, the bounds of a variable."""
-    import cvxpy as cp
-
-    limits = [cp.sum(v) == 1 for s, v in variables.items() if s.op == "mixture"]
-    for symbol, v in variables.items():
-        if symbol.op == "variable":
-            lower, upper = (np.array(bound).reshape(symbol.shape or ()) for bound in symbol.data[1:])
-            limits += _finite(v, lower, 1) + _finite(v, upper, -1)
-    return limits
-
-
-def _finite(v: Any, bound: np.ndarray, sense: int) -> list[Any]:
-    """v >= bound (or <= for -1) where the bound is finite."""
-    at = np.flatnonzero(np.isfinite(bound))
-    if len(at) == 0:
-        return []
-    return [sense * (v - bound) >= 0] if len(at) == bound.size else [sense * (v[at] - bound[at]) >= 0]
-
-
-def _relation(relation: Relation, lowered: _Lowering) -> Any:
-    gap = lowered(relation.gap)
-    return gap == 0 if relation.sense == "==" else gap <= 0
-
-
-def _dual(value: Any, relation: Relation) -> float | dict[str, float]:
-    """cvxpy's multiplier of gap <= 0 is ours; the entries of a vector relation go by their names."""
-    entries = [float(v) for v in np.ravel(value)]
-    if relation.gap.shape == ():
-        return entries[0]
-    names = relation.gap.index or tuple(str(i) for i in range(len(entries)))
-    return dict(zip(names, entries, strict=True))
-
-
-class _Lowering:
-    """Expressions as cvxpy expressions of the unknowns, with parameters at their numbers; shared nodes are built once."""
-
-    def __init__(self, variables: Mapping[Expr, Any], given: Mapping[str, np.ndarray]):
-        self._given = given
-        self._known: dict[Expr, Any] = dict(variables)
-        self._table = conic_table()
-
-    def __call__(self, expr: Expr) -> Any:
-        for node in expr.walk():
-            if node in self._known:
-                continue
-            if node.op == "constant":
-                self._known[node] = node.data.value
-            elif node.op == "parameter":
-                self._known[node] = self._given[node.data[0]]
-            elif node.op in self._table:
-                self._known[node] = self._table[node.op](node, *(self._known[a] for a in node.args))
-            else:
-                raise ProblemError(f"'{node}' is not a number that a conic solver can take")
-        return self._known[expr]
 
 
 def conic_table() -> dict[str, Callable[..., Any]]:

@@ -103,7 +103,7 @@ class Region:
         return {"lower": self.lower, "upper": self.upper} if bind else {}
 
     @cached_property
-    def _boxed(self) -> bool:
+    def boxed(self) -> bool:
         """Whether the linear part is one simplex and bounds on its weights."""
         return self.layout.alone and len(self.G) == 0 and len(self.A) == 0
 
@@ -155,7 +155,7 @@ class Region:
         """
         if self.kind == "simplex":
             return np.eye(self.size)[int(np.argmin(g))]
-        if self._boxed:
+        if self.boxed:
             w, room = self.lower.copy(), 1 - self.lower.sum()
             for i in np.argsort(g, kind="stable"):
                 add = min(room, self.upper[i] - self.lower[i])
@@ -182,7 +182,7 @@ class Region:
 
         Source: Lawson and Hanson 1974, chapter 23 (LDP).
         """
-        if self._boxed:
+        if self.boxed:
             return project(x, **self.bounds)
         start, basis, rows = self._frame
         nearest = start + basis @ (basis.T @ (x - start))

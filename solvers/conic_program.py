@@ -1,0 +1,110 @@
+"""A program as a cvxpy problem: built once with its parameters left open, and run again with other numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from threading import Lock
+from typing import Any, final
+
+import numpy as np
+
+from mixopt.errors import ProblemError
+from mixopt.forms import Program, parameters, unknowns
+from mixopt.language.expression import Expr, Relation
+
+Table = Mapping[str, Callable[..., Any]]
+
+
+@final
+class ConicProgram:
+    """The cvxpy problem of a program with its variables by symbol and its constraints in the program's order.
+
+    Without ``given`` the parameters are left open; ``set`` gives them numbers. ``open`` tells whether cvxpy can then keep
+    what it has compiled (the rules of disciplined parametrised programming, Agrawal et al. 2019); where it cannot, build
+    the problem with its numbers. One run at a time: hold ``lock`` from ``set`` to the last value read.
+    """
+
+    def __init__(self, form: Program, table: Table, given: Mapping[str, np.ndarray] | None = None):
+        import cvxpy as cp
+
+        self.form = form
+        self.lock = Lock()
+        self.variables = {s: cp.Variable(s.shape or (), nonneg=s.op == "mixture") for s in unknowns(form)}
+        self.parameters: dict[str, Any] = {}
+        if given is None:
+            self.parameters = {p.data[0]: cp.Parameter(p.shape or (), nonneg=p.data[1]) for p in parameters(form)}
+        lowered = _Lowering(self.variables, self.parameters if given is None else given, table)
+        self.objective = lowered(form.objective)
+        self.limits = [_relation(r, lowered) for r in form.constraints]
+        self.problem = cp.Problem(cp.Minimize(self.objective), [*self.limits, *_own_bounds(self.variables)])
+        self.open = not self.parameters or bool(self.problem.is_dcp(dpp=True))
+
+    def set(self, given: Mapping[str, np.ndarray]) -> None:
+        """Give the parameters their numbers."""
+        for name, parameter in self.parameters.items():
+            parameter.value = given[name]
+
+    def values(self) -> dict[Expr, Any] | None:
+        """The value of each unknown after a solve, or None where the solver left none."""
+        found = {s: v.value for s, v in self.variables.items()}
+        return None if any(v is None for v in found.values()) else found
+
+    def duals(self) -> dict[str, float | dict[str, float]]:
+        """The multipliers by the constraints' names."""
+        return {r.label: _dual(limit.dual_value, r) for r, limit in zip(self.form.constraints, self.limits, strict=True)}
+
+
+def _own_bounds(variables: Mapping[Expr, Any]) -> list[Any]:
+    """What a symbol promises by itself: the sum of a mixture, the bounds of a variable."""
+    import cvxpy as cp
+
+    limits = [cp.sum(v) == 1 for s, v in variables.items() if s.op == "mixture"]
+    for symbol, v in variables.items():
+        if symbol.op == "variable":
+            lower, upper = (np.array(bound).reshape(symbol.shape or ()) for bound in symbol.data[1:])
+            limits += _finite(v, lower, 1) + _finite(v, upper, -1)
+    return limits
+
+
+def _finite(v: Any, bound: np.ndarray, sense: int) -> list[Any]:
+    """v >= bound (or <= for -1) where the bound is finite."""
+    at = np.flatnonzero(np.isfinite(bound))
+    if len(at) == 0:
+        return []
+    return [sense * (v - bound) >= 0] if len(at) == bound.size else [sense * (v[at] - bound[at]) >= 0]
+
+
+def _relation(relation: Relation, lowered: _Lowering) -> Any:
+    gap = lowered(relation.gap)
+    return gap == 0 if relation.sense == "==" else gap <= 0
+
+
+def _dual(value: Any, relation: Relation) -> float | dict[str, float]:
+    """cvxpy's multiplier of gap <= 0 is ours; the entries of a vector relation go by their names."""
+    entries = [float(v) for v in np.ravel(value)]
+    if relation.gap.shape == ():
+        return entries[0]
+    names = relation.gap.index or tuple(str(i) for i in range(len(entries)))
+    return dict(zip(names, entries, strict=True))
+
+
+class _Lowering:
+    """Expressions as cvxpy expressions of the unknowns, with parameters as given; shared nodes are built once."""
+
+    def __init__(self, variables: Mapping[Expr, Any], given: Mapping[str, Any], table: Table):
+        self._given, self._table = given, table
+        self._known: dict[Expr, Any] = dict(variables)
+
+    def __call__(self, expr: Expr) -> Any:
+        for node in expr.walk():
+            if node in self._known:
+                continue
+            if node.op == "constant":
+                self._known[node] = node.data.value
+            elif node.op == "parameter":
+                self._known[node] = self._given[node.data[0]]
+            elif node.op in self._table:
+                self._known[node] = self._table[node.op](node, *(self._known[a] for a in node.args))
+            else:
+                raise ProblemError(f"'{node}' is not a number that a conic solver can take")
+        return self._known[expr]
