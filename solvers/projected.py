@@ -18,6 +18,16 @@ from mixopt.solver import Pace, Solver, State, Task
 
 from .constraints import Geometry, refuses_region
 
+_SOFT = {
+    "max": "logsumexp(x, temperature)",
+    "pos": "softplus(x)",
+    "abs": "huber(x, delta)",
+    "maximum": "softplus(x - y) + y",
+    "minimum": "y - softplus(y - x)",
+    "min": "-logsumexp(-x, temperature)",
+}
+"""What is near a kinked atom and smooth."""
+
 
 @dataclass(frozen=True)
 class Projected(Solver):
@@ -43,7 +53,8 @@ class Projected(Solver):
         reasons = [*one_mixture(form)] or list(refuses_region(self.geometry, form.constraints))
         kink = smooth(form.objective)
         if kink is not None:
-            reasons.append(f"the objective has a kink at '{kink}', where descent along a gradient can stall")
+            soft = f"; {_SOFT[kink.op]} is smooth" if kink.op in _SOFT else ""
+            reasons.append(f"the objective has a kink at '{kink}', where descent along a gradient can stall{soft}")
         return tuple(reasons)
 
     def pace(self, task: Task) -> Pace:

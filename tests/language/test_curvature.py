@@ -136,9 +136,9 @@ EXPRESSIONS = st.recursive(LEAVES, combined, max_leaves=5)
 MIXTURES = np.random.default_rng(0).dirichlet(np.ones(3), size=12)
 
 
-def values(expr) -> np.ndarray:
+def values(expr, numbers=None) -> np.ndarray:
     """The expression [n, 3] at the sampled mixtures; examples that leave the domain of a logarithm, or explode, are dropped."""
-    function = Function(expr, W, {})
+    function = Function(expr, W, numbers or {})
     with np.errstate(all="ignore"):
         found = np.array([function.value(w) for w in (*MIXTURES, *(MIXTURES[:6] + MIXTURES[6:]) / 2)])
     assume(np.isfinite(found).all() and np.abs(found).max() < 1e8)
@@ -160,6 +160,27 @@ def test_what_is_called_convex_is_convex_at_samples_and_signs_hold(expr):
         assert np.ptp(found, axis=0).max() == 0
     holds = {"+": found >= 0, "-": found <= 0, "0": found == 0, "any": found == found}
     assert holds[sign(expr)].all()
+
+
+P, Q = mx.parameter("p", 3), mx.parameter("q", 3, nonneg=True)
+FACTORS = st.sampled_from([P, Q, -Q, mx.exp(P), mx.log(Q), mx.sqrt(Q), P + Q, Q - P, mx.pos(P), P * Q, mx.square(P) * -1, mx.abs(P) + Q])
+WITH_PARAMETERS = st.builds(
+    lambda x, c, d, how: how(x, c) + d * x, EXPRESSIONS, FACTORS, FACTORS, st.sampled_from([lambda x, c: mx.sum(c * x), lambda x, c: x @ c])
+)
+
+
+@settings(deadline=None, max_examples=150)
+@given(WITH_PARAMETERS, st.integers(0, 20))
+def test_what_is_proved_holds_whatever_the_parameters(expr, seed):
+    """A parameter of known sign may scale a bent part; the proof holds for every number that it may take."""
+    rng = np.random.default_rng(seed)
+    given_numbers = {"p": rng.normal(size=3), "q": rng.uniform(0, 2, size=3) * (rng.uniform(size=3) < 0.8)}
+    found = values(expr, given_numbers)
+    chord, middle = (found[:6] + found[6:12]) / 2, found[12:]
+    slack, bend = 1e-9 * (1 + np.abs(found).max()), curvature(expr)
+    assert bend not in ("convex", "affine") or (middle <= chord + slack).all()
+    assert bend not in ("concave", "affine") or (middle >= chord - slack).all()
+    assert {"+": found >= 0, "-": found <= 0, "0": found == 0, "any": found == found}[sign(expr)].all()
 
 
 @settings(deadline=None, max_examples=200)

@@ -119,6 +119,47 @@ def test_value_and_pullback_agree_with_torch_and_with_differences(name, seed):
         assert np.sum(mine * direction) == pytest.approx((ahead - behind) / 2e-6, rel=1e-6, abs=1e-8)
 
 
+@pytest.mark.parametrize("name", [name for name, node in EXAMPLES.items() if node.op in ("sqrt", "power", "softplus", "logsumexp")])
+def test_a_smooth_atom_is_differentiated_twice(name):
+    """Hypergradients take products with second derivatives, which torch holds against differences here."""
+    node = EXAMPLES[name]
+    leaves = tuple(torch.tensor(a, requires_grad=True) for a in inputs(node, 0))
+    assert torch.autograd.gradgradcheck(lambda *x: TORCH[node.op](node, *x), leaves)
+
+
+@pytest.mark.parametrize(
+    ("node", "at", "slope"),
+    [
+        (mx.sqrt(X), np.zeros(4), np.finfo(float).max),
+        (X**-1, np.zeros(4), -np.finfo(float).max),
+        (X**1.5, np.zeros(4), 0.0),
+        (mx.norm(X, 3), np.zeros(4), 0.0),
+        (mx.tail(X, 0.5), np.ones(4), [0.5, 0.5, 0, 0]),
+        (mx.huber(X, 0.5), np.full(4, 0.5), 0.5),
+        (mx.softplus(X), np.full(4, 800.0), 1.0),
+        (mx.logsumexp(X, 1e-3), np.array([800.0, 1, 1, 1]), [1, 0, 0, 0]),
+    ],
+    ids=str,
+)
+def test_at_a_kink_or_an_edge_the_pullback_is_a_finite_subgradient(node, at, slope):
+    with np.errstate(all="raise", under="ignore"):
+        (pulled,) = NUMPY[node.op].pull(node, np.ones(node.shape), at)
+    np.testing.assert_allclose(pulled, np.broadcast_to(slope, 4))
+
+
+@pytest.mark.parametrize(("node", "x", "value"), [(X**-1, -2.0, np.nan), (X**0.5, -1.0, np.nan), (X**3, -2.0, -8.0), (X**4, -2.0, 16.0)])
+def test_a_power_below_zero_has_a_value_only_where_the_exponent_is_whole_and_above_one(node, x, value):
+    with np.errstate(all="raise"):
+        np.testing.assert_array_equal(NUMPY[node.op].value(node, np.full(4, x)), np.full(4, value))
+    np.testing.assert_array_equal(TORCH[node.op](node, torch.full((4,), x, dtype=torch.float64)).numpy(), np.full(4, value))
+
+
+def test_a_tail_of_everything_is_the_mean_and_of_little_the_largest():
+    x = np.array([3.0, 1.0, 2.0, 5.0])
+    at = {share: float(NUMPY["tail"].value(mx.tail(X, share), x)) for share in (1e-3, 0.25, 0.4, 0.5, 0.75, 1.0)}
+    assert at == pytest.approx({1e-3: 5.0, 0.25: 5.0, 0.4: (5 + 0.6 * 3) / 1.6, 0.5: 4.0, 0.75: 10 / 3, 1.0: 2.75})
+
+
 W = mx.Mixture(["a", "b", "c"])
 A = np.array([[1.0, -2.0, 0.5], [0.3, 1.0, 1.5]])
 
