@@ -8,5 +8,7 @@ from .heuristics import proportional as proportional
 from .heuristics import temperature as temperature
 from .heuristics import uniform as uniform
 from .heuristics import unimax as unimax
+from .mixmax import mixmax as mixmax
+from .mixmin import mixmin as mixmin
 
-__all__ = ["doge", "doremi", "proportional", "temperature", "uniform", "unimax", "validation_problem"]
+__all__ = ["doge", "doremi", "mixmax", "mixmin", "proportional", "temperature", "uniform", "unimax", "validation_problem"]

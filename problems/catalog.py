@@ -2,123 +2,21 @@
 
 >>> from mixopt.problems import catalog
 >>> [card.name for card in catalog.methods(family="min-max")]
-['doremi']
+['doremi', 'mixmax']
 >>> catalog.find("doge").formula.splitlines()[0]
 'w_i <- w_i exp(eta <grad l_i, grad l_val> / mu) / (the sum of these)'
 """
 
 from __future__ import annotations
 
-import ast
-import importlib.util
-import textwrap
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
-from functools import partial
-from importlib.abc import InspectLoader
-from typing import Any, Literal, final, get_args, overload
+from typing import get_args
 
-from mixopt.errors import InputError, unknown
+from mixopt.errors import unknown
 
-Family = Literal["min-max", "bi-level", "mixing law", "heuristic"]
-Phase = Literal["PT", "CPT", "SFT"]
-Need = Literal["training data", "validation set", "reference model", "proxy runs", "gradients", "token counts"]
-
-
-@final
-@dataclass(frozen=True)
-class Card:
-    """One method: ``phases`` are those its source used it in (empty: the source names none), ``cost`` is beyond the target run.
-
-    ``formula`` is plain text and ``latex`` the same in LaTeX; ``differences`` say where paper, code, survey and mixopt differ.
-    ``defined`` names the objects that are the method, as ``module:object``, and ``use`` is a line that runs it.
-    """
-
-    name: str
-    title: str
-    family: Family
-    phases: tuple[Phase, ...]
-    needs: tuple[Need, ...]
-    cost: str
-    formula: str
-    latex: str
-    source: str
-    differences: tuple[str, ...]
-    defined: tuple[str, ...]
-    use: str
-    aliases: tuple[str, ...] = ()
-
-    @property
-    def code(self) -> str:
-        """The lines of Python that define the method, without their docstrings; nothing is imported for it."""
-        return "\n\n".join(map(_lines, self.defined))
-
-    def content(self) -> dict[str, Any]:
-        """The card as plain data, its code included."""
-        return asdict(self) | {"code": self.code}
-
-    def text(self, width: int = 100) -> str:
-        """The card without its code, in lines of at most ``width`` characters where words allow it."""
-        facts = {"Needs": ", ".join(self.needs) or "nothing", "Cost": self.cost, "Source": self.source}
-        fill = partial(textwrap.fill, width=width, break_long_words=False, break_on_hyphens=False)
-        return "\n".join(
-            [
-                f"{self.title}: {self.family}, {', '.join(self.phases) or 'any phase'}\n",
-                *(fill(line, initial_indent="  ", subsequent_indent="      ") for line in self.formula.splitlines()),
-                "",
-                *(fill(f"{name:<7} {value}", subsequent_indent=" " * 8) for name, value in facts.items()),
-                f"{'Use':<7} {self.use}\n",
-                "Where paper, code, survey and mixopt differ",
-                *(fill(f"- {line}", subsequent_indent="  ") for line in self.differences),
-            ]
-        )
-
-    def __str__(self) -> str:
-        return self.text()
-
-    def _repr_markdown_(self) -> str:
-        differences = "\n".join(f"- {line}" for line in self.differences)
-        return (
-            f"**{self.title}**: {self.family}, {', '.join(self.phases) or 'any phase'}\n\n$$\n{self.latex}\n$$\n\n"
-            f"Needs: {', '.join(self.needs) or 'nothing'}. Cost: {self.cost}. Source: {self.source}.\n\n{differences}\n\n"
-            f"```python\n{self.code}\n```"
-        )
-
-
-@final
-@dataclass(frozen=True)
-class Catalog(Sequence[Card]):
-    """Cards in order; prints as a table, and is one in a notebook."""
-
-    cards: tuple[Card, ...]
-
-    @overload
-    def __getitem__(self, at: int) -> Card: ...
-    @overload
-    def __getitem__(self, at: slice) -> tuple[Card, ...]: ...
-    def __getitem__(self, at: int | slice) -> Card | tuple[Card, ...]:
-        return self.cards[at]
-
-    def __len__(self) -> int:
-        return len(self.cards)
-
-    def __iter__(self) -> Iterator[Card]:
-        return iter(self.cards)
-
-    def rows(self) -> list[tuple[str, str, str, str, str]]:
-        """Name, family, phase, needs and cost of each, as text."""
-        return [(c.name, c.family, " ".join(c.phases) or "any", ", ".join(c.needs) or "-", c.cost) for c in self.cards]
-
-    def __str__(self) -> str:
-        table = [HEAD, *self.rows()]
-        widths = [max(len(row[j]) for row in table) for j in range(len(HEAD))]
-        return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in table)
-
-    def _repr_markdown_(self) -> str:
-        return "\n".join("| " + " | ".join(row) + " |" for row in [HEAD, ("---",) * len(HEAD), *self.rows()])
-
-
-HEAD = ("method", "family", "phase", "needs", "cost")
+from .card import HEAD as HEAD
+from .card import Card as Card
+from .card import Catalog as Catalog
+from .card import Family, Phase
 
 
 def methods(*, family: str | None = None, phase: str | None = None) -> Catalog:
@@ -148,42 +46,6 @@ def find(name: str) -> Card:
 
 def _plain(name: str) -> str:
     return "".join(c for c in name.lower() if c.isalnum())
-
-
-def _lines(place: str) -> str:
-    """The source of ``module:object`` without docstrings, found by reading the module and not by importing it.
-
-    Raises:
-        InputError: the module or the object is not there, or its source is not installed.
-    """
-    module, _, path = place.partition(":")
-    spec = importlib.util.find_spec(module)
-    loader = spec and spec.loader
-    text = loader.get_source(module) if isinstance(loader, InspectLoader) else None
-    if text is None:
-        raise InputError(f"the source of {module} is not installed; reinstall mixopt from its wheel or a checkout")
-    body: list[ast.stmt] = ast.parse(text).body
-    node: ast.FunctionDef | ast.ClassDef | None = None
-    for part in path.split("."):
-        node = next((n for n in body if isinstance(n, (ast.FunctionDef, ast.ClassDef)) and n.name == part), None)
-        if node is None:
-            raise InputError(f"{module} has no {path!r}")
-        body = node.body
-    assert node is not None
-    lines = text.splitlines()
-    first = min([node.lineno, *(d.lineno for d in node.decorator_list)])
-    said = set(_docstrings(node))
-    kept = [line for at, line in enumerate(lines[first - 1 : node.end_lineno], start=first) if at not in said]
-    shown = textwrap.dedent("\n".join(kept)).strip()
-    owner = path.rpartition(".")[0]
-    return f"# {module}, in class {owner}\n{shown}" if owner else f"# {module}\n{shown}"
-
-
-def _docstrings(node: ast.AST) -> Iterator[int]:
-    """The numbers of the lines that docstrings in a tree take."""
-    for part in ast.walk(node):
-        if isinstance(part, (ast.FunctionDef, ast.ClassDef)) and ast.get_docstring(part) is not None:
-            yield from range(part.body[0].lineno, (part.body[0].end_lineno or 0) + 1)
 
 
 _SURVEY = "Rethinking Data Mixture for Large Language Models, arXiv 2505.21598"
@@ -216,6 +78,27 @@ METHODS = (
         ),
         defined=("mixopt.problems.doremi:doremi",),
         use='mx.solve(mx.problems.doremi(domains), learner, given={"reference": parameters})',
+    ),
+    Card(
+        name="mixmax",
+        title="MixMax",
+        family="min-max",
+        phases=(),
+        needs=("proxy runs",),
+        cost="1 model of P(x, y) a source, then milliseconds",
+        formula="max_{w in simplex} H(Y | X) of sum_i w_i P_i(x, y)\n"
+        "= min_f max_{w in simplex} sum_i w_i E_{P_i}[-log f(y | x)], over all functions f",
+        latex=r"\max_{w\in\Delta}\;-\sum_{x,y}p_w(x,y)\log\frac{p_w(x,y)}{p_w(x)},\qquad p_w=\sum_i w_i\,P_i",
+        source="Thudi and Maddison 2024, arXiv 2406.01477; not in the survey",
+        differences=(
+            "The paper ascends by entropic mirror steps whose gradients are estimated from samples and proxy models; mixopt takes "
+            "tables of probabilities and solves the concave program.",
+            "The paper has the squared loss too; here it is the cross-entropy only.",
+            "It is group DRO over all functions. With a model that cannot learn the mixture's predictor the saddle in its parameters may "
+            "have other weights; DescentAscent finds those.",
+        ),
+        defined=("mixopt.problems.mixmax:mixmax",),
+        use="mx.solve(mx.problems.mixmax(domains, tables))",
     ),
     Card(
         name="doge",
@@ -291,6 +174,32 @@ METHODS = (
             "mixopt.solvers.unrolled:Unrolled._stepped",
         ),
         use="mx.solve(mx.problems.validation_problem(domains), learner, solver=mx.solvers.Unrolled(steps=8))",
+    ),
+    Card(
+        name="mixmin",
+        title="MixMin",
+        family="bi-level",
+        phases=("PT",),
+        needs=("proxy runs", "validation set"),
+        cost="1 proxy run a domain, then milliseconds",
+        formula="min_{w in simplex} -mean_d (1 / length_d) log sum_i w_i p_i(d),  p_i the model trained on domain i alone",
+        latex=r"\min_{w\in\Delta}\;-\frac{1}{n}\sum_{d=1}^{n}\frac{1}{\ell_d}\log\sum_i w_i\,p_i(d)",
+        source="Thudi et al. 2025, arXiv 2502.10510; code Anvith-Thudi/MixMin; on tokens the feature of MDE (Belenki et al. 2025, "
+        "arXiv 2502.15950), survey misprint T05",
+        differences=(
+            "The code takes at most 100 steps of exponentiated gradient of rate 1 and stops on max |gradient| < 1e-4, which need not "
+            "vanish at an optimum on the simplex; mixopt solves the convex program and certifies it.",
+            "The code mixes documents' likelihoods and divides each logarithm by the document's length; MDE mixes token by token. Both are "
+            "the same program here: rows are documents with lengths, or tokens without.",
+            "On whole documents the ratios of likelihoods are huge, so that few domains get weight; nothing is done against that.",
+            "The bilevel problem becomes this program where models are expressive and p(x) is the same in all sources; a language model "
+            "trained on the mixture does not meet that exactly.",
+            "The survey prints MDE as -sum_i w_i log p_i, a linear upper bound whose optimum is a corner; the source averages "
+            "probabilities first.",
+        ),
+        defined=("mixopt.problems.mixmin:mixmin", "mixopt.problems.mixmin:_entropy"),
+        use="mx.solve(mx.problems.mixmin(domains, log_likelihoods))",
+        aliases=("mde",),
     ),
     Card(
         name="exponential",
