@@ -110,8 +110,7 @@ class BilevelSolver(Solver):
     def refuses(self, form: Form, abilities: Abilities | None) -> tuple[str, ...]:
         if not isinstance(form, Bilevel):
             return (f"it takes bilevel problems, and this is a {kind(form)}",)
-        geometry = "euclidean" if abilities is not None and abilities.exact else self.geometry
-        reasons = refuses_region(geometry, form.constraints)
+        reasons = refuses_region(form.constraints)
         return reasons if abilities is None else (*reasons, *self.limits(form, abilities))
 
     def pace(self, task: Task) -> Pace:

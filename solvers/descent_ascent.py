@@ -55,7 +55,7 @@ class DescentAscent(Solver):
     def refuses(self, form: Form, abilities: Abilities | None) -> tuple[str, ...]:
         if not isinstance(form, Saddle):
             return (f"it takes saddles, and this is a {kind(form)}",)
-        reasons = list(refuses_region(self.geometry, form.constraints))
+        reasons = list(refuses_region(form.constraints))
         bend = curvature(form.payoff)
         if bend not in ("affine", "concave"):
             what = "convex" if bend == "convex" else "neither convex nor concave"

@@ -14,6 +14,7 @@ from mixopt.report.result import Status
 from mixopt.runtime.descent import begin, mirror_step, spectral_step
 from mixopt.runtime.program import Function
 from mixopt.runtime.simplex import smoothed
+from mixopt.runtime.tilt import tilted
 from mixopt.solver import Pace, Solver, State, Task
 
 from .constraints import Geometry, refuses_region
@@ -50,7 +51,7 @@ class Projected(Solver):
     def refuses(self, form: Form, abilities: Abilities | None) -> tuple[str, ...]:
         if not isinstance(form, Program):
             return (f"it takes programs, and this is a {kind(form)}",)
-        reasons = [*one_mixture(form)] or list(refuses_region(self.geometry, form.constraints))
+        reasons = [*one_mixture(form)] or list(refuses_region(form.constraints))
         kink = smooth(form.objective)
         if kink is not None:
             soft = f"; {_SOFT[kink.op]} is smooth" if kink.op in _SOFT else ""
@@ -65,7 +66,7 @@ class Projected(Solver):
         function = Function(task.form.objective, task.form.mixture, task.given)
         w = task.start
         if self.geometry == "entropic" and (w == 0).any():  # entropic steps never leave a weight of 0
-            w = task.region.start(smoothed(w, 1e-3))
+            w = tilted(task.region, smoothed(w, 1e-3), np.zeros(len(w)))
         at = begin(function, w)
         convex = curvature(task.form.objective) in ("convex", "affine")
         return State(at.w, (function, at, convex))

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from mixopt.errors import InputError
 from mixopt.runtime.simplex import mirror, project, smoothed
+from mixopt.runtime.tilt import tilted
 from mixopt.solver import Task
 
 
@@ -64,8 +65,14 @@ def move(
     def nearest(x: Tensor) -> Tensor:
         return torch.as_tensor(task.region.project(x.cpu().numpy()), device=x.device) if tied else project(x, **bounds)
 
-    straight = geometry == "euclidean" or tied
-    u = nearest(w - scale * g) if straight else mirror(w, g, scale, temperature=temperature, **bounds)
+    def entropic() -> Tensor:
+        if not tied:
+            return mirror(w, g, scale, temperature=temperature, **bounds)
+        shrink = 1 / (1 + scale * temperature)
+        u = tilted(task.region, (w**shrink).double().cpu().numpy(), (scale * shrink * g).double().cpu().numpy())
+        return torch.as_tensor(u, device=w.device).to(w.dtype)
+
+    u = nearest(w - scale * g) if geometry == "euclidean" else entropic()
     if not smoothing:
         return u
     u = smoothed(u, smoothing)

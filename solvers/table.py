@@ -32,8 +32,7 @@ class Entry:
 def _descent_ascent(form: Form, abilities: Abilities | None) -> Solver:
     from .descent_ascent import DescentAscent
 
-    entropic, flat = DescentAscent(), DescentAscent(geometry="euclidean")
-    return flat if entropic.refuses(form, abilities) and not flat.refuses(form, abilities) else entropic
+    return DescentAscent()
 
 
 def _implicit(form: Form, abilities: Abilities | None) -> Solver:

@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from .region import Region
-from .simplex import mirror
+from .tilt import tilted
 
 MEMORY = 8
 SHORTEST, LONGEST = 1e-10, 1e10
@@ -63,7 +63,7 @@ def mirror_step(oracle: Oracle, region: Region, at: Descent) -> Descent:
     """One entropic step with backtracking: shortened until f(u) <= f(w) + <g, u - w> + KL(u || w) / rate."""
 
     def point(share: float) -> np.ndarray:
-        return mirror(at.w, at.gradient, share * at.length, lower=region.lower, upper=region.upper)
+        return tilted(region, at.w, share * at.length * at.gradient)
 
     def bound(share: float, u: np.ndarray) -> float:
         used = u > 0

@@ -259,9 +259,6 @@ def test_refusals_say_why(toy):
     bent = toy.problem((mx.sum_squares(toy.w) <= 0.5).named("ball"))
     with pytest.raises(RefusalError, match="constraint 'ball' is not linear"):
         mx.solve(bent, toy.learner, solver=Implicit())
-    sampled = Abilities(exact=False, gauss_newton=True)
-    tied = mx.plan(toy.problem(mx.mass(toy.w, ["a", "b"]) <= 0.5)).form
-    assert "ties several weights" in Implicit(geometry="entropic").refuses(tied, sampled)[0]
     with pytest.raises(RefusalError, match="it takes saddles"):
         mx.solve(toy.problem(), toy.learner, solver=DescentAscent())
 
