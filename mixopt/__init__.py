@@ -23,6 +23,8 @@ from mixopt.api import compare as compare
 from mixopt.api import hypergradient as hypergradient
 from mixopt.api import plan as plan
 from mixopt.api import solve as solve
+from mixopt.compiler.derivation import Derivation as Derivation
+from mixopt.compiler.derive import derive as derive
 from mixopt.errors import InputError as InputError
 from mixopt.errors import LearnerError as LearnerError
 from mixopt.errors import MixoptError as MixoptError
@@ -138,6 +140,7 @@ __all__ = [
     "Domains",
     "Expr",
     "FunctionLearner",
+    "Derivation",
     "InputError",
     "LearnerError",
     "Method",
@@ -165,6 +168,7 @@ __all__ = [
     "entropy",
     "equal",
     "exp",
+    "derive",
     "export",
     "fitting",
     "formula",

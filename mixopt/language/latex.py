@@ -45,6 +45,11 @@ def upright(name: str) -> str:
     return "".join(_SPECIAL.get(p) or rf"\text{{{p}}}" for p in pieces if p) or r"\text{?}"
 
 
+def letter(name: str) -> str:
+    """A symbol's name as LaTeX: a letter as it is, a Greek one by its name, a trailing number as an index, anything else upright."""
+    return _symbol(name).within(_WHOLE)
+
+
 @final
 @dataclass(frozen=True)
 class _Part:
