@@ -74,6 +74,8 @@ from mixopt.language.serial import from_json as from_json
 from mixopt.language.serial import load_problem as load_problem
 from mixopt.language.serial import save_problem as save_problem
 from mixopt.language.serial import to_json as to_json
+from mixopt.language.support import cardinality as cardinality
+from mixopt.language.support import used as used
 from mixopt.language.symbols import Mixture as Mixture
 from mixopt.language.symbols import domain_mean as domain_mean
 from mixopt.language.symbols import loss as loss
@@ -137,10 +139,10 @@ __all__ = [
     "Budget",
     "Check",
     "Culprit",
+    "Derivation",
     "Domains",
     "Expr",
     "FunctionLearner",
-    "Derivation",
     "InputError",
     "LearnerError",
     "Method",
@@ -158,17 +160,18 @@ __all__ = [
     "abs",
     "argmin",
     "audit",
+    "cardinality",
     "clip",
     "compare",
     "constant",
     "culprit",
     "curvature",
     "data",
+    "derive",
     "domain_mean",
     "entropy",
     "equal",
     "exp",
-    "derive",
     "export",
     "fitting",
     "formula",
@@ -213,5 +216,6 @@ __all__ = [
     "surrogate",
     "tail",
     "tokens",
+    "used",
     "variable",
 ]

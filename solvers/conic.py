@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, final
 
 import numpy as np
 
-from mixopt.errors import unknown
+from mixopt.errors import ProblemError, unknown
 from mixopt.forms import Abilities, Form, Program, kind
 from mixopt.language.culprit import culprit
 from mixopt.language.curvature import curvature, sign
 from mixopt.language.expression import Expr
+from mixopt.language.support import Switch
 from mixopt.report.kinks import tangent_gap
 from mixopt.report.result import Status
 from mixopt.runtime.program import Function
 from mixopt.solver import Pace, Solver, State, Task
 
 from .conic_program import ConicProgram
+from .supports import between, bounded, branched, by_highs, linear, on_support, switches_of, without
 
 SMALL = 1e-6
 TIGHT = {"tol_gap_abs": 1e-10, "tol_gap_rel": 1e-10, "tol_feas": 1e-10}
@@ -32,13 +34,16 @@ class Conic(Solver):
     ``solver`` names one of cvxpy's; ``options`` go to it unread. The default is CLARABEL, run to gaps of 1e-10 or, where
     rounding forbids that, to its own 1e-8. Duals come back by the constraint's name: >= 0 for an inequality, and the
     value improves by the dual times a small relaxation. A plan that is run again with other numbers keeps what cvxpy has
-    compiled. No start is used: interior-point methods begin inside the cone, and OSQP and SCS at their own last solution.
+    compiled. ``cardinality`` and ``used`` make it a search over supports: by HiGHS where all else is linear, else by branch
+    and bound with a convex program a node, ``nodes`` of them at most. No start is used: interior-point methods begin inside
+    the cone, and OSQP and SCS at their own last solution.
     """
 
     starts: ClassVar[bool] = False
 
     solver: str = "CLARABEL"
     options: Mapping[str, Any] = field(default_factory=dict)
+    nodes: int = 20_000
 
     def refuses(self, form: Form, abilities: Abilities | None) -> tuple[str, ...]:
         if not isinstance(form, Program):
@@ -47,7 +52,7 @@ class Conic(Solver):
         bend = curvature(form.objective)
         if bend not in ("convex", "affine"):
             reasons.append(_bent(form, bend))
-        for relation in form.constraints:
+        for relation in without(form, switches_of(form)).constraints:
             bend = curvature(relation.gap)
             if relation.sense == "==" and bend != "affine":
                 reasons.append(f"the equality '{relation.label}' is not affine in the weights, so its points are no convex set")
@@ -56,9 +61,9 @@ class Conic(Solver):
                 reasons.append(needed + _where(relation.gap, relation.gap))
         return tuple(reasons)
 
-    def kept(self, form: Form) -> ConicProgram:
+    def kept(self, form: Form) -> Kept:
         """The cvxpy problem with its parameters left open, which a plan keeps from run to run."""
-        return self._built(form, None)
+        return Kept(form, self._built(form, None))
 
     def pace(self, task: Task) -> Pace:
         return Pace(1)
@@ -69,18 +74,40 @@ class Conic(Solver):
     def step(self, task: Task, state: State) -> State:
         program = self._program(task)
         with program.lock:
-            program.set(task.given)
-            failure = self._solve(program.problem)
-            if failure:
-                return State(task.start, status=Status.STUCK, message=f"{self.solver} gave up: {failure}")
-            return self._answer(task, program)
+            switches = switches_of(task.form) if isinstance(task.form, Program) else ()
+            return self._mixed(task, program, switches) if switches else self._once(task, program, task.given)
 
     def _program(self, task: Task) -> ConicProgram:
         """The problem that the plan keeps, or one with these numbers where it keeps none of this form, or cannot."""
         kept = task.kept
-        if isinstance(kept, ConicProgram) and kept.form is task.form and kept.open:
-            return kept
+        if isinstance(kept, Kept) and kept.source is task.form and kept.program.open:
+            return kept.program
         return self._built(task.form, task.given)
+
+    def _once(self, task: Task, program: ConicProgram, given: Mapping[str, np.ndarray]) -> State:
+        program.set(given)
+        failure = self._solve(program.problem)
+        if failure:
+            return State(task.start, status=Status.STUCK, message=f"{self.solver} gave up: {failure}")
+        return self._answer(task, program, given)
+
+    def _mixed(self, task: Task, program: ConicProgram, switches: tuple[Switch, ...]) -> State:
+        """The best support first, then the program on it."""
+        layout, form = task.region.layout, task.form
+        assert isinstance(form, Program)
+
+        def solved(lower: np.ndarray, upper: np.ndarray) -> State:
+            return self._once(task, program, {**task.given, **between(switches, layout, lower, upper)})
+
+        plain = without(form, switches)
+        region = linear(plain, task.given)
+        search = branched(switches, layout, solved, self.nodes) if region is None else by_highs(plain, switches, region, task.given)
+        if search.on is None:
+            return search.empty(task.start)
+        state = solved(*on_support(search.on, switches, layout))
+        labels = {r.label for r in plain.constraints}
+        w = layout.exact(np.where(search.on, state.weights, 0.0))
+        return search.told(replace(state, weights=w, duals={n: v for n, v in state.duals.items() if n in labels}))
 
     def _built(self, form: Form, given: Mapping[str, np.ndarray] | None) -> ConicProgram:
         import cvxpy as cp
@@ -88,9 +115,10 @@ class Conic(Solver):
         assert isinstance(form, Program)
         if self.solver not in cp.installed_solvers():
             raise unknown("conic solver", self.solver, cp.installed_solvers())
-        return ConicProgram(form, conic_table(), given)
+        switches = switches_of(form)
+        return ConicProgram(bounded(without(form, switches), switches) if switches else form, conic_table(), given)
 
-    def _answer(self, task: Task, program: ConicProgram) -> State:
+    def _answer(self, task: Task, program: ConicProgram, given: Mapping[str, np.ndarray]) -> State:
         form, layout, found = program.form, task.region.layout, program.values()
         raw = f"{self.solver}: {program.problem.status}{_anew(task, program)}"
         if program.problem.status in ("infeasible", "infeasible_inaccurate"):
@@ -102,10 +130,10 @@ class Conic(Solver):
         if found is None:
             return State(task.start, status=Status.STUCK, message=f"{raw}, without a point")
         w = layout.exact(layout.joined(found))
-        value = Function(form.objective, layout.symbols, task.given).value(w)
+        value = Function(form.objective, layout.symbols, given).value(w)
         status = {"optimal": Status.OPTIMAL, "user_limit": Status.BUDGET}.get(program.problem.status, Status.STUCK)
         if status is Status.STUCK:  # the solver is not sure; a small gap of our own settles it
-            gap, _ = tangent_gap(form, w, task.given)
+            gap, _ = tangent_gap(form, w, given)
             status = Status.OPTIMAL if gap is not None and gap <= SMALL * (1 + abs(value)) else status
         return State(w, info={"value": value}, status=status, message=raw, duals=program.duals())
 
@@ -131,9 +159,18 @@ class Conic(Solver):
         return failure
 
 
+@final
+@dataclass(frozen=True)
+class Kept:
+    """The compiled problem of a form, which a plan keeps."""
+
+    source: Form
+    program: ConicProgram
+
+
 def _anew(task: Task, program: ConicProgram) -> str:
     """A word where the plan's own problem could not be run again with other numbers."""
-    if task.kept is None or program is task.kept or program.form is not getattr(task.kept, "form", None):
+    if not isinstance(task.kept, Kept) or task.kept.source is not task.form or program is task.kept.program:
         return ""
     return "; the problem was built anew, for its parameters do not enter affinely (cvxpy's DPP rules)"
 
@@ -156,6 +193,10 @@ def _where(expr: Expr, shown: Expr) -> str:
 
 def _named(bend: str) -> str:
     return "neither convex nor concave by the rules" if bend == "unknown" else bend
+
+
+def _not_convex(node: Expr, x: Any) -> Any:
+    raise ProblemError(f"'{node}' is no convex expression; it stands alone in a constraint, which Conic searches over supports")
 
 
 def conic_table() -> dict[str, Callable[..., Any]]:
@@ -212,4 +253,6 @@ def conic_table() -> dict[str, Callable[..., Any]]:
         "quad_form": lambda n, x: cp.quad_form(x, cp.psd_wrap(n.data.value)),
         "domain_mean": lambda n, x: cp.mean(x, axis=-1),
         "surrogate": lambda n, value, gradient: value,
+        "cardinality": _not_convex,
+        "least_used": _not_convex,
     }

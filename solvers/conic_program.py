@@ -19,7 +19,7 @@ Table = Mapping[str, Callable[..., Any]]
 class ConicProgram:
     """The cvxpy problem of a program with its variables by symbol and its constraints in the program's order.
 
-    Without ``given`` the parameters are left open; ``set`` gives them numbers. ``open`` tells whether cvxpy can then keep
+    Parameters that ``given`` does not hold are left open; ``set`` gives them numbers. ``open`` tells whether cvxpy can then keep
     what it has compiled (the rules of disciplined parametrised programming, Agrawal et al. 2019); where it cannot, build
     the problem with its numbers. One run at a time: hold ``lock`` from ``set`` to the last value read.
     """
@@ -27,13 +27,11 @@ class ConicProgram:
     def __init__(self, form: Program, table: Table, given: Mapping[str, np.ndarray] | None = None):
         import cvxpy as cp
 
-        self.form = form
+        self.form, known = form, dict(given or {})
         self.lock = Lock()
         self.variables = {s: cp.Variable(s.shape or (), nonneg=s.op == "mixture") for s in unknowns(form)}
-        self.parameters: dict[str, Any] = {}
-        if given is None:
-            self.parameters = {p.data[0]: cp.Parameter(p.shape or (), nonneg=p.data[1]) for p in parameters(form)}
-        lowered = _Lowering(self.variables, self.parameters if given is None else given, table)
+        self.parameters = {p.data[0]: cp.Parameter(p.shape or (), nonneg=p.data[1]) for p in parameters(form) if p.data[0] not in known}
+        lowered = _Lowering(self.variables, {**known, **self.parameters}, table)
         self.objective = lowered(form.objective)
         self.limits = [_relation(r, lowered) for r in form.constraints]
         self.problem = cp.Problem(cp.Minimize(self.objective), [*self.limits, *_own_bounds(self.variables)])

@@ -119,6 +119,8 @@ def _power(node: Expr, known: Curvatures) -> _Told:
 
 def _opaque(node: Expr, known: Curvatures) -> _Told:
     mend = "one bound alone, by maximum or minimum, is convex or concave" if node.op == "clip" else ""
+    if node.op in ("cardinality", "least_used"):
+        mend = "it stands alone in a constraint, made by cardinality(w, at_most=...) or used(w, at_least=...)"
     return f"{node.op} is neither convex nor concave", mend
 
 

@@ -82,6 +82,8 @@ ATOMS = _table(
     Op("quad_form", "convex", ("0",), "+"),
     Op("domain_mean", "affine", ("+",), "same"),
     Op("surrogate", "affine", ("+", "0"), "same"),
+    Op("cardinality", "opaque", ("0",), "+", smooth=False),
+    Op("least_used", "opaque", ("0",), "+", smooth=False),
 )
 
 OPS = LEAVES | ATOMS

@@ -11,7 +11,7 @@ import numpy as np
 
 from mixopt.errors import InputError, MixoptError
 
-from . import atoms, symbols
+from . import atoms, support, symbols
 from .expression import Array, Expr, constant, elementwise, matmul
 from .ops import ATOMS
 from .problem import argmin
@@ -139,6 +139,8 @@ MAKERS: dict[str, Callable[[Parts], Expr]] = {
     "model_sum_squares": lambda parts: atoms.sum_squares(parts.only),
     "negate": lambda parts: -parts.only,
     "take": _taken,
+    "cardinality": lambda parts: support.count(parts.only),
+    "least_used": lambda parts: support.least_used(parts.only),
     "stack": lambda parts: atoms.stack(parts.args, parts.index),
     "matmul": lambda parts: _renamed(matmul(*parts.both), parts),
     "domain_mean": lambda parts: symbols.domain_mean(parts.only, parts.names),

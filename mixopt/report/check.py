@@ -10,6 +10,8 @@ from scipy.optimize import nnls
 
 from mixopt.forms import Program, unknowns
 from mixopt.language.curvature import smooth
+from mixopt.language.expression import equal
+from mixopt.language.support import SUPPORT, Switch, switch
 from mixopt.runtime.program import Function
 from mixopt.runtime.region import Region
 
@@ -46,6 +48,9 @@ def program_check(form: Program, region: Region, w: np.ndarray, given: Mapping[s
 
     A convex program with kinks or with constraints that are not linear has the gap of its linearised pieces (see ``kinks``).
     """
+    switches = [s for s in map(switch, form.constraints) if s is not None]
+    if switches:
+        return _on_support(form, switches, region, w, given)
     function = Function(form.objective, unknowns(form), given)
     value = function.value(w)
     if not np.isfinite(value):
@@ -65,6 +70,24 @@ def program_check(form: Program, region: Region, w: np.ndarray, given: Mapping[s
     note = f"no gap or KKT residual: there is a kink at '{kink}'"
     oracle = "the exact gradients of the pieces in float64"
     return Check(region.layout.off(w), region.residuals(w), oracle, gap, notes=(note,) if gap is None else ()), {}
+
+
+def _on_support(
+    form: Program, switches: list[Switch], region: Region, w: np.ndarray, given: Mapping[str, np.ndarray]
+) -> tuple[Check, Duals]:
+    """The check with the domains that are used held fixed; of other choices of domains it proves nothing."""
+    rest, fixed = [r for r in form.constraints if switch(r) is None], []
+    for i, each in enumerate(switches):
+        weights = w[region.layout.slices[each.mixture]]
+        zero = [p for p in each.positions if weights[p] <= SUPPORT]
+        more = [p for p in each.positions if weights[p] > SUPPORT] if each.least else []
+        fixed += [equal(each.mixture[zero], 0.0).named(f"zero {i}")] if zero else []
+        fixed += [(each.mixture[more] >= each.least).named(f"used {i}")] if more else []
+    plain = replace(form, constraints=(*rest, *fixed))
+    check, duals = program_check(plain, Region.compile(unknowns(form), plain.constraints, given), w, given)
+    note = "gap and KKT residual hold the domains that are used fixed; of other choices the message tells what the search proved"
+    labels = {r.label for r in rest}
+    return replace(check, constraints=region.residuals(w), notes=(*check.notes, note)), {n: d for n, d in duals.items() if n in labels}
 
 
 def multipliers(region: Region, w: np.ndarray, gradient: np.ndarray) -> tuple[float, Duals]:

@@ -10,6 +10,7 @@ import numpy as np
 from scipy.special import expit, logsumexp, rel_entr, softmax, xlogy
 
 from mixopt.language.expression import Expr
+from mixopt.language.support import SUPPORT
 
 TINY = np.finfo(float).tiny
 A = Any  # a float64 array or scalar
@@ -133,6 +134,11 @@ NUMPY: dict[str, NumpyOp] = {
     ),
     "quad_form": NumpyOp(lambda n, x: x @ n.data.value @ x, lambda n, g, x: (2 * g * (n.data.value @ x),)),
     "domain_mean": NumpyOp(lambda n, x: x.mean(axis=-1), lambda n, g, x: (np.repeat(g[..., None], x.shape[-1], -1) / x.shape[-1],)),
+    "cardinality": NumpyOp(lambda n, x: float((x > SUPPORT).sum()), lambda n, g, x: (np.zeros_like(x),)),
+    "least_used": NumpyOp(
+        lambda n, x: np.where(x > SUPPORT, x, np.inf).min(),
+        lambda n, g, x: (_only(x, int(np.argmin(np.where(x > SUPPORT, x, np.inf))), g),),
+    ),
     "surrogate": NumpyOp(lambda n, value, gradient: value, lambda n, g, value, gradient: (g, np.zeros_like(gradient))),
 }
 

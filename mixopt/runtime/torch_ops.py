@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mixopt.language.support import SUPPORT
+
 TINY = 1e-300
 
 
@@ -79,5 +81,7 @@ TORCH: dict[str, Callable[..., Tensor]] = {
     "kl": lambda n, p, q: (p * (_log_of(p) - torch.log(q))).sum(),
     "quad_form": lambda n, x: x @ (_constant(n, x) @ x),
     "domain_mean": lambda n, x: x.mean(dim=-1),
+    "cardinality": lambda n, x: (x > SUPPORT).to(x.dtype).sum() + 0 * x.sum(),
+    "least_used": lambda n, x: torch.where(x > SUPPORT, x, math.inf).min(),
     "surrogate": lambda n, value, gradient: value,
 }

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import strategies as st
 
 import mixopt as mx
+from mixopt.language.support import count, least_used
 from mixopt.language.symbols import variable
 
 DOMAINS = mx.Domains(["web", "code", "books"], tokens=[8e11, 1.5e11, 5e10])
@@ -62,6 +63,8 @@ SAMPLES = {
     "quad_form": mx.quad_form(W, MATRIX.T @ MATRIX),
     "domain_mean": mx.domain_mean(mx.pos(mx.tokens(THETA)), DOMAINS),
     "surrogate": mx.surrogate(mx.pos(P), gradient=P),
+    "cardinality": count(W),
+    "least_used": least_used(W[["web", "code"]]),
 }
 """An example of each operation, by its name."""
 

@@ -8,6 +8,7 @@ import pytest
 import mixopt as mx
 from mixopt.language.expression import TOKENS, Expr
 from mixopt.language.ops import ATOMS
+from mixopt.language.support import count, least_used
 from mixopt.runtime.numpy_ops import NUMPY, unspread
 from mixopt.runtime.program import Function
 
@@ -16,6 +17,7 @@ from mixopt.runtime.torch_ops import TORCH  # noqa: E402
 
 X, Y, S = mx.parameter("x", 4), mx.parameter("y", 4), mx.parameter("s")
 MATRIX = np.random.default_rng(3).normal(size=(4, 4))
+W = mx.Mixture(["a", "b", "c"])
 TOKEN_VALUES = Expr("tokens", (mx.model(),), (TOKENS,), None, "train")
 
 EXAMPLES = {
@@ -74,6 +76,8 @@ EXAMPLES = {
     "quad_form": mx.quad_form(X, MATRIX @ MATRIX.T),
     "domain_mean": mx.domain_mean(TOKEN_VALUES, ["a", "b"]),
     "surrogate": mx.surrogate(X, gradient=Y),
+    "cardinality": count(W),
+    "least_used": least_used(W),
 }
 
 
@@ -160,7 +164,6 @@ def test_a_tail_of_everything_is_the_mean_and_of_little_the_largest():
     assert at == pytest.approx({1e-3: 5.0, 0.25: 5.0, 0.4: (5 + 0.6 * 3) / 1.6, 0.5: 4.0, 0.75: 10 / 3, 1.0: 2.75})
 
 
-W = mx.Mixture(["a", "b", "c"])
 A = np.array([[1.0, -2.0, 0.5], [0.3, 1.0, 1.5]])
 
 
