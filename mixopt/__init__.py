@@ -78,6 +78,7 @@ from mixopt.language.support import cardinality as cardinality
 from mixopt.language.support import used as used
 from mixopt.language.symbols import Mixture as Mixture
 from mixopt.language.symbols import domain_mean as domain_mean
+from mixopt.language.symbols import gram as gram
 from mixopt.language.symbols import loss as loss
 from mixopt.language.symbols import losses as losses
 from mixopt.language.symbols import mass as mass
@@ -176,6 +177,7 @@ __all__ = [
     "fitting",
     "formula",
     "from_json",
+    "gram",
     "graph",
     "huber",
     "hypergradient",

@@ -27,6 +27,7 @@ def classify(problem: Problem) -> Form:
     if not isinstance(problem, Problem):
         raise ProblemError(f"{problem!r} is no problem; write mx.minimize(..., over=...) or mx.maximize(..., over=...)")
     form = _saddle(problem) if isinstance(problem.objective, Problem) else _one_level(problem, problem.objective)
+    _no_slopes(form)
     known = unknowns(form)
     _known_symbols(form, known)
     for relation in form.constraints:
@@ -122,6 +123,17 @@ def view(payoff: Expr, which: int) -> Expr:
         args = tuple(rebuilt[a] for a in node.args)
         rebuilt[node] = args[which] if node.op == "surrogate" else node if args == node.args else replace(node, args=args)
     return rebuilt[payoff]
+
+
+def _no_slopes(form: Form) -> None:
+    """A gram is a number to the weights of a saddle: no model descends it, and no hypergradient passes through it."""
+    for expr in (form.descent,) if isinstance(form, Saddle) else expressions(form):
+        found = next((n for n in expr.walk() if n.op == "gram"), None)
+        if found is not None:
+            raise ProblemError(
+                f"'{found}' stands where a model follows its gradient; it is a number that only the weights of a saddle see. Write "
+                "surrogate(value, gradient=...) with it in the value alone: surrogate(w @ (gram(...) @ c), gradient=w @ losses(...))"
+            )
 
 
 def _single(problem: Problem) -> Expr:

@@ -334,6 +334,7 @@ LATEX: dict[str, _Write] = {
     "loss": _measured("L"),
     "tokens": _measured(r"\ell^{\text{token}}"),
     "model_sum_squares": _fenced(r"\lVert ", r" \rVert_{2}^{2}", _POWER),
+    "gram": lambda node, parts, letters: _Part(rf"\langle \nabla {parts[0].text},\ \nabla {parts[1].text} \rangle"),
     "add": _add,
     "subtract": lambda node, parts, letters: _Part(f"{parts[0].text} - {parts[1].within(_MINUS)}", _SUM),
     "negate": lambda node, parts, letters: _Part(f"-{parts[0].within(_PRODUCT)}", _MINUS),

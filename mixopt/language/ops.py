@@ -45,6 +45,7 @@ LEAVES = _table(
     Op("loss", "leaf"),
     Op("tokens", "leaf"),
     Op("model_sum_squares", "leaf", sign="+"),
+    Op("gram", "leaf"),
 )
 
 ATOMS = _table(

@@ -84,4 +84,5 @@ _LEAVES: dict[str, Callable[..., str]] = {
     "loss": lambda e, model: f"loss({model}, {e.data!r})",
     "tokens": lambda e, model: f"tokens({model}, {e.data!r})",
     "model_sum_squares": lambda e, model: f"sum_squares({model})",
+    "gram": lambda e, *parts: f"gram({e.args[0].args[0]}, {', '.join(parts)})",
 }

@@ -137,6 +137,7 @@ MAKERS: dict[str, Callable[[Parts], Expr]] = {
     "loss": lambda parts: symbols.loss(parts.only, parts.data),
     "tokens": lambda parts: symbols.tokens(parts.only, parts.data),
     "model_sum_squares": lambda parts: atoms.sum_squares(parts.only),
+    "gram": lambda parts: symbols.gram(parts.both[0].args[0], *parts.both),
     "negate": lambda parts: -parts.only,
     "take": _taken,
     "cardinality": lambda parts: support.count(parts.only),

@@ -105,6 +105,37 @@ def loss(theta: Expr, name: str) -> Expr:
     return Expr("loss", (_model(theta, "loss"),), (), None, _named(name, "loss"))
 
 
+def gram(theta: Expr, rows: Expr | Domains | Sequence[str], cols: Expr | Domains | Sequence[str] | None = None) -> Expr:
+    """Inner products [k, m] of gradients of losses: entry (i, j) is <grad l_i, grad l_j>, taken over the model's parameters.
+
+    ``rows`` and ``cols`` are losses or a loss of ``theta``, or domains for ``losses(theta, domains)``; ``cols`` is ``rows``
+    where left out. A scalar loss leaves its side away: [k] instead of [k, 1]. It is a number that the weights see: a model
+    cannot descend it, so it stands in the value of a ``surrogate``. DoGE's scores (arXiv 2310.15393) are
+    ``gram(theta, domains) @ ones``. On a sampled learner both sides are measured on one batch; of one and the same loss the
+    diagonal is then biased upwards. It costs one backward pass for each row and column, and holds a gradient for each.
+
+    >>> theta = model()
+    >>> gram(theta, ["web", "code"], loss(theta, "val")), gram(theta, ["web", "code"]).shape
+    (<2: gram(theta, losses(theta, 'train'), loss(theta, 'val'))>, (2, 2))
+
+    Raises:
+        ProblemError: a side that is neither losses of ``theta`` nor domains.
+    """
+    first = _gradients_of(theta, rows)
+    second = first if cols is None else _gradients_of(theta, cols)
+    shape = (first.shape or ()) + (second.shape or ())
+    return Expr("gram", (first, second), shape, (first.index or second.index) if len(shape) == 1 else None)
+
+
+def _gradients_of(theta: Expr, side: Expr | Domains | Sequence[str]) -> Expr:
+    """One side of a gram: losses or a loss of the model."""
+    if not isinstance(side, Expr):
+        return losses(theta, side)
+    if side.op not in ("losses", "loss") or side.args != (_model(theta, "the gradients of a gram"),):
+        raise ProblemError(f"gram is of losses(...) or loss(...) of '{theta}', or of domains, not of '{side}'")
+    return side
+
+
 def tokens(theta: Expr, name: str = "train") -> Expr:
     """Token losses of a model on the batch drawn, in nats; fold them into domains with ``domain_mean``."""
     return Expr("tokens", (_model(theta, "tokens"),), (TOKENS,), None, _named(name, "loss"))

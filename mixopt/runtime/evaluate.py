@@ -15,7 +15,7 @@ from mixopt.language.expression import Expr
 
 from .learner import Batch, Learner
 from .torch_ops import TORCH
-from .tree import Leaves
+from .tree import Leaves, copied, vector
 
 MEASURED = ("losses", "loss", "tokens")
 
@@ -76,13 +76,17 @@ class Env:
             return known
         model = node.args[0]
         with torch.no_grad() if model in self.bound.models else nullcontext():
-            value = self._taken(node, self.models[model])
-        order = self.bound.orders.get(node)
-        value = value if order is None else value[order]
+            value = self.ordered(node, self.taken(node, self.models[model]))
         self.measured[node] = value
         return value
 
-    def _taken(self, node: Expr, leaves: Leaves) -> Tensor:
+    def ordered(self, node: Expr, value: Tensor) -> Tensor:
+        """A learner's vector in the problem's order."""
+        order = self.bound.orders.get(node)
+        return value if order is None else value[order]
+
+    def taken(self, node: Expr, leaves: Leaves) -> Tensor:
+        """What the learner measures for a losses, loss or tokens node at the given parameters of its model."""
         learner = self.bound.learner
         if not learner.abilities.provides[node.data].tokens:
             self.bound.count(node.data, self.batch)
@@ -120,15 +124,37 @@ class Lowered:
             if call is not None:
                 values.append(call(node, *[values[a] for a in args]))
             else:
-                values.append(self._constants[node] if node.op == "constant" else _leaf(node, env))
+                values.append(self._constants[node] if node.op == "constant" else _leaf(node, env, [values[a] for a in args]))
         return [values[i] for i in self._outputs]
 
 
-def _leaf(node: Expr, env: Env) -> Tensor:
+def _leaf(node: Expr, env: Env, args: Sequence[Tensor]) -> Tensor:
     if node.op == "mixture":
         return env.w
     if node.op == "parameter":
         return env.bound.given[node.data[0]]
     if node.op == "model_sum_squares":
         return reduce(torch.add, [(leaf * leaf).sum() for leaf in env.models[node.args[0]]])
+    if node.op == "gram":
+        return _gram(node, env, *args)
     return env.measure(node)
+
+
+def _gram(node: Expr, env: Env, rows: Tensor, cols: Tensor) -> Tensor:
+    """The inner products of a gram as plain numbers; losses that carry no gradient are measured again with one."""
+    leaves = env.models[node.args[0].args[0]]
+    with torch.enable_grad():
+        if not (rows.requires_grad and cols.requires_grad):
+            leaves = copied(leaves, trainable=True)
+            again = Env(env.bound, env.w, env.models, env.batch)
+            rows, cols = (again.ordered(side, again.taken(side, leaves)) for side in node.args)
+        first = _slopes(rows, leaves, env.bound.meter)
+        second = first if node.args[0] == node.args[1] else _slopes(cols, leaves, env.bound.meter)
+    return first @ second.T if first.dim() == second.dim() == 2 else second @ first if second.dim() == 2 else first @ second
+
+
+def _slopes(values: Tensor, leaves: Leaves, meter: Meter) -> Tensor:
+    """The gradients of losses [k] as rows [k, P]; of a scalar loss as a vector [P]."""
+    meter.gradients += values.numel()
+    rows = [vector(torch.autograd.grad(v, leaves, retain_graph=True, materialize_grads=True)) for v in values.reshape(-1)]
+    return torch.stack(rows) if values.dim() else rows[0]

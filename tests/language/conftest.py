@@ -29,6 +29,7 @@ SAMPLES = {
     "loss": mx.loss(THETA, "val"),
     "tokens": mx.tokens(THETA),
     "model_sum_squares": mx.sum_squares(THETA),
+    "gram": mx.gram(THETA, DOMAINS, mx.losses(THETA, ["a", "b"], name="val")),
     "add": W + P,
     "subtract": S - W,
     "negate": -W,
