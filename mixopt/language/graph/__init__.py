@@ -18,6 +18,11 @@ from .branches import frozen as frozen
 from .branches import level_kl as level_kl
 from .branches import tree_sums as tree_sums
 from .caps import epochs as epochs
+from .curricula import cumulative_order as cumulative_order
+from .flows import Flow as Flow
+from .flows import flow as flow
+from .flows import transport as transport
+from .flows import wasserstein as wasserstein
 from .penalties import edge_norm as edge_norm
 from .penalties import signed_smoothness as signed_smoothness
 from .penalties import smoothness as smoothness
@@ -28,13 +33,16 @@ from .trees import Tree as Tree
 from .trees import tree as tree
 
 __all__ = [
+    "Flow",
     "GraphWarning",
     "Tree",
     "conditional_caps",
+    "cumulative_order",
     "differences",
     "diffused",
     "edge_norm",
     "epochs",
+    "flow",
     "frozen",
     "level_kl",
     "order",
@@ -42,6 +50,8 @@ __all__ = [
     "signed_smoothness",
     "smoothness",
     "total_variation",
+    "transport",
     "tree",
     "tree_sums",
+    "wasserstein",
 ]

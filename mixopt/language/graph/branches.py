@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 import numpy as np
 
@@ -14,7 +13,7 @@ from mixopt.language.domains import Domains
 from mixopt.language.expression import Expr, Relation, constant, equal
 
 from .penalties import Natural
-from .read import at, names_of, shares
+from .read import at, names_of, shares, summed
 from .trees import Node, Source, tree
 
 
@@ -120,11 +119,5 @@ def _given(w: Expr, natural: Natural) -> np.ndarray:
 
 
 def _sums(w: Expr, nodes: tuple[Node, ...], names: tuple[str, ...] | None = None) -> Expr:
-    """The total weights [n] of some nodes; single domains are indexed, and only branches need a matrix."""
-    names = names or tuple(node.name for node in nodes)
-    if all(len(node.leaves) == 1 for node in nodes):
-        return at(w, tuple(node.leaves[0] for node in nodes), names)
-    matrix = np.zeros((len(nodes), len(w)))
-    for row, node in enumerate(nodes):
-        matrix[row, list(node.leaves)] = 1.0
-    return replace(constant(matrix) @ w, index=names)
+    """The total weights [n] of some nodes, under their own names or others."""
+    return summed(w, [node.leaves for node in nodes], names or tuple(node.name for node in nodes))

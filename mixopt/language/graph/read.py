@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, final
 
 import numpy as np
@@ -108,7 +108,11 @@ def acyclic(graph: Any, names: tuple[str, ...], where: str, reduce: bool = False
 
     check_nodes(graph, names, where)
     refuse_cycles(graph, where)
-    return _edges(nx.transitive_reduction(graph) if reduce else graph, names, None)
+    edges = _edges(graph, names, None)
+    if not reduce:
+        return edges
+    needed = nx.transitive_reduction(graph)
+    return edges.keep(np.array([needed.has_edge(a, b) for a, b in graph.edges], dtype=bool))
 
 
 def refuse_cycles(graph: Any, where: str) -> None:
@@ -164,11 +168,10 @@ def attribute(graph: Any, name: str, needed: bool = False) -> np.ndarray:
     if len(lacking) == len(found) and not needed:
         return np.ones(len(found))
     if lacking:
-        known = sorted({str(key) for *_, data in graph.edges(data=True) for key in data})
+        known = sorted({str(key) for *_, data in graph.edges(data=True) for key in data} - {name})
         a, b = lacking[0]
-        raise InputError(
-            f"the edge {a} - {b} has no attribute {name!r}{nearest(name, known)}; {len(lacking)} of {len(found)} edges lack it, all need it"
-        )
+        count = f"which {len(lacking)} of {len(found)} edges lack and all need"
+        raise InputError(f"the edge {a} - {b} has no attribute {name!r}, {count}{nearest(name, known)}")
     for a, b, value in found:
         if isinstance(value, (bool, str)) or not np.isreal(value) or not math.isfinite(value):
             raise InputError(f"the edge {a} - {b} has the {name} {value!r}; it is a finite number")
@@ -178,6 +181,16 @@ def attribute(graph: Any, name: str, needed: bool = False) -> np.ndarray:
 def at(w: Expr, positions: Positions, labels: tuple[str, ...]) -> Expr:
     """The entries of w at some positions, with repeats, under other names, so that an edge's two ends can be compared."""
     return Expr("take", (w,), (len(positions),), labels, positions)
+
+
+def summed(x: Expr, groups: Sequence[Positions], labels: tuple[str, ...]) -> Expr:
+    """The sums of x over groups of positions [n], under names; single entries are indexed, and only larger groups need a matrix."""
+    if all(len(group) == 1 for group in groups):
+        return at(x, tuple(group[0] for group in groups), labels)
+    matrix = np.zeros((len(groups), len(x)))
+    for row, group in zip(matrix, groups, strict=True):
+        row[list(group)] = 1.0
+    return replace(constant(matrix) @ x, index=labels)
 
 
 def ends(w: Expr, edges: Edges, by: np.ndarray | None, word: str = " - ") -> tuple[Expr, Expr]:
