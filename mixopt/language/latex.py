@@ -367,10 +367,10 @@ LATEX: dict[str, _Write] = {
     "kl": lambda node, parts, letters: _Part(r"\operatorname{KL}" + _bracketed(rf"{parts[0].text} \,\Vert\, {parts[1].text}")),
     "rel_entropy": _function(r"\operatorname{rel\,entr}"),
     "quad_form": _quad_form,
-    "cardinality": _fenced(r"\lVert ", r" \rVert_{0}", _INDEXED),
-    "least_used": _function(r"\min\nolimits_{+}"),
     "domain_mean": _function(r"\operatorname{mean}_{\text{domain}}"),
     "surrogate": lambda node, parts, letters: _Part(
         r"\operatorname{surrogate}" + _bracketed(rf"{parts[0].text},\ \nabla {_bracketed(parts[1].text)}")
     ),
+    "cardinality": _fenced(r"\lVert ", r" \rVert_{0}", _INDEXED),
+    "least_used": _function(r"\min\nolimits_{+}"),
 }
