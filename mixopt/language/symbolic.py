@@ -66,6 +66,8 @@ class Names:
             return self.symbol(f"{name}*", rf"{letter(name)}^{{\star}}")
         if node.op == "stages":
             raise ProblemError(f"'{node}' has stages; a derivation is of expressions in its stages")
+        if node.op == "gram":
+            raise ProblemError(f"'{node}' is made of gradients, which a derivation has no symbols for; leave it out")
         return self._measured(node)
 
     def _entries(self, node: Expr, name: str, known: Mapping[str, bool]) -> Any:
