@@ -150,6 +150,12 @@ class Expr:
     def __pow__(self, power: float) -> Expr:
         return raised(self, power)
 
+    def __rpow__(self, base: float) -> Expr:
+        if isinstance(base, bool) or not isinstance(base, (int, float, np.integer, np.floating)) or not 0 < base < np.inf:
+            raise ProblemError(f"'{base!r} ** ({self})': the base of a power with a symbolic exponent is a number > 0")
+        exponent = float(np.log(base)) * number(self, "**")
+        return Expr("exp", (exponent,), exponent.shape, exponent.index)
+
     def __matmul__(self, other: Operand) -> Expr:
         return matmul(self, other)
 

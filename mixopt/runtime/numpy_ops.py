@@ -66,9 +66,10 @@ def _power(x: A, p: float) -> A:
 
 
 def _rise(x: A, p: float) -> A:
-    """The derivative p x ** (p - 1), the largest number where it is infinite."""
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        return np.nan_to_num(p * np.power(np.where(np.less(x, 0), np.nan, x) if p < 1 else x, p - 1), nan=np.nan)
+    """The derivative p x ** (p - 1); where it is infinite, that at the least number > 0, or the largest number."""
+    base = np.where(np.less(x, 0), np.nan, np.maximum(x, TINY)) if p < 1 else x
+    with np.errstate(invalid="ignore", over="ignore"):
+        return np.nan_to_num(p * np.power(base, p - 1), nan=np.nan)
 
 
 def _tail_weights(x: A, share: float) -> A:

@@ -134,7 +134,7 @@ def test_a_smooth_atom_is_differentiated_twice(name):
 @pytest.mark.parametrize(
     ("node", "at", "slope"),
     [
-        (mx.sqrt(X), np.zeros(4), np.finfo(float).max),
+        (mx.sqrt(X), np.zeros(4), 0.5 / np.sqrt(np.finfo(float).tiny)),
         (X**-1, np.zeros(4), -np.finfo(float).max),
         (X**1.5, np.zeros(4), 0.0),
         (mx.norm(X, 3), np.zeros(4), 0.0),
