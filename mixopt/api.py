@@ -259,6 +259,10 @@ def _task(ready: Plan, given: Mapping[str, Any] | None, seed: int, start: Start)
     numbers, models = bind_given(form, given)
     orders = bind_losses(form, None if ready.learner is None else ready.learner.abilities)
     region = Region.compile(unknowns(form), form.constraints, numbers)
+    if region.kind == "nonlinear" and ready.solver is not None and ready.solver.starts:
+        from mixopt.solvers.conic_steps import ConicSteps
+
+        region = replace(region, steps=ConicSteps(form.mixture, form.constraints, numbers))
     wanted = _started(ready, start)
     first = region.layout.middle() if wanted is None else wanted
     if ready.solver is not None and ready.solver.starts and not region.empty:

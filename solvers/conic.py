@@ -86,7 +86,7 @@ class Conic(Solver):
 
     def _once(self, task: Task, program: ConicProgram, given: Mapping[str, np.ndarray]) -> State:
         program.set(given)
-        failure = self._solve(program.problem)
+        failure = self.solved(program.problem)
         if failure:
             return State(task.start, status=Status.STUCK, message=f"{self.solver} gave up: {failure}")
         return self._answer(task, program, given)
@@ -140,7 +140,7 @@ class Conic(Solver):
     def leaves(self, state: State) -> None:
         return None
 
-    def _solve(self, problem: Any) -> str:
+    def solved(self, problem: Any) -> str:
         """Solve in place, to our tight tolerances or, where rounding forbids them, to the solver's own; why it failed, or nothing."""
         import cvxpy as cp
 

@@ -13,9 +13,8 @@ Geometry = Literal["entropic", "euclidean"]
 def refuses_region(constraints: tuple[Relation, ...]) -> tuple[str, ...]:
     """Why steps over the weights cannot respect these constraints."""
     for relation in constraints:
-        if curvature(relation.gap) not in ("affine", "constant"):
-            return (
-                f"constraint '{relation.label}' is not linear, and its steps respect linear constraints only; "
-                "put it into the objective as a penalty",
-            )
+        bend = curvature(relation.gap)
+        if bend not in ("affine", "constant") and (relation.sense == "==" or bend != "convex"):
+            what = "an equality that is not linear" if relation.sense == "==" else "not convex by the rules"
+            return (f"constraint '{relation.label}' is {what}, and its steps respect convex constraints only; put it into the objective",)
     return ()

@@ -56,7 +56,7 @@ def move(
     task: Task, w: Tensor, g: Tensor, rate: float | Normalised, geometry: str, *, temperature: float = 0.0, smoothing: float = 0.0
 ) -> Tensor:
     """The weights [k] after a descent step along g [k], inside the region; on the device, unless constraints tie weights."""
-    g, bounds, tied = g.detach().to(w.dtype), task.bounds, task.region.kind == "linear"
+    g, bounds, tied = g.detach().to(w.dtype), task.bounds, task.region.kind in ("linear", "nonlinear")
     scale: Any = rate
     if isinstance(rate, Normalised):
         spread = (g - g.mean()).abs().max()

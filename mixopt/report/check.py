@@ -29,15 +29,15 @@ def certify(
 ) -> tuple[Check, Duals]:
     """The check of weights [k] for an objective to be minimised with the given gradient [k], and the multipliers it implies.
 
-    The Frank-Wolfe gap is <g, w> - min over the feasible u of <g, u>, where the constraints are linear; the KKT residual
-    is the norm of g + sum_j m_j a_j + nu 1 - s for the best multipliers m, s >= 0 of the active constraints and bounds; with
-    further unknowns w holds all of them, each mixture has a nu of its own, and there is no such gap.
+    The Frank-Wolfe gap is <g, w> - min over the feasible u of <g, u>, where the constraints are linear or the region has steps for
+    them; the KKT residual is the norm of g + sum_j m_j a_j + nu 1 - s for the best multipliers m, s >= 0 of the active constraints
+    and bounds; with further unknowns w holds all of them, each mixture has a nu of its own, and there is no such gap.
     """
     if not np.isfinite(gradient).all():
         lost = "no gap or KKT residual: the gradient there is not finite"
         return Check(region.layout.off(w), region.residuals(w), oracle, inner=inner, notes=(*notes, lost)), {}
     gap = None
-    if region.kind != "nonlinear" and region.layout.alone:
+    if (region.kind != "nonlinear" or region.steps is not None) and region.layout.alone:
         gap = max(float(gradient @ w - gradient @ region.lowest(gradient)), 0.0)
     kkt, duals = multipliers(region, w, gradient)
     return Check(region.layout.off(w), region.residuals(w), oracle, gap, kkt, inner, notes), duals

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from scipy.linalg import null_space
@@ -45,6 +45,23 @@ class Limit:
         return float(np.max(np.abs(gap) if self.equality else np.maximum(gap, 0.0)))
 
 
+class Steps(Protocol):
+    """Steps under constraints that are not linear; each raises InfeasibleError where there are no weights."""
+
+    def nearest(self, x: np.ndarray) -> np.ndarray:
+        """The feasible weights [k] nearest to x [k]."""
+
+    def tilted(self, centre: np.ndarray, tilt: np.ndarray) -> np.ndarray:
+        """argmin over the feasible u of <tilt, u> + KL(u || centre)."""
+
+    def lowest(self, g: np.ndarray) -> np.ndarray:
+        """The feasible weights at which <g, u> is least."""
+
+    @property
+    def empty(self) -> str:
+        """Why there are no weights, or an empty text."""
+
+
 @dataclass(frozen=True)
 class Region:
     """The simplex over k domains with linear rows G w <= h, A w = b (the sum not among them), and nonlinear limits.
@@ -61,6 +78,7 @@ class Region:
     b: np.ndarray
     limits: tuple[Limit, ...]
     layout: Layout
+    steps: Steps | None = None  # for constraints that are not linear, where the solver has such steps
 
     @staticmethod
     def compile(unknowns: Expr | tuple[Expr, ...], constraints: Sequence[Relation], given: Mapping[str, np.ndarray]) -> Region:
@@ -134,6 +152,8 @@ class Region:
                 return f"the upper bounds sum to {high:.6g}, below 1, by the constraints {names}"
         if self.kind in ("simplex", "box"):
             return ""
+        if self.steps is not None:
+            return self.steps.empty
         return "" if self._lp(np.zeros(self.size)).status in (0, 3) else f"no weights satisfy these constraints together: {names}"
 
     def _lp(self, cost: np.ndarray) -> Any:
@@ -153,6 +173,8 @@ class Region:
         Raises:
             InfeasibleError: there are no weights, or a variable without bounds makes <g, w> fall without end.
         """
+        if self.steps is not None:
+            return self.steps.lowest(g)
         if self.kind == "simplex":
             return np.eye(self.size)[int(np.argmin(g))]
         if self.boxed:
@@ -176,12 +198,14 @@ class Region:
         return point, null_space(equal), np.vstack([self.G, unit[np.isfinite(self.upper)], -unit[np.isfinite(self.lower)]])
 
     def project(self, x: np.ndarray) -> np.ndarray:
-        """The nearest weights [k] of the linear part: a least-distance problem, by non-negative least squares.
+        """The nearest weights [k] of the linear part: a least-distance problem, by non-negative least squares; or the region's own steps.
 
         Rounding is about 1e-16 times the distance, for which the problem is scaled.
 
         Source: Lawson and Hanson 1974, chapter 23 (LDP).
         """
+        if self.steps is not None:
+            return self.steps.nearest(x)
         if self.boxed:
             return project(x, **self.bounds)
         start, basis, rows = self._frame

@@ -33,6 +33,8 @@ def tilted(region: Region, centre: np.ndarray, tilt: np.ndarray) -> np.ndarray:
     max_u {-<tilt + M'y, u> - KL(u || centre)} + <r, y>, y >= 0 for inequalities, by projected Newton steps. Where the region has
     no interior that the divergence reaches, the answer is moved the rest of the way by a projection.
     """
+    if region.steps is not None:
+        return region.steps.tilted(centre, tilt)
     bounds: dict[str, Any] = dict(region.bounds)
     rows, right = np.vstack([region.G, region.A]), np.concatenate([region.h, region.b])
     if not len(rows):

@@ -256,8 +256,8 @@ def test_refusals_say_why(toy):
     program = mx.minimize(mx.sum_squares(toy.w), over=toy.w)
     with pytest.raises(RefusalError, match="it takes bilevel problems, and this is a program"):
         mx.solve(program, solver=Implicit())
-    bent = toy.problem((mx.sum_squares(toy.w) <= 0.5).named("ball"))
-    with pytest.raises(RefusalError, match="constraint 'ball' is not linear"):
+    bent = toy.problem((mx.sum_squares(toy.w) >= 0.5).named("ball"))
+    with pytest.raises(RefusalError, match="constraint 'ball' is not convex"):
         mx.solve(bent, toy.learner, solver=Implicit())
     with pytest.raises(RefusalError, match="it takes saddles"):
         mx.solve(toy.problem(), toy.learner, solver=DescentAscent())

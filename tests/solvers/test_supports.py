@@ -122,8 +122,8 @@ def test_what_makes_no_sense_is_refused_in_words(make, said):
 def test_others_refuse_and_a_count_in_the_objective_is_told_apart():
     plan = mx.plan(mx.minimize(QUADRATIC, over=W, subject_to=[mx.cardinality(W, at_most=2)]))
     assert plan.choice.chosen == "Conic()"
-    assert "Projected refuses: constraint 'cardinality(w) <= 2' is not linear" in str(plan)
-    with pytest.raises(mx.RefusalError, match="is not linear"):
+    assert "Projected refuses: constraint 'cardinality(w) <= 2' is not convex" in str(plan)
+    with pytest.raises(mx.RefusalError, match="is not convex"):
         mx.solve(plan.problem, solver=Projected())
     counted = mx.plan(mx.minimize(QUADRATIC + mx.cardinality(W, at_most=1).left, over=W))
     assert "it stands alone in a constraint, made by cardinality(w, at_most=...)" in str(counted)
