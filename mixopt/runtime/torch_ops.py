@@ -23,7 +23,12 @@ def _constant(node: Any, x: Tensor) -> Tensor:
 
 
 def _take(node: Any, x: Tensor) -> Tensor:
-    return x[node.data] if isinstance(node.data, int) else torch.stack([x[i] for i in node.data])
+    if isinstance(node.data, int):
+        return x[node.data]
+    first, count = node.data[0], len(node.data)
+    if node.data == tuple(range(first, first + count)):
+        return x[first : first + count]
+    return torch.stack([x[i] for i in node.data])
 
 
 def _matmul(node: Any, x: Tensor, y: Tensor) -> Tensor:

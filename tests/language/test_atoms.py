@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -73,3 +74,22 @@ def test_every_record_stands_under_its_own_name():
 def test_what_does_not_fit_is_refused_in_words(make, words):
     with pytest.raises(mx.ProblemError, match=words):
         make()
+
+
+def test_the_page_tells_what_the_records_say():
+    """The table of the reference, row by row: curvature, how it moves with each argument, sign, smoothness."""
+    page = (Path(__file__).parents[2] / "docs" / "api" / "language.md").read_text(encoding="utf-8")
+    rows = {
+        row[0].strip("`"): row[1:]
+        for row in ([c.strip() for c in line[1:-1].split("|")] for line in page.splitlines() if line[:3] == "| `")
+    }
+    moves = {"+": "rises", "-": "falls", "0": "may rise or fall", "sign": "rises where it is >= 0, falls where <= 0"}
+    for name, (shape, moving, sign, smooth) in rows.items():
+        op = ATOMS[name]
+        assert shape == {"opaque": "neither", "power": "by p and the argument's sign"}.get(op.shape, op.shape), name
+        marks = op.monotone if len(set(op.monotone)) > 1 else op.monotone[:1]
+        assert moving == (", ".join(moves[m] for m in marks) or "as x ** p does"), name
+        assert (smooth == "yes") == op.smooth, name
+        assert op.sign not in ("+", "any") or sign == {"+": ">= 0", "any": "any"}[op.sign], name
+    told = {n for n, op in ATOMS.items() if n in mx.__all__ and (op.shape != "opaque" or n == "clip")}
+    assert set(rows) == told - {"surrogate", "domain_mean"}
