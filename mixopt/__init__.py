@@ -104,6 +104,7 @@ if TYPE_CHECKING:
     from mixopt.problems import laws as laws
     from mixopt.runtime.learner import FunctionLearner as FunctionLearner
     from mixopt.runtime.torch_learner import TorchLearner as TorchLearner
+    from mixopt.solvers.neighbour import to_cvxpy as to_cvxpy
 
 try:
     __version__ = version("mixopt")
@@ -119,6 +120,7 @@ _LATER = {
     "laws": ("mixopt.problems.laws", None),
     "problems": ("mixopt.problems", None),
     "solvers": ("mixopt.solvers", None),
+    "to_cvxpy": ("mixopt.solvers.neighbour", "to_cvxpy"),
 }
 """Public names that are imported when first used, because torch or scipy comes with them."""
 
@@ -217,6 +219,8 @@ __all__ = [
     "sum_squares",
     "surrogate",
     "tail",
+    "to_cvxpy",
+    "to_json",
     "tokens",
     "used",
     "variable",

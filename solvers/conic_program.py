@@ -29,13 +29,14 @@ class ConicProgram:
 
         self.form, known = form, dict(given or {})
         self.lock = Lock()
-        self.variables = {s: cp.Variable(s.shape or (), nonneg=s.op == "mixture") for s in unknowns(form)}
-        self.parameters = {p.data[0]: cp.Parameter(p.shape or (), nonneg=p.data[1]) for p in parameters(form) if p.data[0] not in known}
+        self.variables = {s: cp.Variable(s.shape or (), name=str(s), nonneg=s.op == "mixture") for s in unknowns(form)}
+        left = [p for p in parameters(form) if p.data[0] not in known]
+        self.parameters = {p.data[0]: cp.Parameter(p.shape or (), name=p.data[0], nonneg=p.data[1]) for p in left}
         lowered = _Lowering(self.variables, {**known, **self.parameters}, table)
         self.objective = lowered(form.objective)
         self.limits = [_relation(r, lowered) for r in form.constraints]
         self.problem = cp.Problem(cp.Minimize(self.objective), [*self.limits, *_own_bounds(self.variables)])
-        self.open = not self.parameters or bool(self.problem.is_dcp(dpp=True))
+        self.open = not self.parameters or _parametrised(self.problem)
 
     def set(self, given: Mapping[str, np.ndarray]) -> None:
         """Give the parameters their numbers."""
@@ -50,6 +51,11 @@ class ConicProgram:
     def duals(self) -> dict[str, float | dict[str, float]]:
         """The multipliers by the constraints' names."""
         return {r.label: _dual(limit.dual_value, r) for r, limit in zip(self.form.constraints, self.limits, strict=True)}
+
+
+def _parametrised(problem: Any) -> bool:
+    """Whether the parameters enter by the rules of disciplined parametrised programming."""
+    return bool(problem.is_dcp(dpp=True))
 
 
 def _own_bounds(variables: Mapping[Expr, Any]) -> list[Any]:

@@ -17,6 +17,7 @@ from mixopt.language.symbolic import Names, exact, symbolic
 
 from .classify import classify
 from .derivation import Derivation, Step
+from .rewrites import rewritten
 
 
 def derive(problem: Problem) -> Derivation:
@@ -40,7 +41,8 @@ def derive(problem: Problem) -> Derivation:
     Raises:
         ProblemError: the problem is none of the three forms, or has more entries than can be written out one by one.
     """
-    form = classify(problem)
+    plain = rewritten(problem)
+    form = classify(plain.problem)
     names = Names()
     if isinstance(form, Program):
         steps = _program(form, names)
@@ -49,7 +51,8 @@ def derive(problem: Problem) -> Derivation:
     else:
         steps = _bilevel(form, names)
     sense = "; maximising is minimising the negative" if form.maximised else ""
-    return Derivation(f"{type(form).__name__}{sense}", tuple(steps), names.latex)
+    way = "".join(f"; {step}" for step in plain.steps)
+    return Derivation(f"{type(form).__name__}{way}{sense}", tuple(steps), names.latex)
 
 
 def _program(form: Program, names: Names) -> list[Step]:

@@ -228,3 +228,12 @@ def test_what_is_too_large_to_write_out_is_refused():
     some = mx.Mixture([f"d{i}" for i in range(20)])
     with pytest.raises(mx.ProblemError, match="the largest of too many means to write out"):
         mx.derive(mx.minimize(mx.tail(some, 0.5), over=some))
+
+
+def test_an_inner_maximum_is_rewritten_first():
+    u, law = mx.Mixture(["a", "b"], name="u"), mx.constant([2.0, 1.0]) + mx.exp(mx.constant(A[:2]) @ W)
+    found = mx.derive(mx.minimize(mx.maximize(u @ law + 0.1 * mx.entropy(u), over=u), over=W))
+    assert found.title.startswith("Program; inner ")
+    w = POINTS[0]
+    expected = 0.1 * np.log(np.exp((np.array([2.0, 1.0]) + np.exp(A[:2] @ w)) / 0.1).sum())
+    assert numbers(found, found["objective"], w)[0] == pytest.approx(expected, rel=1e-10)
