@@ -30,6 +30,7 @@ from mixopt.runtime.layout import Layout
 from mixopt.runtime.program import Function
 from mixopt.runtime.region import Region
 from mixopt.solver import Budget, Outcome, Solver, Task, Watch, run
+from mixopt.solvers.constraints import refuses_region
 from mixopt.solvers.infeasible import conflict_of
 from mixopt.solvers.table import TABLE
 
@@ -259,7 +260,7 @@ def _task(ready: Plan, given: Mapping[str, Any] | None, seed: int, start: Start)
     numbers, models = bind_given(form, given)
     orders = bind_losses(form, None if ready.learner is None else ready.learner.abilities)
     region = Region.compile(unknowns(form), form.constraints, numbers)
-    if region.kind == "nonlinear" and ready.solver is not None and ready.solver.starts:
+    if region.kind == "nonlinear" and ready.solver is not None and ready.solver.starts and not refuses_region(form.constraints):
         from mixopt.solvers.conic_steps import ConicSteps
 
         region = replace(region, steps=ConicSteps(form.mixture, form.constraints, numbers))

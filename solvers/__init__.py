@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from .conic import Conic as Conic
+from .lagrangian import Lagrangian as Lagrangian
 from .projected import Projected as Projected
 
 if TYPE_CHECKING:
@@ -32,4 +33,4 @@ def __getattr__(name: str) -> Any:
     return getattr(importlib.import_module(f"{__name__}.{_LATER[name]}"), name)
 
 
-__all__ = ["Conic", "ConjugateGradients", "DescentAscent", "Implicit", "Inner", "Normalised", "Projected", "Unrolled"]
+__all__ = ["Conic", "ConjugateGradients", "DescentAscent", "Implicit", "Inner", "Lagrangian", "Normalised", "Projected", "Unrolled"]

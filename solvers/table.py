@@ -9,6 +9,7 @@ from mixopt.forms import Abilities, Bilevel, Form, Program, Saddle, kind
 from mixopt.solver import Solver
 
 from .conic import Conic
+from .lagrangian import Lagrangian
 from .projected import Projected
 
 KINDS = {Program: "programs", Saddle: "saddles", Bilevel: "bilevel problems"}
@@ -53,6 +54,7 @@ def _unrolled(form: Form, abilities: Abilities | None) -> Solver:
 TABLE = (
     Entry("Conic", Program, lambda form, abilities: Conic()),
     Entry("Projected", Program, lambda form, abilities: Projected()),
+    Entry("Lagrangian", Program, lambda form, abilities: Lagrangian()),
     Entry("DescentAscent", Saddle, _descent_ascent),
     Entry("Implicit", Bilevel, _implicit),
     Entry("Unrolled", Bilevel, _unrolled),

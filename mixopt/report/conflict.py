@@ -89,7 +89,7 @@ class _Search:
         return self._explained(kept + second, bool(second), rest[:half]) + second
 
     def _worst(self, limits: list[Limit]) -> float:
-        parts = [_violation(limit.relation, _size(limit)) for limit in limits]
+        parts = [_violation(limit.relation, gradient_size(limit)) for limit in limits]
         while len(parts) > 1:
             parts = [atoms.maximum(*parts[i : i + 2]) if i + 1 < len(parts) else parts[i] for i in range(0, len(parts), 2)]
         value = self._least(atoms.pos(parts[0]), ())
@@ -98,8 +98,8 @@ class _Search:
         return value
 
     def _alone(self, one: Limit, others: list[Limit]) -> float:
-        size, zero = _size(one), constant(0.0)
-        met = tuple(Relation(o.relation.gap * (1 / _size(o)), "==" if o.equality else "<=", zero) for o in others)
+        size, zero = gradient_size(one), constant(0.0)
+        met = tuple(Relation(o.relation.gap * (1 / gradient_size(o)), "==" if o.equality else "<=", zero) for o in others)
         value = self._least(atoms.pos(_violation(one.relation, size)), met)
         return math.nan if value is None else value * size
 
@@ -116,7 +116,7 @@ def _violation(relation: Relation, size: float) -> Expr:
     return worst if size == 1 else worst * (1 / size)
 
 
-def _size(limit: Limit) -> float:
+def gradient_size(limit: Limit) -> float:
     """The length of the largest gradient of a constraint's entries at uniform weights, by which its violations are measured."""
     with np.errstate(all="ignore"):
         rows = limit.gap.jacobian(np.full(limit.gap.size, 1 / limit.gap.size))

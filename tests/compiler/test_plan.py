@@ -125,7 +125,7 @@ def test_where_no_solver_takes_a_problem_the_plan_says_so_and_running_it_raises(
     assert "Solver  none takes it" in str(plan)
     with pytest.raises(mx.RefusalError, match=r"(?s)no solver takes this problem.*Conic refuses.*Projected refuses") as refusal:
         plan.run()
-    assert set(refusal.value.reasons) == {"Conic", "Projected", "DescentAscent", "Implicit", "Unrolled"}
+    assert set(refusal.value.reasons) == {"Conic", "Projected", "Lagrangian", "DescentAscent", "Implicit", "Unrolled"}
 
 
 def test_a_bent_sampled_loss_is_called_biased_and_a_linear_one_is_not():

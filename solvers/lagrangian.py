@@ -1,0 +1,160 @@
+"""The augmented Lagrangian: nonlinear constraints become penalties with multipliers, for programs that are convex or not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from mixopt.errors import InputError
+from mixopt.forms import Abilities, Form, Program, kind, one_mixture
+from mixopt.language.curvature import curvature, smooth
+from mixopt.report.check import Duals, multipliers
+from mixopt.report.conflict import gradient_size
+from mixopt.report.kinks import convex
+from mixopt.report.result import Status
+from mixopt.runtime.descent import begin, spectral_step
+from mixopt.runtime.program import Function
+from mixopt.runtime.region import Limit, Region
+from mixopt.solver import Pace, Solver, State, Task
+
+LARGEST = 1e10
+
+
+@dataclass(frozen=True)
+class Lagrangian(Solver):
+    r"""min over w of f(w) + sum_j ((mu_j + rho g_j(w))_+^2 - mu_j^2) / (2 rho), then mu_j <- (mu_j + rho g_j)_+, and so on.
+
+    For smooth programs with smooth nonlinear constraints g_j(w) <= 0 (or == 0, without the positive part), convex or not;
+    linear constraints hold at every step, by projection. A step is one minimisation, by spectral projected gradient from the last
+    point, and one change of the multipliers, which are the duals; each constraint is divided by the size of its gradient, and
+    ``penalty``, rho, grows tenfold where the violation does not fall to a quarter. A convex program ends OPTIMAL, any other
+    STATIONARY, once violation and complementarity are below ``tolerance``.
+
+    Source: Birgin and Martinez 2014, Practical Augmented Lagrangian Methods, Algorithm 4.1.
+    """
+
+    steps: int = 60
+    inner_steps: int = 3000
+    penalty: float = 10.0
+    tolerance: float = 1e-8
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "inner_steps", "penalty", "tolerance"):
+            if not getattr(self, name) > 0:
+                raise InputError(f"Lagrangian's {name} is {getattr(self, name)!r}; it is a number > 0")
+
+    def refuses(self, form: Form, abilities: Abilities | None) -> tuple[str, ...]:
+        if not isinstance(form, Program):
+            return (f"it takes programs, and this is a {kind(form)}",)
+        reasons = list(one_mixture(form))
+        bent = [r for r in form.constraints if curvature(r.gap) not in ("affine", "constant")]
+        if not bent:
+            reasons.append("it is for constraints that are not linear, and this problem has none")
+        kink = smooth(form.objective)
+        if kink is not None:
+            reasons.append(f"the objective has a kink at '{kink}', where descent along a gradient can stall")
+        kinks = [(r.label, smooth(r.gap)) for r in bent]
+        reasons += [f"constraint '{label}' has a kink at '{kink}'" for label, kink in kinks if kink is not None]
+        return tuple(reasons)
+
+    def pace(self, task: Task) -> Pace:
+        return Pace(self.steps)
+
+    def begin(self, task: Task) -> State:
+        form = task.form
+        assert isinstance(form, Program)
+        function = Function(form.objective, form.mixture, task.given)
+        flat = Region.compile(form.mixture, [limit.relation for limit in task.region.limits if limit.linear], task.given)
+        bent = tuple(limit for limit in task.region.limits if not limit.linear)
+        scale = tuple(gradient_size(limit) for limit in bent)
+        rho = self.penalty * (1 + abs(function.value(task.start)))
+        at = _Augmented(function, bent, scale, tuple(np.zeros(max(int(np.prod(b.gap.shape)), 1)) for b in bent), min(rho, LARGEST))
+        return State(task.start, _Memory(at, flat, convex(form)))
+
+    def step(self, task: Task, state: State) -> State:
+        memory: _Memory = state.memory
+        oracle, target = memory.oracle, max(self.tolerance, memory.target)
+        at = begin(oracle, state.weights)
+        gap = np.inf
+        for _ in range(self.inner_steps):
+            gap = float(at.gradient @ (at.w - memory.flat.lowest(at.gradient)))
+            if gap <= target * (1 + abs(at.value)) or at.stuck or not np.isfinite(at.value):
+                break
+            at = spectral_step(oracle, memory.flat, at)
+        off = oracle.off(at.w)
+        info = {"value": oracle.objective.value(at.w), "violation": oracle.violation(at.w), "penalty": oracle.rho, "gap": gap}
+        risen = min(oracle.rho * 10, LARGEST) if off > 0.25 * memory.off else oracle.rho
+        after = replace(oracle, multipliers=oracle.raised(at.w), rho=risen)
+        settled = off <= self.tolerance and gap <= 10 * self.tolerance * (1 + abs(at.value))
+        new = State(at.w, replace(memory, oracle=after, target=target / 10, off=off), info)
+        if settled:
+            return replace(new, status=Status.OPTIMAL if memory.convex else Status.STATIONARY, duals=memory.duals(task, at.w, after))
+        if oracle.rho >= LARGEST:
+            names = ", ".join(repr(limit.relation.label) for limit in oracle.bent)
+            said = f"the constraints {names} are off by up to {info['violation']:.2g}, whatever the penalty"
+            return replace(new, status=Status.STUCK, message=said)
+        return replace(new, duals=memory.duals(task, at.w, after))
+
+    def leaves(self, state: State) -> None:
+        return None
+
+
+@dataclass(frozen=True)
+class _Augmented:
+    """The objective with its penalties, an oracle of a descent; multipliers and gaps are those of the scaled constraints."""
+
+    objective: Function
+    bent: tuple[Limit, ...]
+    scale: tuple[float, ...]
+    multipliers: tuple[np.ndarray, ...]
+    rho: float
+
+    def _gaps(self, w: np.ndarray) -> list[np.ndarray]:
+        return [np.atleast_1d(limit.gap.value(w)) / s for limit, s in zip(self.bent, self.scale, strict=True)]
+
+    def raised(self, w: np.ndarray) -> tuple[np.ndarray, ...]:
+        """The multipliers after a step to w."""
+        pairs = zip(self.bent, self.multipliers, self._gaps(w), strict=True)
+        return tuple(mu + self.rho * gap if limit.equality else np.maximum(mu + self.rho * gap, 0.0) for limit, mu, gap in pairs)
+
+    def value(self, w: np.ndarray) -> float:
+        """The augmented Lagrangian at w."""
+        squares = sum(float(new @ new - mu @ mu) for new, mu in zip(self.raised(w), self.multipliers, strict=True))
+        return float(self.objective.value(w)) + squares / (2 * self.rho)
+
+    def gradient(self, w: np.ndarray) -> np.ndarray:
+        """Its gradient [k]."""
+        total = self.objective.gradient(w)
+        for limit, s, new in zip(self.bent, self.scale, self.raised(w), strict=True):
+            if new.any():
+                total = total + (new / s) @ limit.gap.jacobian(w)
+        return total
+
+    def violation(self, w: np.ndarray) -> float:
+        """The largest violation of a constraint, in its own unit."""
+        return max(limit.residual(w) for limit in self.bent)
+
+    def off(self, w: np.ndarray) -> float:
+        """The larger of violation and complementarity, max(g, -mu / rho), of the scaled constraints."""
+        parts = zip(self.bent, self.multipliers, self._gaps(w), strict=True)
+        return max(float(np.abs(gap if limit.equality else np.maximum(gap, -mu / self.rho)).max()) for limit, mu, gap in parts)
+
+
+@dataclass(frozen=True)
+class _Memory:
+    oracle: _Augmented
+    flat: Region
+    convex: bool
+    target: float = 1e-3
+    off: float = field(default=np.inf)
+
+    def duals(self, task: Task, w: np.ndarray, after: _Augmented) -> Duals:
+        """The multipliers by name in the problem's order: our own for what is bent, those that are left for linear constraints."""
+        slope = self.oracle.gradient(w)
+        flat = multipliers(self.flat, w, slope)[1]
+        own: Duals = {}
+        for limit, s, mu in zip(after.bent, after.scale, after.multipliers, strict=True):
+            names = limit.relation.gap.index or tuple(map(str, range(len(mu))))
+            own[limit.relation.label] = float(mu[0] / s) if limit.gap.shape == () else dict(zip(names, map(float, mu / s), strict=True))
+        return {limit.relation.label: {**flat, **own}[limit.relation.label] for limit in task.region.limits}
