@@ -29,10 +29,14 @@ from .penalties import smoothness as smoothness
 from .penalties import total_variation as total_variation
 from .priors import diffused as diffused
 from .read import GraphWarning as GraphWarning
+from .supports import Choice as Choice
+from .supports import start_order as start_order
+from .supports import support_order as support_order
 from .trees import Tree as Tree
 from .trees import tree as tree
 
 __all__ = [
+    "Choice",
     "Flow",
     "GraphWarning",
     "Tree",
@@ -49,6 +53,8 @@ __all__ = [
     "ratios",
     "signed_smoothness",
     "smoothness",
+    "start_order",
+    "support_order",
     "total_variation",
     "transport",
     "tree",
