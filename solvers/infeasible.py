@@ -32,4 +32,4 @@ def conflict_of(task: Task) -> Conflict | None:
             return None
         return float(state.info["value"])
 
-    return conflict(task.region.limits, least)
+    return conflict(task.region, least)

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import final
 
 import numpy as np
+from scipy.optimize import linprog
 
 from mixopt.language import atoms
 from mixopt.language.curvature import curvature
 from mixopt.language.expression import Expr, Relation, constant
-from mixopt.runtime.region import Limit
+from mixopt.runtime.layout import Layout
+from mixopt.runtime.region import Limit, Region
+
+from .kinks import TOLERANCES
 
 SMALL = 1e-8
 
@@ -47,16 +51,16 @@ class _UnsettledError(Exception):
     """A program of the search was not solved."""
 
 
-def conflict(limits: Sequence[Limit], least: Least) -> Conflict | None:
-    """The conflict among the constraints, or None where they can be met or that is not settled.
+def conflict(region: Region, least: Least) -> Conflict | None:
+    """The conflict among the constraints of a region, or None where they can be met or that is not settled.
 
     Some constraints can be met together where the least over the weights of their largest violation, each divided by the
     size of its gradient, is not above zero. Constraints that are not convex are left aside.
 
-    Source: Junker 2004 (QuickXplain), Algorithm 1: one program for each half that is dropped.
+    Source: Junker 2004 (QuickXplain), Algorithm 1: one program for each half that is dropped, a linear one where all are linear.
     """
     try:
-        return _Search([limit for limit in limits if _convex(limit)], least).found()
+        return _Search(region.layout, [limit for limit in region.limits if _convex(limit)], least).found()
     except _UnsettledError:
         return None
 
@@ -64,8 +68,9 @@ def conflict(limits: Sequence[Limit], least: Least) -> Conflict | None:
 class _Search:
     """One search: what counts as infeasible is fixed by the violation of all constraints together."""
 
-    def __init__(self, limits: list[Limit], least: Least):
-        self._limits, self._least, self._tolerance = limits, least, SMALL
+    def __init__(self, layout: Layout, limits: list[Limit], least: Least):
+        self._layout, self._limits, self._least, self._tolerance = layout, limits, least, SMALL
+        self._rows = {limit.relation.label: _rows(limit) for limit in limits if limit.linear}
 
     def found(self) -> Conflict | None:
         if not self._limits:
@@ -89,6 +94,8 @@ class _Search:
         return self._explained(kept + second, bool(second), rest[:half]) + second
 
     def _worst(self, limits: list[Limit]) -> float:
+        if all(limit.linear for limit in limits):
+            return self._worst_linear(limits)
         parts = [_violation(limit.relation, gradient_size(limit)) for limit in limits]
         while len(parts) > 1:
             parts = [atoms.maximum(*parts[i : i + 2]) if i + 1 < len(parts) else parts[i] for i in range(0, len(parts), 2)]
@@ -96,6 +103,24 @@ class _Search:
         if value is None:
             raise _UnsettledError
         return value
+
+    def _worst_linear(self, limits: list[Limit]) -> float:
+        """The least t with every scaled gap <= t, by HiGHS."""
+        layout = self._layout
+        rows = np.vstack([self._rows[limit.relation.label] for limit in limits])
+        solved = linprog(
+            np.append(np.zeros(layout.size), 1.0),
+            A_ub=np.column_stack([rows[:, :-1], -np.ones(len(rows))]),
+            b_ub=rows[:, -1],
+            A_eq=np.column_stack([layout.sums, np.zeros(len(layout.sums))]),
+            b_eq=np.ones(len(layout.sums)),
+            bounds=[*zip(layout.lower, layout.upper, strict=True), (0, None)],
+            method="highs",
+            options=TOLERANCES,
+        )
+        if solved.status != 0:
+            raise _UnsettledError
+        return float(solved.fun)
 
     def _alone(self, one: Limit, others: list[Limit]) -> float:
         size, zero = gradient_size(one), constant(0.0)
@@ -114,6 +139,13 @@ def _violation(relation: Relation, size: float) -> Expr:
     gap = atoms.abs(relation.gap) if relation.sense == "==" else relation.gap
     worst = atoms.max(gap) if gap.shape else gap
     return worst if size == 1 else worst * (1 / size)
+
+
+def _rows(limit: Limit) -> np.ndarray:
+    """A linear constraint as scaled rows of G x <= h, [n, k + 1] with h last; an equality is two inequalities."""
+    x = np.zeros(limit.gap.size)
+    rows = np.column_stack([limit.gap.jacobian(x), -np.atleast_1d(limit.gap.value(x))]) / gradient_size(limit)
+    return np.vstack([rows, -rows]) if limit.equality else rows
 
 
 def gradient_size(limit: Limit) -> float:

@@ -118,3 +118,20 @@ def test_a_conflict_is_infeasible_and_every_proper_part_of_it_is_not(seed):
         assert found
         assert not meets(found)
         assert all(meets(part) for part in combinations(found, len(found) - 1) if part)
+
+
+def test_variables_and_stages_are_unknowns_too():
+    t, stages = mx.variable("t"), mx.Mixture(["x", "y"], "a", stages=2)
+    above = mx.minimize(t, over=(W, t), subject_to=[(W["web"] >= t + 1.2).named("more"), (t >= 0).named("sign"), (t <= 5).named("idle")])
+    assert mx.solve(above).message == (
+        "no weights satisfy 'more' and 'sign' together; they would if 'more' gave way by 0.2 or 'sign' gave way by 0.2"
+    )
+    limits = [
+        (stages[0]["x"] >= 0.9).named("start"),
+        (stages[1]["x"] <= 0.1).named("end"),
+        (mx.norm(stages[1] - stages[0], 1) <= 0.5).named("slowly"),
+        (stages[0]["y"] <= 0.8).named("idle"),
+    ]
+    result = mx.solve(mx.minimize(mx.sum_squares(stages[1]), over=stages, subject_to=limits))
+    assert result.conflict == ("start", "end", "slowly")
+    assert "'end' gave way by 0.55 or 'slowly' gave way by 1.1" in result.message
