@@ -25,6 +25,7 @@ from .supports import between, bounded, branched, by_highs, linear, on_support, 
 
 SMALL = 1e-6
 TIGHT = {"tol_gap_abs": 1e-10, "tol_gap_rel": 1e-10, "tol_feas": 1e-10}
+OWN = dict.fromkeys(TIGHT, 1e-8)  # said in full, since a solver that cvxpy keeps keeps its last settings too
 
 
 @dataclass(frozen=True)
@@ -145,7 +146,7 @@ class Conic(Solver):
         import cvxpy as cp
 
         failure = ""
-        for tolerances in (TIGHT, {}) if self.solver == "CLARABEL" else ({},):
+        for tolerances in (TIGHT, OWN) if self.solver == "CLARABEL" else ({},):
             try:
                 with warnings.catch_warnings():
                     warnings.filterwarnings("ignore", "Solution may be inaccurate")  # the status says it

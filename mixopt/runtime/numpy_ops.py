@@ -90,6 +90,12 @@ def _stack(n: Expr, g: A, *parts: A) -> tuple[A, ...]:
     return tuple(piece.reshape(p.shape) for piece, p in zip(np.split(g, ends), parts, strict=True))
 
 
+def _relative(g: A, x: A, y: A) -> tuple[A, A]:
+    """The slopes of x log(x / y) in x and in y; where y is 0 they are infinite, or NaN where both are."""
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        return g * (np.log(np.maximum(x, TINY) / y) + 1), -g * x / y
+
+
 def _log(x: A) -> A:
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.log(x)
@@ -116,7 +122,7 @@ NUMPY: dict[str, NumpyOp] = {
     "tail": NumpyOp(lambda n, x: (_tail_weights(x, n.data) * x).sum(), lambda n, g, x: (g * _tail_weights(x, n.data),)),
     "rel_entropy": NumpyOp(
         lambda n, x, y: rel_entr(x, y),
-        lambda n, g, x, y: (g * (np.log(np.maximum(x, TINY) / y) + 1), -g * x / y),
+        lambda n, g, x, y: _relative(g, x, y),
     ),
     "square": NumpyOp(lambda n, x: x * x, lambda n, g, x: (2 * g * x,)),
     "sum_squares": NumpyOp(lambda n, x: (x * x).sum(), lambda n, g, x: (2 * g * x,)),
@@ -131,7 +137,7 @@ NUMPY: dict[str, NumpyOp] = {
     "entropy": NumpyOp(lambda n, x: -xlogy(x, x).sum(), lambda n, g, x: (-g * (np.log(np.maximum(x, TINY)) + 1),)),
     "kl": NumpyOp(
         lambda n, p, q: rel_entr(p, q).sum(),
-        lambda n, g, p, q: (g * (np.log(np.maximum(p, TINY) / q) + 1), -g * p / q),
+        lambda n, g, p, q: _relative(g, p, q),
     ),
     "quad_form": NumpyOp(lambda n, x: x @ n.data.value @ x, lambda n, g, x: (2 * g * (n.data.value @ x),)),
     "domain_mean": NumpyOp(lambda n, x: x.mean(axis=-1), lambda n, g, x: (np.repeat(g[..., None], x.shape[-1], -1) / x.shape[-1],)),

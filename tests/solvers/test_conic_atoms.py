@@ -78,6 +78,17 @@ def test_the_least_norm_of_scaled_weights(p):
     np.testing.assert_allclose(w, expected / expected.sum(), atol=2e-5)
 
 
+def test_where_rounding_forbids_tight_tolerances_the_solvers_own_are_taken():
+    """The second attempt must not inherit the settings of the first, which cvxpy keeps with the solver."""
+    shifted = W - 0.25
+    bowl = shifted + mx.quad_form(shifted, LOSSES[:3].T @ LOSSES[:3])
+    solved(mx.sum(bowl * 0.5 + mx.max(bowl)))
+    twisted = np.array([[1.0, -2.0, 0.5], [0.0, 1.0, 3.0], [-1.0, 0.25, -0.5]])
+    bowl = shifted + mx.quad_form(shifted, twisted.T @ twisted)
+    _, value = solved(mx.sum(bowl * 0.5 + mx.max(bowl)))
+    assert value == pytest.approx(0.6784445690, abs=1e-8)
+
+
 def test_a_tail_is_the_largest_payoff_of_capped_weights():
     """CVaR by its dual: the value is that of a linear program over adversaries v <= 1/(share n)."""
     from scipy.optimize import linprog
