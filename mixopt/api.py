@@ -15,7 +15,7 @@ from mixopt.compiler.binding import bind_given, bind_losses, bind_tokens
 from mixopt.compiler.classify import classify
 from mixopt.compiler.plan import Choice, biased, kinked, route
 from mixopt.compiler.rewrites import Recover, rewritten
-from mixopt.errors import InputError, RefusalError, listed
+from mixopt.errors import InputError, ProblemError, RefusalError, listed
 from mixopt.forms import Bilevel, Form, Program, kind, unknowns
 from mixopt.judge import judged, slope_at
 from mixopt.language.curvature import curvature
@@ -259,6 +259,10 @@ def _task(ready: Plan, given: Mapping[str, Any] | None, seed: int, start: Start)
     form = ready.form
     numbers, models = bind_given(form, given)
     orders = bind_losses(form, None if ready.learner is None else ready.learner.abilities)
+    for inner, limits in (back.inner() for back in ready.recover):
+        none = Region.compile(inner, limits, numbers).empty
+        if none:
+            raise ProblemError(f"the inner level is over no weights at all: {none}")
     region = Region.compile(unknowns(form), form.constraints, numbers)
     if region.kind == "nonlinear" and ready.solver is not None and ready.solver.starts and not refuses_region(form.constraints):
         from mixopt.solvers.conic_steps import ConicSteps

@@ -61,6 +61,10 @@ class Recover(ABC):
     def duals(self, duals: Duals, evaluate: Evaluate) -> Duals:
         """The duals with those of the rewrite in the user's names; ``evaluate`` gives the value of an expression at the answer."""
 
+    @abstractmethod
+    def inner(self) -> tuple[Expr, tuple[Relation, ...]]:
+        """The inner weights and their constraints, which must have a point for the rewrite to mean what was written."""
+
 
 @final
 @dataclass(frozen=True)
@@ -69,6 +73,10 @@ class Multipliers(Recover):
 
     weights: Expr
     prices: Mapping[str, tuple[Expr, tuple[str, ...]]]
+    constraints: tuple[Relation, ...] = ()
+
+    def inner(self) -> tuple[Expr, tuple[Relation, ...]]:
+        return self.weights, self.constraints
 
     def duals(self, duals: Duals, evaluate: Evaluate) -> Duals:
         found = duals.get(str(self.weights))
@@ -88,6 +96,9 @@ class Softmax(Recover):
 
     weights: Expr
     scores: Expr
+
+    def inner(self) -> tuple[Expr, tuple[Relation, ...]]:
+        return self.weights, ()
 
     def duals(self, duals: Duals, evaluate: Evaluate) -> Duals:
         scores = np.asarray(evaluate(self.scores), dtype=float)
@@ -155,7 +166,7 @@ class Epigraph(Rewrite):
         problem = inner.with_objective(objective, (t, *(p for p, _ in prices.values())), [limit])
         shown = f"'{t}' with {limit}" + (f", '{objective}' its dual's objective" if prices else "")
         step = f"inner {said} over '{z}' of a linear payoff -> {shown} (exact; the duals of '{z}' are its weights)"
-        return Rewritten(problem, (step,), (Multipliers(z, prices),))
+        return Rewritten(problem, (step,), (Multipliers(z, prices, inner.constraints),))
 
 
 @final
@@ -236,9 +247,13 @@ def _inner(problem: Problem, inside: Problem) -> Inner:
             )
         if relation in inside.subject_to and any(holds(both, symbol) for symbol in problem.over):
             raise _no(problem, f"the constraint '{relation.label}' ties the two levels to each other")
-    try:
-        for relation in inside.subject_to:
+    for relation in inside.subject_to:
+        try:
             coefficients(relation.gap, z, constant(np.ones(len(relation.gap))) if relation.gap.shape else None)
+        except NotLinearError:
+            mend = "for a ball about a prior put -T * kl(z, prior) into the payoff"
+            raise _no(problem, f"the constraint '{relation.label}' is not linear in '{z}'; {mend}") from None
+    try:
         costs, temperature = _linear(payoff, z, 1 if inside.sense == "maximize" else -1)
     except NotLinearError as error:
         raise _no(problem, str(error)) from None
@@ -263,6 +278,9 @@ def _linear(payoff: Expr, z: Expr, sign: int) -> tuple[Expr, float]:
                 costs.append((sign, constant(weight * np.log(q.data.value)) if q.op == "constant" else weight * atoms.log(q)))
             temperature += weight
             continue
+        entropic = next((n for n in term.walk() if n.op in ("entropy", "kl") and n.args[0] == z), None)
+        if entropic is not None:
+            raise NotLinearError(f"'{entropic}' stands in '{term}' otherwise than as a number times it; its factor is the temperature")
         costs.append((s, coefficients(term, z)))
         rest = at_zero(term, z)
         costs += [] if rest is None else [(s, rest)]

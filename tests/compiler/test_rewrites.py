@@ -184,7 +184,8 @@ REFUSED = {
     "entropic and capped": (lambda: worst(Z @ COSTS + mx.entropy(Z), [(Z <= 0.5).named("cap")]), r"the inner constraints \(cap\) leave no"),
     "a wrong level": (lambda: worst(Z @ COSTS, outer=[(Z <= 0.5).named("cap")]), "'cap' stands on the wrong level"),
     "tied": (lambda: worst(Z @ COSTS, [(Z["chat"] <= W["web"]).named("tie")]), "'tie' ties the two levels"),
-    "a bent constraint": (lambda: worst(Z @ COSTS, [mx.sum_squares(Z) <= 0.5]), "is not linear in the inner weights"),
+    "a bent constraint": (lambda: worst(Z @ COSTS, [mx.sum_squares(Z) <= 0.5]), "'sum_squares.z. <= 0.5' is not linear in 'z'; for a ball"),
+    "an open temperature": (lambda: worst(Z @ COSTS + mx.parameter("T") * mx.entropy(Z)), "otherwise than as a number times it"),
     "no inner weights": (lambda: worst(mx.sum(COSTS)), "does not depend on 'z'"),
     "a taken name": (lambda: worst(Z @ COSTS, outer=[(W["web"] <= 0.5).named("z")]), "a constraint has the name 'z'"),
 }
@@ -194,6 +195,31 @@ REFUSED = {
 def test_what_has_no_closed_form_here_is_refused_with_the_reason(make, words):
     with pytest.raises(mx.ProblemError, match=words):
         mx.plan(make())
+
+
+def test_an_inner_level_without_weights_is_told():
+    plan = mx.plan(worst(Z @ COSTS, [(mx.parameter("cap") >= Z).named("tight")]))
+    assert plan.run(given={"cap": 0.3}).status is mx.Status.OPTIMAL
+    with pytest.raises(
+        mx.ProblemError, match=r"the inner level is over no weights at all: the upper bounds sum to 0.4, below 1, by .*'tight'"
+    ):
+        plan.run(given={"cap": 0.1})
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.integers(0, 10_000), st.integers(2, 5))
+def test_any_inner_polytope_has_the_value_of_its_own_linear_program(seed, m):
+    rng = np.random.default_rng(seed)
+    z, G, inside = mx.Mixture([f"t{i}" for i in range(m)], "z"), rng.normal(size=(3, m)), rng.dirichlet(np.ones(m))
+    h, costs = G @ inside + rng.uniform(0, 0.2, 3), rng.normal(size=(m, 3))
+    problem = mx.minimize(mx.maximize(z @ mx.exp(costs @ W), over=z, subject_to=[(G @ z <= h).named("rows")]), over=W)
+    result = mx.solve(problem)
+    at, weights = np.exp(costs @ result.vector), np.array(list(result.duals["z"].values()))
+    assert result.status is mx.Status.OPTIMAL
+    assert result.value == pytest.approx(best_response(at, A_ub=G, b_ub=h), abs=1e-6)
+    assert weights @ at == pytest.approx(result.value, abs=1e-5)
+    assert (G @ weights - h).max() <= 1e-5
+    assert min(result.duals["rows"].values()) >= -1e-9
 
 
 def test_the_worst_validation_loss_of_a_bilevel_problem():
