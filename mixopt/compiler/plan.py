@@ -48,7 +48,11 @@ def biased(form: Form, abilities: Abilities | None) -> tuple[str, ...]:
                 continue
             sampled.add(node)
             op = OPS[node.op]
-            bent = node.op == "gram" or op.shape in ("convex", "concave", "power", "opaque") or (op.shape in ("product", "quotient") and len(touched) > 1)
+            bent = (
+                node.op == "gram"
+                or op.shape in ("convex", "concave", "power", "opaque")
+                or (op.shape in ("product", "quotient") and len(touched) > 1)
+            )
             token_level = any(a.shape == (-1,) for a in node.args)
             if bent and not token_level:
                 notes.append(f"'{node}' bends a loss that is estimated on a batch, so its estimate is biased; larger batches reduce it")
