@@ -260,5 +260,7 @@ def _fold(op: str, x: Operand) -> Expr:
 def _vector(x: Operand, where: str) -> Expr:
     expr = number(x, where)
     if not expr.shape or len(expr.shape) != 1:
-        raise ProblemError(f"{where} is of a vector, but {shown(expr)} is {'a scalar' if not expr.shape else 'a matrix'}")
+        two = {"max": "larger", "min": "smaller"}
+        mend = f"; for the {two[where]} of two, entry by entry, write {where}imum(x, y)" if where in two and not expr.shape else ""
+        raise ProblemError(f"{where} is of a vector, but {shown(expr)} is {'a scalar' if not expr.shape else 'a matrix'}{mend}")
     return expr

@@ -292,7 +292,9 @@ def constant(value: Operand, index: Sequence[str] | None = None) -> Expr:
     if array.ndim > 2:
         raise ProblemError(f"a constant has shape {array.shape}; scalars, vectors and matrices are what the language has")
     if not np.isfinite(array).all():
-        raise ProblemError("a constant has entries that are NaN or infinite; every entry must be finite")
+        where = [int(i) for i in np.argwhere(~np.isfinite(array))[0]] if array.ndim else []
+        place = f" at {', '.join(map(str, where))}" if where else ""
+        raise ProblemError(f"a constant is {array[tuple(where)]}{place}; every entry must be a finite number")
     names = None if index is None else tuple(index)
     if names is not None and array.shape != (len(names),):
         raise ProblemError(f"a constant of shape {array.shape} cannot be named by {len(names)} entries {listed(names)}")
@@ -346,8 +348,8 @@ def raised(base: Operand, exponent: float) -> Expr:
     """x ** p of each entry, for a number p; 1, 2 and 1/2 have operations of their own."""
     expr = number(base, "**")
     if isinstance(exponent, bool) or not isinstance(exponent, (int, float, np.integer, np.floating)):
-        mend = "for a base c > 0 write exp(log(c) * x)" if isinstance(exponent, Expr) else "give one"
-        raise ProblemError(f"'{expr}' is raised to {str(exponent)!r}; an exponent is a number, {mend}")
+        mend = f"; for a base x > 0 write exp({exponent} * log(x))" if isinstance(exponent, Expr) else ", such as 2 or 0.5"
+        raise ProblemError(f"'{expr}' is raised to {str(exponent)!r}; an exponent is a number{mend}")
     p = float(exponent)
     if p == 0 or not np.isfinite(p):
         raise ProblemError(f"'{expr}' is raised to {p:g}; an exponent is finite and not 0, where the power would be 1 everywhere")

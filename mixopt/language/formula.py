@@ -236,7 +236,7 @@ class _Parser:
 
     def _combined(self, sign: _Token, act: Callable[[Any, Any], Any], left: Expr, right: Expr) -> Expr:
         if act is operator.pow and not (right.op == "constant" and right.shape == ()):
-            self._refuse(f"the exponent '{right}' is no number; for a base c > 0 write exp(log(c) * x)", sign)
+            self._refuse(f"the exponent '{right}' is no number; for a base x > 0 write exp({right} * log(x))", sign)
         a, b = _scalar(left), _scalar(right)
         if a is None or b is None:
             return self._made(sign, lambda: act(left, b if act is operator.pow else right))

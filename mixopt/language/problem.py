@@ -67,7 +67,9 @@ def argmin(objective: Operand, *, over: Expr) -> Expr:
         raise ProblemError(f"argmin is over a model, but '{theta}' is a {theta.op}; write argmin(..., over=model())")
     inner = _scalar(objective, "argmin")
     if isinstance(inner, Problem):
-        raise ProblemError("the objective of argmin is a problem; a lower level is one expression")
+        raise ProblemError(
+            "the objective of argmin is a problem; a lower level is one expression, and constraints on weights go to the problem above"
+        )
     if theta not in set(inner.walk()):
         raise ProblemError(f"'{inner}' does not depend on '{theta}', so its argmin is every model")
     nested = next((n for n in inner.walk() if n.op == "argmin"), None)

@@ -173,7 +173,7 @@ class Result:
 
     def _there(self) -> None:
         if self.vector is None:
-            raise ProblemError(f"there are no weights: {self.status.value} ({self.message})")
+            raise ProblemError(f"there are no weights: {self.message or self.status.value}")
 
     def __getitem__(self, symbol: Expr) -> Any:
         """The answer for a symbol: a dict domain -> weight for a mixture, a list of them for its stages, and for a variable

@@ -50,7 +50,7 @@ def test_every_record_stands_under_its_own_name():
         (lambda: mx.norm(W, 0.5), "norm has p = 0.5; p is a number >= 1, or math.inf"),
         (lambda: mx.norm(W, math.nan), "norm has p = nan"),
         (lambda: mx.power(W, math.inf), "'w' is raised to inf; an exponent is finite and not 0"),
-        (lambda: mx.power(W, True), "'w' is raised to 'True'; an exponent is a number, give one"),
+        (lambda: mx.power(W, True), "'w' is raised to 'True'; an exponent is a number, such as 2 or 0.5"),
         (lambda: mx.power([1.0, -2.0], 0.5), r"'\[1, -2\]' has the entry -2, which has no power 0.5; that needs x >= 0"),
         (lambda: mx.power([1.0, 0.0], -1), "has the entry 0, which has no power -1; that needs x > 0"),
         (lambda: mx.huber(W, 0), "huber has the delta '0'; it is a finite number > 0"),

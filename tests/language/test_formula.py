@@ -94,7 +94,7 @@ WRONG = {
     "w[]": "this bracket of entries is not closed, or has an empty place; write w[code] or w[code, books]\n  w[]\n   ^",
     "w[web": "this bracket of entries is not closed, or has an empty place; write w[code] or w[code, books]\n  w[web\n   ^",
     "w @ [1, 2]": "shapes do not fit in 'w @ [1, 2]': 'w' [3] over (web, code, books) and '[1, 2]' [2]\n  w @ [1, 2]\n    ^",
-    "w ^ w": "the exponent 'w' is no number; for a base c > 0 write exp(log(c) * x)\n  w ^ w\n    ^",
+    "w ^ w": "the exponent 'w' is no number; for a base x > 0 write exp(w * log(x))\n  w ^ w\n    ^",
     "1/0": "1 / 0 is no finite number\n  1/0\n   ^",
     "(-8)^0.5": "-8 ^ 0.5 is no finite number\n  (-8)^0.5\n      ^",
     "9^9^9^9": "9 ^ 3.8742e+08 is no finite number\n  9^9^9^9\n     ^",

@@ -106,7 +106,7 @@ def test_infeasible_constraints_are_a_status_that_names_them(constraints):
     assert result.value is None
     assert all(repr(c.name) in result.message for c in constraints)
     assert "INFEASIBLE" in str(result)
-    with pytest.raises(mx.ProblemError, match="there are no weights: no weights satisfy all the constraints"):
+    with pytest.raises(mx.ProblemError, match="there are no weights: no weights satisfy "):
         result.weights  # noqa: B018
 
 

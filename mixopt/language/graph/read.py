@@ -132,7 +132,7 @@ def refuse_unless_graph(graph: Any) -> None:
     import networkx as nx
 
     if not isinstance(graph, nx.Graph):
-        raise InputError(f"{type(graph).__name__} is no networkx graph; give one whose nodes are the domains' names")
+        raise InputError(f"a {type(graph).__name__} is no networkx graph; give one whose nodes are the domains' names")
     if graph.is_multigraph():
         raise InputError("the graph may have parallel edges; give a networkx.Graph or DiGraph, with their weights added up")
     loop = next(nx.selfloop_edges(graph), None)

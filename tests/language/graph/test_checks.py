@@ -63,7 +63,7 @@ REFUSED = {
     ),
     "no graph": (
         lambda: g.smoothness(W, {"web": ["code"]}),
-        "dict is no networkx graph; give one whose nodes are the domains' names",
+        "a dict is no networkx graph; give one whose nodes are the domains' names",
     ),
     "a weight that is text": (
         lambda: g.smoothness(W, nx.Graph([("web", "code", {"weight": "high"}), ("code", "books", {"weight": 1})])),
