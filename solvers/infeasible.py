@@ -14,10 +14,13 @@ from mixopt.solver import State, Task
 
 from .conic import Conic
 
+NODES = 500
+"""The most nodes of a search over supports."""
+
 
 def conflict_of(task: Task) -> Conflict | None:
     """The conflict among a task's constraints, or None where they can be met, are not convex, or that is not settled."""
-    solver = Conic()
+    solver = Conic(nodes=NODES)
 
     def least(objective: Expr, constraints: tuple[Relation, ...]) -> float | None:
         form = task.form
@@ -28,6 +31,8 @@ def conflict_of(task: Task) -> Conflict | None:
         if solver.refuses(form, None):
             return None
         state = solver.step(replace(task, form=form, model=None), State(task.start))
+        if state.status is Status.INFEASIBLE:
+            return np.inf
         if state.status is not Status.OPTIMAL or not np.isfinite(state.info["value"]):
             return None
         return float(state.info["value"])

@@ -21,7 +21,7 @@ from .kinks import TOLERANCES
 SMALL = 1e-8
 
 Least = Callable[[Expr, tuple[Relation, ...]], "float | None"]
-"""The least value of a convex expression over the weights that satisfy some relations; None where that is not settled."""
+"""The least value of a convex expression over the weights that satisfy some relations, inf where none do; None where that is not settled."""
 
 
 @final
@@ -30,7 +30,7 @@ class Conflict:
     """Constraints that no weights satisfy together, while any proper part of them can be met.
 
     ``slack`` has for each name by how much that constraint alone would have to give way (its left side minus its right, at
-    the entry where that is largest) for the others of the set to hold; NaN where no program settled it.
+    the entry where that is largest) for the others of the set to hold; NaN where it has no measure, as a number of domains.
     """
 
     slack: Mapping[str, float]
@@ -55,12 +55,12 @@ def conflict(region: Region, least: Least) -> Conflict | None:
     """The conflict among the constraints of a region, or None where they can be met or that is not settled.
 
     Some constraints can be met together where the least over the weights of their largest violation, each divided by the
-    size of its gradient, is not above zero. Constraints that are not convex are left aside.
+    size of its gradient, is not above zero. Limits on supports hold or do not; others that are not convex are left aside.
 
     Source: Junker 2004 (QuickXplain), Algorithm 1: one program for each half that is dropped, a linear one where all are linear.
     """
     try:
-        return _Search(region.layout, [limit for limit in region.limits if _convex(limit)], least).found()
+        return _Search(region.layout, [limit for limit in region.limits if _taken(region.layout, limit, least)], least).found()
     except _UnsettledError:
         return None
 
@@ -96,13 +96,14 @@ class _Search:
     def _worst(self, limits: list[Limit]) -> float:
         if all(limit.linear for limit in limits):
             return self._worst_linear(limits)
-        parts = [_violation(limit.relation, gradient_size(limit)) for limit in limits]
+        hard = tuple(limit.relation for limit in limits if not _convex(limit))
+        parts = [_violation(limit.relation, gradient_size(limit)) for limit in limits if _convex(limit)]
         while len(parts) > 1:
             parts = [atoms.maximum(*parts[i : i + 2]) if i + 1 < len(parts) else parts[i] for i in range(0, len(parts), 2)]
-        value = self._least(atoms.pos(parts[0]), ())
+        value = self._least(atoms.pos(parts[0]) if parts else _nothing(self._layout), hard)
         if value is None:
             raise _UnsettledError
-        return value
+        return value if parts or math.isinf(value) else 0.0
 
     def _worst_linear(self, limits: list[Limit]) -> float:
         """The least t with every scaled gap <= t, by HiGHS."""
@@ -123,15 +124,32 @@ class _Search:
         return float(solved.fun)
 
     def _alone(self, one: Limit, others: list[Limit]) -> float:
-        size, zero = gradient_size(one), constant(0.0)
-        met = tuple(Relation(o.relation.gap * (1 / gradient_size(o)), "==" if o.equality else "<=", zero) for o in others)
-        value = self._least(atoms.pos(_violation(one.relation, size)), met)
-        return math.nan if value is None else value * size
+        if not _convex(one):
+            return math.nan
+        size = gradient_size(one)
+        value = self._least(atoms.pos(_violation(one.relation, size)), tuple(map(_scaled, others)))
+        return math.nan if value is None or math.isinf(value) else value * size
 
 
 def _convex(limit: Limit) -> bool:
     bend = curvature(limit.relation.gap)
     return bend in ("affine", "constant") or (bend == "convex" and not limit.equality)
+
+
+def _taken(layout: Layout, limit: Limit, least: Least) -> bool:
+    return _convex(limit) or least(_nothing(layout), (limit.relation,)) is not None
+
+
+def _nothing(layout: Layout) -> Expr:
+    """An objective that is the same at all weights."""
+    return atoms.sum(next(s for s in layout.symbols if s.op == "mixture"))
+
+
+def _scaled(limit: Limit) -> Relation:
+    """The same constraint with a gradient of length 1."""
+    if not _convex(limit):
+        return limit.relation
+    return Relation(limit.relation.gap * (1 / gradient_size(limit)), "==" if limit.equality else "<=", constant(0.0))
 
 
 def _violation(relation: Relation, size: float) -> Expr:

@@ -135,3 +135,10 @@ def test_variables_and_stages_are_unknowns_too():
     result = mx.solve(mx.minimize(mx.sum_squares(stages[1]), over=stages, subject_to=limits))
     assert result.conflict == ("start", "end", "slowly")
     assert "'end' gave way by 0.55 or 'slowly' gave way by 1.1" in result.message
+
+
+def test_limits_on_supports_conflict_too():
+    limits = [mx.cardinality(W, 2).named("few"), *IDLE, (W <= 0.4).named("caps")]
+    result = infeasible(limits)
+    assert result.conflict == ("few", "caps")
+    assert result.message == "no weights satisfy 'few' and 'caps' together; they would if 'caps' gave way by 0.1"
