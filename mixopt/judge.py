@@ -61,7 +61,7 @@ def judged(solver: Solver, task: Task, outcome: Outcome, w: np.ndarray) -> tuple
     """Check, multipliers and value at the weights [k] that a run answered with."""
     form = task.form
     if isinstance(form, Program):
-        check, duals = program_check(form, task.region, w, task.given)
+        check, duals = program_check(form, task.region, w, task.given, outcome.duals)
         return check, duals, Function(form.objective, unknowns(form), task.given).value(w)
     assert task.model is not None
     leaves = outcome.leaves if outcome.leaves is not None else task.model.learner.start()

@@ -19,7 +19,7 @@ from mixopt.language.symbols import parameter
 from mixopt.report.result import Status
 from mixopt.runtime.layout import Layout
 from mixopt.runtime.program import Function
-from mixopt.runtime.region import Region
+from mixopt.runtime.region import Region, dense
 from mixopt.solver import State
 
 BRANCHED, HIGHS = "branch and bound over supports", "HiGHS' branch and bound"
@@ -187,10 +187,10 @@ def by_highs(form: Program, switches: Sequence[Switch], region: Region, given: A
         LinearConstraint(np.hstack([layout.sums, np.zeros((len(layout.sums), len(at)))]), 1.0, 1.0),
         *(LinearConstraint(np.concatenate([np.zeros(n), np.isin(at, group)])[None], ub=most) for group, most in rules.groups),
     ]
-    if len(region.G):
-        limits.append(LinearConstraint(np.hstack([region.G, np.zeros((len(region.G), len(at)))]), ub=region.h))
-    if len(region.A):
-        limits.append(LinearConstraint(np.hstack([region.A, np.zeros((len(region.A), len(at)))]), region.b, region.b))
+    if len(region.h):
+        limits.append(LinearConstraint(np.hstack([dense(region.G), np.zeros((len(region.h), len(at)))]), ub=region.h))
+    if len(region.b):
+        limits.append(LinearConstraint(np.hstack([dense(region.A), np.zeros((len(region.b), len(at)))]), region.b, region.b))
     solved = milp(
         np.concatenate([slope, np.zeros(len(at))]),
         integrality=np.concatenate([np.zeros(n), np.ones(len(at))]),

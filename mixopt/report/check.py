@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
-from scipy.optimize import nnls
+from scipy.optimize import brentq, nnls
 
 from mixopt.forms import Program, unknowns
 from mixopt.language.curvature import smooth
@@ -15,38 +16,57 @@ from mixopt.language.support import SUPPORT, Switch, switch
 from mixopt.runtime.program import Function
 from mixopt.runtime.region import Region
 
-from .kinks import convex, tangent_gap
+from .kinks import convex, linear_size, tangent_gap
 from .result import Check
 
 ACTIVE = 1e-6
+LARGE = 2_000_000
+"""With more entries than this, multipliers and linear programs are not computed here."""
 EXACT = "the exact gradient in float64"
 
 Duals = dict[str, "float | dict[str, float]"]
 
 
 def certify(
-    region: Region, w: np.ndarray, gradient: np.ndarray, oracle: str, *, inner: float | None = None, notes: tuple[str, ...] = ()
+    region: Region,
+    w: np.ndarray,
+    gradient: np.ndarray,
+    oracle: str,
+    *,
+    inner: float | None = None,
+    notes: tuple[str, ...] = (),
+    known: Mapping[str, Any] | None = None,
 ) -> tuple[Check, Duals]:
     """The check of weights [k] for an objective to be minimised with the given gradient [k], and the multipliers it implies.
 
     The Frank-Wolfe gap is <g, w> - min over the feasible u of <g, u>, where the constraints are linear or the region has steps for
     them; the KKT residual is the norm of g + sum_j m_j a_j + nu 1 - s for the best multipliers m, s >= 0 of the active constraints
-    and bounds; with further unknowns w holds all of them, each mixture has a nu of its own, and there is no such gap.
+    and bounds; with further unknowns w holds all of them, each mixture has a nu of its own, and there is no such gap. A large
+    problem has no gap by a linear program, and its m are those that the solver told (``known``), where there are constraints.
     """
     if not np.isfinite(gradient).all():
         lost = "no gap or KKT residual: the gradient there is not finite"
         return Check(region.layout.off(w), region.residuals(w), oracle, inner=inner, notes=(*notes, lost)), {}
     gap = None
-    if (region.kind != "nonlinear" or region.steps is not None) and region.layout.alone:
+    large = region.size * (1 + sum(int(np.prod(limit.gap.shape)) for limit in region.limits)) > LARGE
+    if (region.kind != "nonlinear" or region.steps is not None) and region.layout.alone and (region.boxed or not large):
         gap = max(float(gradient @ w - gradient @ region.lowest(gradient)), 0.0)
+    if large:
+        kkt = stationarity(region, w, gradient, known or {})
+        notes = notes if gap is not None else (*notes, "no gap: its linear program would be too large")
+        words = f"{oracle} and the solver's multipliers" if region.limits and kkt is not None else oracle
+        return Check(region.layout.off(w), region.residuals(w), words, gap, kkt, inner, notes), {}
     kkt, duals = multipliers(region, w, gradient)
     return Check(region.layout.off(w), region.residuals(w), oracle, gap, kkt, inner, notes), duals
 
 
-def program_check(form: Program, region: Region, w: np.ndarray, given: Mapping[str, np.ndarray]) -> tuple[Check, Duals]:
+def program_check(
+    form: Program, region: Region, w: np.ndarray, given: Mapping[str, np.ndarray], known: Mapping[str, Any] | None = None
+) -> tuple[Check, Duals]:
     """The check of a program's weights, its gradient taken by our own reverse mode in float64.
 
-    A convex program with kinks or with constraints that are not linear has the gap of its linearised pieces (see ``kinks``).
+    A convex program with kinks or with constraints that are not linear has the gap of its linearised pieces (see ``kinks``);
+    ``known`` are the solver's multipliers, which are used where the problem is too large to find any here.
     """
     switches = [s for s in map(switch, form.constraints) if s is not None]
     if switches:
@@ -59,15 +79,17 @@ def program_check(form: Program, region: Region, w: np.ndarray, given: Mapping[s
     kinks = [smooth(e) for e in (form.objective, *(r.gap for r in form.constraints))]
     kink = next((k for k in kinks if k is not None), None)
     if kink is None and region.boxed:
-        check, duals = certify(region, w, function.gradient(w), EXACT)
+        check, duals = certify(region, w, function.gradient(w), EXACT, known=known)
         if check.gap is not None and check.gap <= 1e-8 * (1 + abs(value)):
             return check, duals
-    gap, where = tangent_gap(form, w, given) if convex(form) else (None, w)
+    pieces = convex(form) and linear_size(form) <= LARGE
+    gap, where = tangent_gap(form, w, given) if pieces else (None, w)
     if kink is None:
         notes = () if where is w else (f"the gradient taken {np.abs(where - w).max():.0e} inside, for it has no bound at a weight of 0",)
-        check, duals = certify(region, w, function.gradient(where), EXACT, notes=notes)
+        check, duals = certify(region, w, function.gradient(where), EXACT, notes=notes, known=known)
         return (replace(check, gap=gap) if check.gap is None or where is not w else check), duals
-    note = f"no gap or KKT residual: there is a kink at '{kink}'"
+    reason = "it is too large for the linear program of its pieces, and" if convex(form) and not pieces else ""
+    note = f"no gap or KKT residual: {reason} there is a kink at '{kink}'".replace("  ", " ")
     oracle = "the exact gradients of the pieces in float64"
     return Check(region.layout.off(w), region.residuals(w), oracle, gap, notes=(note,) if gap is None else ()), {}
 
@@ -88,6 +110,29 @@ def _on_support(
     note = "gap and KKT residual hold the domains that are used fixed; of other choices the message tells what the search proved"
     labels = {r.label for r in rest}
     return replace(check, constraints=region.residuals(w), notes=(*check.notes, note)), {n: d for n, d in duals.items() if n in labels}
+
+
+def stationarity(region: Region, w: np.ndarray, gradient: np.ndarray, known: Mapping[str, Any]) -> float | None:
+    """The KKT residual with the constraints' multipliers as given, and the best ones of sums and bounds; None where some are missing."""
+    rest = gradient.copy()
+    for limit in region.limits:
+        if limit.relation.label not in known:
+            return None
+        told = known[limit.relation.label]
+        entries = np.array([*told.values()] if isinstance(told, Mapping) else [told], dtype=float)
+        rest = rest + limit.gap.rows(w).T @ (entries if limit.equality else np.maximum(entries, 0.0))
+    low, high = w - region.layout.lower <= ACTIVE, region.layout.ceiling - w <= ACTIVE
+
+    def left(part: np.ndarray, where: slice | np.ndarray) -> np.ndarray:
+        part = np.where(low[where], np.minimum(part, 0.0), part)
+        return np.where(high[where], np.maximum(part, 0.0), part)
+
+    total = float((left(rest, np.arange(len(rest)))[~region.layout.weights] ** 2).sum())
+    for where in region.layout.simplexes:
+        part = rest[where]
+        nu = brentq(lambda v, part=part, where=where: left(part + v, where).sum(), -part.max() - 1, -part.min() + 1, xtol=1e-15)
+        total += float((left(part + nu, where) ** 2).sum())
+    return float(np.sqrt(total))
 
 
 def multipliers(region: Region, w: np.ndarray, gradient: np.ndarray) -> tuple[float, Duals]:

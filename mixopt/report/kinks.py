@@ -33,6 +33,14 @@ def convex(form: Program) -> bool:
     return limits and curvature(form.objective) in ("affine", "convex")
 
 
+def linear_size(form: Program) -> int:
+    """How many entries the matrices of the linear program of a form have, and of the Jacobians on the way to it."""
+    roots = [form.objective, *(r.gap for r in form.constraints)]
+    nodes = list(dict.fromkeys(node for root in roots for node in root.walk()))
+    width = Layout.of(unknowns(form)).size + sum(map(_variables, nodes))
+    return width * max(int(np.prod(node.shape or ())) for node in nodes)
+
+
 def linear_gap(form: Program, w: np.ndarray, given: Mapping[str, np.ndarray]) -> float | None:
     """f(w) minus a lower bound of the optimum of a convex program, >= 0; None where the linear program has no solution."""
     roots = [form.objective, *(r.gap for r in form.constraints)]

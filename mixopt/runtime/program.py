@@ -14,6 +14,10 @@ from .layout import Layout
 from .numpy_ops import NUMPY, unspread
 
 
+MOST_DENSE = 1_000_000
+"""A Jacobian with more entries is a sparse matrix."""
+
+
 class Function:
     """An expression of one mixture, lowered once; ``value`` and ``gradient`` evaluate it at given weights [k].
 
@@ -80,6 +84,23 @@ class Function:
         if self.shape == ():
             return self._pull(values, 1.0)[None]
         return np.array([self._pull(values, row) for row in np.eye(self.shape[0])]).reshape(self.shape[0], self.size)
+
+    def rows(self, w: np.ndarray) -> Any:
+        """The Jacobian [n, k] of ``jacobian``, as a sparse matrix where it is large."""
+        count = int(np.prod(self.shape))
+        if count * self.size <= MOST_DENSE:
+            return self.jacobian(w)
+        from .sparse import product, unit
+
+        values = self._forward(w)
+        below: list[Any] = []
+        for i, (node, args) in enumerate(zip(self._nodes, self._args, strict=True)):
+            if i in self._at:
+                where = self._at[i][0]
+                below.append(unit(where.start, where.stop - where.start, self.size))
+            else:
+                below.append(product(node, [np.asarray(values[a]) for a in args], [below[a] for a in args]) if self._live[i] else None)
+        return unit(0, 0, self.size) if below[-1] is None else below[-1]
 
     def _pull(self, values: list[Any], seed: Any) -> np.ndarray:
         cotangents: list[Any] = [None] * len(values)

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from scipy.linalg import null_space
 from scipy.optimize import linprog, nnls
+from scipy.sparse import csr_array, diags_array
 
 from mixopt.errors import MixoptError
 from mixopt.language.curvature import curvature
@@ -18,6 +19,7 @@ from mixopt.language.expression import Expr, Relation
 from .layout import Layout
 from .program import Function
 from .simplex import project
+from .sparse import stacked
 
 ROUNDING = 1e-15
 
@@ -72,9 +74,9 @@ class Region:
     names: tuple[str, ...]
     lower: np.ndarray
     upper: np.ndarray
-    G: np.ndarray
+    G: Any
     h: np.ndarray
-    A: np.ndarray
+    A: Any
     b: np.ndarray
     limits: tuple[Limit, ...]
     layout: Layout
@@ -86,7 +88,7 @@ class Region:
         layout = Layout.of(unknowns)
         k, middle = layout.size, layout.middle()
         lower, upper = layout.lower.copy(), layout.upper.copy()
-        rows: dict[bool, list[tuple[np.ndarray, float]]] = {True: [], False: []}
+        rows: dict[bool, list[tuple[Any, np.ndarray]]] = {True: [], False: []}
         limits = []
         for relation in constraints:
             gap = relation.gap
@@ -95,16 +97,14 @@ class Region:
             if not limit.linear:
                 continue
             offsets = np.atleast_1d(limit.gap.value(np.zeros(k)))
-            for row, offset in zip(limit.gap.jacobian(middle), offsets, strict=True):
-                at = np.flatnonzero(row)
-                if len(at) == 1:
-                    bound = -offset / row[at[0]]
-                    if row[at[0]] > 0 or limit.equality:
-                        upper[at[0]] = min(upper[at[0]], bound)
-                    if row[at[0]] < 0 or limit.equality:
-                        lower[at[0]] = max(lower[at[0]], bound)
-                else:
-                    rows[limit.equality].append((row, -offset))
+            matrix = limit.gap.rows(middle)
+            single, at, slope = _singles(matrix)
+            bound = -offsets[single] / slope
+            above, below = (slope > 0) | limit.equality, (slope < 0) | limit.equality
+            np.minimum.at(upper, at[above], bound[above])
+            np.maximum.at(lower, at[below], bound[below])
+            if not single.all():
+                rows[limit.equality].append((matrix[~single], -offsets[~single]))
         G, h = _matrix(rows[False], k)
         A, b = _matrix(rows[True], k)
         return Region(layout.names, lower, upper, G, h, A, b, tuple(limits), layout)
@@ -123,14 +123,14 @@ class Region:
     @cached_property
     def boxed(self) -> bool:
         """Whether the linear part is one simplex and bounds on its weights."""
-        return self.layout.alone and len(self.G) == 0 and len(self.A) == 0
+        return self.layout.alone and len(self.h) == 0 and len(self.b) == 0
 
     @cached_property
     def kind(self) -> str:
         """ "simplex", "box", "joint" (several simplexes and boxes), "linear" or "nonlinear": what a step has to respect."""
         if any(not limit.linear for limit in self.limits):
             return "nonlinear"
-        if len(self.G) or len(self.A):
+        if len(self.h) or len(self.b):
             return "linear"
         if not self.layout.alone:
             return "joint"
@@ -159,9 +159,9 @@ class Region:
     def _lp(self, cost: np.ndarray) -> Any:
         return linprog(
             cost,
-            A_ub=self.G if len(self.G) else None,
+            A_ub=self.G if len(self.h) else None,
             b_ub=self.h if len(self.h) else None,
-            A_eq=np.vstack([self.A, self.layout.sums]),
+            A_eq=stacked([self.A, self.layout.sums]),
             b_eq=np.append(self.b, np.ones(len(self.layout.simplexes))),
             bounds=np.column_stack([self.lower, self.upper]),
             method="highs",
@@ -192,10 +192,10 @@ class Region:
     @cached_property
     def _frame(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """A point on all equalities, a basis of the directions that keep them, and the rows of all inequalities."""
-        equal = np.vstack([self.A, self.layout.sums])
+        equal = np.vstack([dense(self.A), self.layout.sums])
         point = np.linalg.lstsq(equal, np.append(self.b, np.ones(len(self.layout.simplexes))), rcond=None)[0]
         unit = np.eye(self.size)
-        return point, null_space(equal), np.vstack([self.G, unit[np.isfinite(self.upper)], -unit[np.isfinite(self.lower)]])
+        return point, null_space(equal), np.vstack([dense(self.G), unit[np.isfinite(self.upper)], -unit[np.isfinite(self.lower)]])
 
     def project(self, x: np.ndarray) -> np.ndarray:
         """The nearest weights [k] of the linear part: a least-distance problem, by non-negative least squares; or the region's own steps.
@@ -237,8 +237,33 @@ class Region:
         return {limit.relation.label: limit.residual(w) for limit in self.limits}
 
 
-def _matrix(rows: list[tuple[np.ndarray, float]], k: int) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of length 1 with their right sides; a row of zeros stays."""
-    sizes = [float(np.linalg.norm(r)) or 1.0 for r, _ in rows]
-    matrix = np.array([r / size for (r, _), size in zip(rows, sizes, strict=True)]).reshape(len(rows), k)
-    return matrix, np.array([v / size for (_, v), size in zip(rows, sizes, strict=True)])
+def dense(matrix: Any) -> np.ndarray:
+    """A matrix as an array, whichever way it is kept."""
+    return matrix if isinstance(matrix, np.ndarray) else np.asarray(matrix.toarray())
+
+
+def _singles(matrix: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Which rows have one entry that is not zero, in which column it is, and the entry."""
+    if isinstance(matrix, np.ndarray):
+        filled = matrix != 0
+        single = filled.sum(axis=1) == 1
+        at = filled[single].argmax(axis=1)
+        return single, at, matrix[single, at]
+    matrix.eliminate_zeros()
+    single = np.diff(matrix.indptr) == 1
+    first = matrix.indptr[:-1][single]
+    return single, matrix.indices[first], matrix.data[first]
+
+
+def _matrix(rows: list[tuple[Any, np.ndarray]], k: int) -> tuple[Any, np.ndarray]:
+    """Rows of length 1 with their right sides; a row of zeros stays. Sparse where some of the rows are."""
+    if not rows:
+        return np.empty((0, k)), np.empty(0)
+    matrix, right = stacked([m for m, _ in rows]), np.concatenate([v for _, v in rows])
+    if isinstance(matrix, np.ndarray):
+        sizes = np.linalg.norm(matrix, axis=1)
+        sizes[sizes == 0] = 1.0
+        return matrix / sizes[:, None], right / sizes
+    sizes = np.sqrt(np.asarray(matrix.multiply(matrix).sum(axis=1)).ravel())
+    sizes[sizes == 0] = 1.0
+    return csr_array(diags_array(1 / sizes) @ matrix), right / sizes
