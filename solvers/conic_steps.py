@@ -69,7 +69,7 @@ class ConicSteps:
     def _solved(self, program: ConicProgram, goal: np.ndarray) -> np.ndarray:
         with program.lock:
             program.set({_GOAL: goal})
-            failure = Conic().solved(program.problem)
+            failure, _ = Conic().solved(program.problem)
             found = program.values()
             status = program.problem.status
         if failure or found is None:
