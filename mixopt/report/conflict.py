@@ -21,7 +21,7 @@ from .kinks import TOLERANCES
 SMALL = 1e-8
 
 Least = Callable[[Expr, tuple[Relation, ...]], "float | None"]
-"""The least value of a convex expression over the weights that satisfy some relations, inf where none do; None where that is not settled."""
+"""The least value of a convex expression over the weights that satisfy some relations, inf where none do, None where not settled."""
 
 
 @final
