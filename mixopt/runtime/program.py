@@ -13,7 +13,6 @@ from mixopt.language.expression import Expr
 from .layout import Layout
 from .numpy_ops import NUMPY, unspread
 
-
 MOST_DENSE = 1_000_000
 """A Jacobian with more entries is a sparse matrix."""
 
