@@ -1,0 +1,52 @@
+"""The survey's formulations: each row of ``survey_latex.md`` is a problem with the form, the curvature and the LaTeX that stand under it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+import mixopt as mx
+from mixopt.compiler.classify import classify
+from mixopt.forms import Program
+
+PAGE = Path(__file__).with_name("survey_latex.md").read_text(encoding="utf-8")
+ROW = re.compile(
+    r"^## (S\d\d): [^\n]+\n\n\$\$\n.*?\n\$\$\n\n(?:[^\n]+\n\n)?```python\n(.*?)```\n\n```latex\n(.*?)```$", re.MULTILINE | re.DOTALL
+)
+ROWS = {row: (program, latex) for row, program, latex in ROW.findall(PAGE)}
+
+
+def written(program: str) -> mx.Problem:
+    """The problem that a row calls ``said``."""
+    names: dict[str, object] = {}
+    exec(re.search(r"```python\n(.*?)```", PAGE, re.DOTALL)[1] + program, names)
+    return names["said"]
+
+
+def told(problem: mx.Problem) -> str:
+    """The form of a problem and, for a program, the curvature of its objective in the user's own sense."""
+    form = classify(problem)
+    if not isinstance(form, Program):
+        return type(form).__name__
+    found = mx.curvature(problem.objective)
+    return f"Program, {'neither convex nor concave by the rules' if found == 'unknown' else found}"
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_a_row_of_the_survey_is_a_problem_with_this_latex(row):
+    program, expected = ROWS[row]
+    problem = written(program)
+    assert f"% {told(problem)}\n{problem.latex()}\n" == expected
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_a_row_of_the_survey_is_planned_and_saved(row):
+    problem = written(ROWS[row][0])
+    assert mx.plan(problem).solver is not None
+    assert mx.from_json(mx.to_json(problem)) == problem
+
+
+def test_every_heading_is_a_row():
+    assert len(re.findall(r"^## S\d\d", PAGE, re.MULTILINE)) == len(ROWS) == 18
