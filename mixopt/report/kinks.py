@@ -42,10 +42,13 @@ def linear_size(form: Program) -> int:
 
 
 def linear_gap(form: Program, w: np.ndarray, given: Mapping[str, np.ndarray]) -> float | None:
-    """f(w) minus a lower bound of the optimum of a convex program, >= 0; None where the linear program has no solution."""
+    """f(w) minus a lower bound of the optimum of a convex program, >= 0; None where a slope or the linear program's value is not finite."""
     roots = [form.objective, *(r.gap for r in form.constraints)]
     layout = Layout.of(unknowns(form))
-    model = _Tangent(roots, layout, given, w)
+    with np.errstate(invalid="ignore", over="ignore"):
+        model = _Tangent(roots, layout, given, w)
+    if not all(np.isfinite(row.slope).all() and np.isfinite(row.offset).all() for row in (*model.rows.values(), *model.cuts)):
+        return None
     goal, *limits = (model.rows[root] for root in roots)
     sums = np.pad(layout.sums, ((0, 0), (0, model.width - len(w))))
     upper, equal = list(model.cuts), [_Affine(sums, -np.ones(len(sums)))]
@@ -107,7 +110,11 @@ class _Tangent:
         self.rows: dict[Expr, _Affine] = {}
         self.cuts: list[_Affine] = []
         self._used = len(w)
-        self.width = len(w) + sum(_variables(n) for n in nodes)
+        self._live: set[Expr] = set()  # a kink of numbers alone is a number, and needs no variable
+        for node in nodes:
+            if node in layout.slices or any(a in self._live for a in node.args):
+                self._live.add(node)
+        self.width = len(w) + sum(_variables(n) for n in nodes if n in self._live)
         for node in nodes:
             self.values[node] = self._value(node, layout, given, w)
             self.rows[node] = self._row(node, layout)
@@ -125,7 +132,7 @@ class _Tangent:
         if node in layout.slices:
             where = layout.slices[node]
             return _Affine(np.eye(where.stop - where.start, self.width, where.start), np.zeros(where.stop - where.start))
-        if not _variables(node):
+        if node not in self._live or not _variables(node):
             return self._linearised(node)
         args = [self.rows[a] for a in node.args]
         bound = self._fresh(_variables(node))

@@ -221,3 +221,41 @@ def test_text_means_what_the_expression_means(expr):
         names[f"c{len(names)}"] = mx.constant(eval(constant))
         text = text.replace(constant, f"c{len(names) - 1}") if constant.startswith("[") else text
     np.testing.assert_allclose(values(eval(text, {}, names)), values(expr), rtol=1e-12, atol=1e-12)
+
+
+@settings(deadline=None, max_examples=60)
+@given(EXPRESSIONS)
+def test_what_is_proved_is_solved_and_certified(expr):
+    """What the rules prove convex or concave, ``Conic`` solves: no sampled mixture is better, and a gap of our own certifies it."""
+    total, bend = mx.sum(expr), curvature(mx.sum(expr))
+    found = values(expr).sum(axis=1)
+    assume(bend in ("convex", "concave") and np.abs(found).max() < 1e3)
+    way = 1 if bend == "convex" else -1
+    result = mx.solve((mx.minimize if way > 0 else mx.maximize)(total, over=W), solver=mx.solvers.Conic())
+    assume(result.status is mx.Status.OPTIMAL)  # entries that nothing takes may have no value anywhere, and cvxpy asks for all of them
+    assert way * result.value <= (way * found).min() + 1e-5 * (1 + np.abs(found).max())
+    assert result.check.gap is None or result.check.gap <= 1e-3 * (1 + abs(result.value))
+
+
+@settings(deadline=None, max_examples=100)
+@given(EXPRESSIONS)
+def test_torch_has_the_values_and_the_slopes_of_numpy(expr):
+    torch = pytest.importorskip("torch")
+    from mixopt.runtime.torch_ops import TORCH
+
+    found, function = values(expr), Function(mx.sum(expr), W, {})
+    for w, expected in zip(MIXTURES[:3], found, strict=False):
+        at = torch.tensor(w, requires_grad=True)
+        known = {W: at}
+        for node in expr.walk():
+            if node.op == "constant":
+                known[node] = torch.tensor(node.data.value)
+            elif node not in known:
+                known[node] = TORCH[node.op](node, *(known[a] for a in node.args))
+        np.testing.assert_allclose(known[expr].detach().numpy(), expected, rtol=1e-9, atol=1e-9)
+        if smooth(expr) is None and known[expr].requires_grad:
+            (slope,) = torch.autograd.grad(known[expr].sum(), at, materialize_grads=True)
+            with np.errstate(all="ignore"):
+                ours = function.gradient(w)
+            if np.isfinite(slope.numpy()).all():  # at the edge of a root or a power numpy has a large slope, and torch none
+                np.testing.assert_allclose(slope.numpy(), ours, rtol=1e-7, atol=1e-7 * (1 + np.abs(ours).max()))

@@ -152,6 +152,30 @@ def test_the_worst_of_several_laws_is_certified_at_a_kink():
     assert checked(mx.minimize(mx.max(W), over=W), [0.4, 0.2, 0.2, 0.2])[0].gap == pytest.approx(0.15, abs=1e-9)
 
 
+def test_a_kink_of_numbers_alone_is_a_number():
+    """abs(c) bounds the concave objective from above: as a variable it would be free to grow."""
+    limit = mx.abs(mx.constant([-1.0, 0.1, 1.0, 0.3]))
+    check, _ = checked(mx.maximize(mx.sum(mx.minimum(W, limit)), over=W), [0.3, 0.1, 0.3, 0.3])
+    assert check.gap == pytest.approx(0.0, abs=1e-9)
+
+
+def test_a_tail_and_any_norm_are_certified_at_their_kinks():
+    worst, _ = checked(mx.minimize(mx.tail(W * [1.0, 2.0, 3.0, 4.0], 0.5), over=W), np.array([12, 6, 4, 3]) / 25)
+    assert worst.gap == pytest.approx(0.0, abs=1e-9)
+    target = np.array([0.4, 0.3, 0.2, 0.1])
+    near, _ = checked(mx.minimize(mx.norm(W - target, 1.5), over=W), target)
+    assert near.gap == pytest.approx(0.0, abs=1e-9)
+    off, _ = checked(mx.minimize(mx.norm(W - target, 1.5), over=W), [0.25] * 4)
+    assert off.gap >= np.sum(np.abs(target - 0.25) ** 1.5) ** (1 / 1.5) - 1e-9
+
+
+def test_a_slope_that_is_not_finite_gives_no_gap_and_no_warning():
+    zero = W * [1.0, 0.0, 1.0, 1.0]
+    check, _ = checked(mx.minimize(mx.sum(mx.rel_entropy(zero, zero)) + mx.sum_squares(W), over=W), [0.25] * 4)
+    assert check.gap is None
+    assert "not finite" in " ".join(check.notes)
+
+
 def test_a_kink_that_is_not_convex_has_no_gap_and_says_so():
     check, _ = checked(mx.minimize(-mx.max(W), over=W), np.full(4, 0.25))
     assert check.gap is None
