@@ -1,4 +1,4 @@
-"""The survey's formulations: each row of ``survey_latex.md`` is a problem with the form, the curvature and the LaTeX that stand under it."""
+"""The survey's formulations: each row of ``survey_latex.md`` is a problem with the form, the curvature and LaTeX that stand under it."""
 
 from __future__ import annotations
 
