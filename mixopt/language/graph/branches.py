@@ -101,10 +101,12 @@ def level_kl(w: Expr, strengths: float | Sequence[float], source: Source = None,
         nodes = made.at(level)
         masses = np.array([q[list(node.leaves)].sum() for node in nodes])
         if level > 1:
-            parents = tuple(made.nodes[node.parent] for node in nodes)
-            ratio = masses / np.array([q[list(node.leaves)].sum() for node in parents])
+            parents = tuple(dict.fromkeys(made.nodes[node.parent] for node in nodes))
+            place = {parent: i for i, parent in enumerate(parents)}
+            above = tuple(place[made.nodes[node.parent]] for node in nodes)
+            ratio = masses / np.array([q[list(parent.leaves)].sum() for parent in parents])[list(above)]
             names = tuple(node.name for node in nodes)
-            centre = constant(ratio, names) * _sums(w, parents, names)
+            centre = constant(ratio, names) * at(_sums(w, parents), above, names)
         else:
             centre = constant(masses, tuple(node.name for node in nodes))
         term = strength * atoms.kl(_sums(w, nodes), centre)
@@ -118,6 +120,6 @@ def _given(w: Expr, natural: Natural) -> np.ndarray:
     return shares(w, None, "frozen") if natural is None else Domains(names_of(w)).weights(natural)
 
 
-def _sums(w: Expr, nodes: tuple[Node, ...], names: tuple[str, ...] | None = None) -> Expr:
-    """The total weights [n] of some nodes, under their own names or others."""
-    return summed(w, [node.leaves for node in nodes], names or tuple(node.name for node in nodes))
+def _sums(w: Expr, nodes: tuple[Node, ...]) -> Expr:
+    """The total weights [n] of some nodes, named by them."""
+    return summed(w, [node.leaves for node in nodes], tuple(node.name for node in nodes))

@@ -12,6 +12,9 @@ from mixopt.language.domains import Domains
 
 from .read import attribute, check_nodes
 
+DENSE = 1000
+"""Up to so many domains, or for long walks, all steps are solved for at once; beyond, one by one along the edges."""
+
 
 def diffused(natural: Domains | Mapping[str, float], graph: Any, alpha: float, weight: str = "weight") -> np.ndarray:
     """Natural shares after a random walk on the graph [k]: (1 - alpha) (I - alpha P)^-1 q, a point of the simplex.
@@ -28,9 +31,6 @@ def diffused(natural: Domains | Mapping[str, float], graph: Any, alpha: float, w
         InputError: a graph over other nodes, with self-loops or negative weights.
         ProblemError: an alpha outside [0, 1).
     """
-    from scipy.sparse import coo_array, eye_array
-    from scipy.sparse.linalg import spsolve
-
     if not 0 <= alpha < 1:
         raise ProblemError(f"alpha is {alpha}; it is the chance of a further step, at least 0 and below 1")
     domains = natural if isinstance(natural, Domains) else Domains(list(natural))
@@ -42,10 +42,23 @@ def diffused(natural: Domains | Mapping[str, float], graph: Any, alpha: float, w
     stay = np.flatnonzero(out == 0)
     start, end = np.append(start, stay), np.append(end, stay)
     values = np.append(chances, np.ones(len(stay))) / np.where(out == 0, 1.0, out)[start]
-    step = coo_array((values, (end, start)), shape=(k, k))
-    solved = spsolve((eye_array(k) - alpha * step).tocsc(), (1 - alpha) * q)
-    found: np.ndarray = np.clip(np.atleast_1d(solved), 0.0, None)
+    found = _walked(q, start, end, values, alpha)
     return found / found.sum()
+
+
+def _walked(q: np.ndarray, start: np.ndarray, end: np.ndarray, chances: np.ndarray, alpha: float) -> np.ndarray:
+    """(1 - alpha) times the sum of alpha^t P^t q [k]: all terms by one solve, or one by one until the rest is below 1e-13 of the whole."""
+    from scipy.sparse import coo_array
+
+    step = coo_array((chances, (end, start)), shape=(len(q), len(q))).tocsr()
+    if len(q) <= DENSE or alpha > 0.999:
+        solved: np.ndarray = np.linalg.solve(np.eye(len(q)) - alpha * step.toarray(), (1 - alpha) * q)
+        return np.clip(solved, 0.0, None)
+    term = total = (1 - alpha) * q
+    while term.sum() > 1e-13 * (1 - alpha):
+        term = alpha * (step @ term)
+        total = total + term
+    return total
 
 
 def _walk(graph: Any, domains: Domains, weight: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -15,6 +15,8 @@ from mixopt.language.domains import Domains
 from mixopt.language.expression import Expr, Operand, constant
 
 Positions = tuple[int, ...]
+LARGE = 2_000_000
+"""Matrices with more entries are not formed."""
 
 
 class GraphWarning(UserWarning):
@@ -184,13 +186,32 @@ def at(w: Expr, positions: Positions, labels: tuple[str, ...]) -> Expr:
 
 
 def summed(x: Expr, groups: Sequence[Positions], labels: tuple[str, ...]) -> Expr:
-    """The sums of x over groups of positions [n], under names; single entries are indexed, and only larger groups need a matrix."""
+    """The sums of x over groups of positions [n], none of them empty, under names.
+
+    Single entries are indexed, groups are summed by a matrix, and where that would be large by halving, which needs none.
+    """
     if all(len(group) == 1 for group in groups):
         return at(x, tuple(group[0] for group in groups), labels)
+    if len(groups) * len(x) > LARGE:
+        return _halved(x, groups, labels)
     matrix = np.zeros((len(groups), len(x)))
     for row, group in zip(matrix, groups, strict=True):
         row[list(group)] = 1.0
     return replace(constant(matrix) @ x, index=labels)
+
+
+def _halved(x: Expr, groups: Sequence[Positions], labels: tuple[str, ...]) -> Expr:
+    """The sums of groups: neighbours are added in pairs until one of each group is left."""
+    while max(map(len, groups)) > 1:
+        left = [group[i] for group in groups for i in range(0, len(group), 2)]
+        right = [group[i + 1] if i + 1 < len(group) else None for group in groups for i in range(0, len(group), 2)]
+        names = tuple(map(str, range(len(left))))
+        paired = constant(np.array([float(p is not None) for p in right]), names)
+        x = at(x, tuple(left), names) + paired * at(x, tuple(p or 0 for p in right), names)
+        sizes = [(len(group) + 1) // 2 for group in groups]
+        starts = np.cumsum([0, *sizes])
+        groups = [tuple(range(start, start + size)) for start, size in zip(starts, sizes, strict=False)]
+    return at(x, tuple(group[0] for group in groups), labels)
 
 
 def ends(w: Expr, edges: Edges, by: np.ndarray | None, word: str = " - ") -> tuple[Expr, Expr]:
