@@ -16,7 +16,7 @@ from mixopt.language.support import SUPPORT, Switch, switch
 from mixopt.runtime.program import Function
 from mixopt.runtime.region import Region
 
-from .kinks import convex, linear_size, tangent_gap
+from .kinks import convex, dual_gap, linear_size, tangent_gap, told
 from .result import Check
 
 ACTIVE = 1e-6
@@ -36,6 +36,7 @@ def certify(
     inner: float | None = None,
     notes: tuple[str, ...] = (),
     known: Mapping[str, Any] | None = None,
+    gap: float | None = None,
 ) -> tuple[Check, Duals]:
     """The check of weights [k] for an objective to be minimised with the given gradient [k], and the multipliers it implies.
 
@@ -43,13 +44,13 @@ def certify(
     them; the KKT residual is the norm of g + sum_j m_j a_j + nu 1 - s for the best multipliers m, s >= 0 of the active constraints
     and bounds; with further unknowns w holds all of them, each mixture has a nu of its own, and there is no such gap. A large
     problem has no gap by a linear program, and its m are those that the solver told (``known``), where there are constraints.
+    A ``gap`` that is known is taken over.
     """
     if not np.isfinite(gradient).all():
         lost = "no gap or KKT residual: the gradient there is not finite"
         return Check(region.layout.off(w), region.residuals(w), oracle, inner=inner, notes=(*notes, lost)), {}
-    gap = None
     large = region.size * (1 + sum(int(np.prod(limit.gap.shape)) for limit in region.limits)) > LARGE
-    if (region.kind != "nonlinear" or region.steps is not None) and region.layout.alone and (region.boxed or not large):
+    if gap is None and (region.kind != "nonlinear" or region.steps is not None) and region.layout.alone and (region.boxed or not large):
         gap = max(float(gradient @ w - gradient @ region.lowest(gradient)), 0.0)
     if large:
         kkt = stationarity(region, w, gradient, known or {})
@@ -78,17 +79,16 @@ def program_check(
         return Check(region.layout.off(w), region.residuals(w), "evaluation in float64", notes=(note,)), {}
     kinks = [smooth(e) for e in (form.objective, *(r.gap for r in form.constraints))]
     kink = next((k for k in kinks if k is not None), None)
-    if kink is None and region.boxed:
-        check, duals = certify(region, w, function.gradient(w), EXACT, known=known)
-        if check.gap is not None and check.gap <= 1e-8 * (1 + abs(value)):
-            return check, duals
-    pieces = convex(form) and linear_size(form) <= LARGE
-    gap, where = tangent_gap(form, w, given) if pieces else (None, w)
+    provable = convex(form)
+    pieces = not provable or linear_size(form) <= LARGE
+    gap, where = dual_gap(function, region, w, known or {}) if provable and kink is None else (None, w)
+    if provable and pieces and (gap is None or gap > 1e-7 * (1 + abs(value))):
+        other, at = tangent_gap(form, w, given)
+        gap, where = (other, at) if gap is None or (other is not None and other < gap) else (gap, where)
     if kink is None:
         notes = () if where is w else (f"the gradient taken {np.abs(where - w).max():.0e} inside, for it has no bound at a weight of 0",)
-        check, duals = certify(region, w, function.gradient(where), EXACT, notes=notes, known=known)
-        return (replace(check, gap=gap) if check.gap is None or where is not w else check), duals
-    reason = "it is too large for the linear program of its pieces, and" if convex(form) and not pieces else ""
+        return certify(region, w, function.gradient(where), EXACT, notes=notes, known=known, gap=gap)
+    reason = "" if pieces else "it is too large for the linear program of its pieces, and"
     note = f"no gap or KKT residual: {reason} there is a kink at '{kink}'".replace("  ", " ")
     oracle = "the exact gradients of the pieces in float64"
     return Check(region.layout.off(w), region.residuals(w), oracle, gap, notes=(note,) if gap is None else ()), {}
@@ -118,9 +118,7 @@ def stationarity(region: Region, w: np.ndarray, gradient: np.ndarray, known: Map
     for limit in region.limits:
         if limit.relation.label not in known:
             return None
-        told = known[limit.relation.label]
-        entries = np.array([*told.values()] if isinstance(told, Mapping) else [told], dtype=float)
-        rest = rest + limit.gap.rows(w).T @ (entries if limit.equality else np.maximum(entries, 0.0))
+        rest = rest + limit.gap.rows(w).T @ told(known[limit.relation.label], limit.equality)
     low, high = w - region.layout.lower <= ACTIVE, region.layout.ceiling - w <= ACTIVE
 
     def left(part: np.ndarray, where: slice | np.ndarray) -> np.ndarray:

@@ -20,6 +20,7 @@ from mixopt.language.expression import Expr
 from mixopt.runtime.layout import Layout
 from mixopt.runtime.numpy_ops import NUMPY, unspread
 from mixopt.runtime.program import Function
+from mixopt.runtime.region import Region
 
 KINKED = ("max", "min", "maximum", "minimum", "abs", "pos", "norm", "tail")
 SMALL, INSIDE = 1e-6, (1e-12, 1e-8)
@@ -67,6 +68,52 @@ def linear_gap(form: Program, w: np.ndarray, given: Mapping[str, np.ndarray]) ->
     return max(float(model.values[form.objective]) - float(least.fun) - float(goal.offset[0]), 0.0)
 
 
+def dual_gap(function: Function, region: Region, w: np.ndarray, known: Mapping[str, Any]) -> tuple[float | None, np.ndarray]:
+    """``tangent_gap`` of a smooth convex program by multipliers that are known, whatever found them: no linear program.
+
+    For any m >= 0 the least of tangent + m (linearised constraints) over the simplexes and bounds lies below the optimum (weak
+    duality). None where a multiplier is missing, or a variable without bounds leaves no bound.
+    """
+    layout, limits = region.layout, region.limits
+    if any(limit.relation.label not in known for limit in limits):
+        return None, w
+    forces = [told(known[limit.relation.label], limit.equality) for limit in limits]
+    value, best, where = function.value(w), np.inf, w
+    for point in (w, *_inside(w, layout.lower == 0)):
+        height, slope = function.value_and_gradient(point)
+        for limit, force in zip(limits, forces, strict=True):
+            height = height + float(force @ np.atleast_1d(limit.gap.value(point)))
+            slope = slope + limit.gap.rows(point).T @ force
+        gap = max(value - height + float(slope @ point) - _least(slope, layout), 0.0)
+        if gap < best / 2:
+            best, where = gap, point
+        if best <= 1e-9 * (1 + abs(value)):
+            break
+    return (best if np.isfinite(best) else None), where
+
+
+def told(dual: float | Mapping[str, float], equality: bool) -> np.ndarray:
+    """A constraint's multipliers as a vector, those of an inequality not negative."""
+    entries = np.array([*dual.values()] if isinstance(dual, Mapping) else [dual], dtype=float)
+    return entries if equality else np.maximum(entries, 0.0)
+
+
+def _least(slope: np.ndarray, layout: Layout) -> float:
+    """The least of <slope, x> over the simplexes and the bounds of variables."""
+    free = ~layout.weights
+    bound = np.where(slope[free] > 0, layout.lower[free], layout.upper[free])
+    with np.errstate(invalid="ignore"):
+        parts = np.where(slope[free] == 0, 0.0, slope[free] * bound)
+    return float(sum(slope[where].min() for where in layout.simplexes) + parts.sum())
+
+
+def _inside(w: np.ndarray, low: np.ndarray) -> list[np.ndarray]:
+    """Points a little inside, where some entries that may not be negative (``low``) are nearly 0."""
+    if not (w < SMALL)[low].any():
+        return []
+    return [np.where(low, (1 - share) * w + share / low.sum(), w) for share in INSIDE]
+
+
 def tangent_gap(form: Program, w: np.ndarray, given: Mapping[str, np.ndarray]) -> tuple[float | None, np.ndarray]:
     """f(w) minus the best of several lower bounds, and the point [k] of the tangents that gave it.
 
@@ -76,9 +123,7 @@ def tangent_gap(form: Program, w: np.ndarray, given: Mapping[str, np.ndarray]) -
     function = Function(form.objective, layout.symbols, given)
     value, best, where = function.value(w), linear_gap(form, w, given), w
     loose = best is None or best > 1e-9 * (1 + abs(value))
-    low = layout.lower == 0
-    for share in INSIDE if loose and (w < SMALL)[low].any() else ():
-        point = np.where(low, (1 - share) * w + share / max(low.sum(), 1), w)
+    for point in _inside(w, layout.lower == 0) if loose else ():
         gap = linear_gap(form, point, given)
         gap = None if gap is None else max(value - function.value(point) + gap, 0.0)
         if gap is not None and (best is None or gap < best / 2):

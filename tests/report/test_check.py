@@ -11,7 +11,7 @@ import mixopt as mx
 from mixopt.compiler.classify import classify
 from mixopt.forms import Program
 from mixopt.report.check import certify, program_check
-from mixopt.report.kinks import convex, linear_gap
+from mixopt.report.kinks import convex, dual_gap, linear_gap
 from mixopt.runtime.layout import Layout
 from mixopt.runtime.program import Function
 from mixopt.runtime.region import Region
@@ -186,3 +186,30 @@ def test_convex_constraints_that_are_not_linear_are_certified_too():
     result = mx.solve(mx.minimize(W @ [1.0, 2.0, 3.0, 4.0], over=W, subject_to=[mx.sum_squares(W) <= 0.4]))
     assert result.check.gap == pytest.approx(0, abs=1e-6)
     assert result.check.kkt == pytest.approx(0, abs=1e-5)
+
+
+def test_a_gap_by_multipliers_is_a_bound_whatever_they_are():
+    """Weak duality: right multipliers give the gap of the linear program, wrong ones a larger one, and none are made up."""
+    limits = [(mx.sum_squares(W) <= 0.3).named("ball"), (W["a"] <= 0.35).named("cap")]
+    cost = np.array([1.0, 2.0, 3.0, 5.0])
+    problem = mx.minimize(W @ cost, over=W, subject_to=limits)
+    best = mx.solve(problem)
+    form, region = classify(problem), Region.compile(W, limits, {})
+    function = Function(form.objective, W, {})
+    tight, _ = dual_gap(function, region, best.vector, best.duals)
+    assert 0 <= tight <= 1e-4, "of the first order in the error of the weights, for the ball bends"
+    for duals in ({"ball": 0.0, "cap": 0.0}, {"ball": 3.0, "cap": 1.0}, {"ball": -5.0, "cap": 0.2}):
+        for w in (best.vector, np.full(4, 0.25)):
+            gap, _ = dual_gap(function, region, w, duals)
+            assert gap >= w @ cost - best.value - 1e-9
+    assert dual_gap(function, region, best.vector, {"ball": 1.0})[0] is None
+
+
+def test_a_gap_by_multipliers_needs_bounds_for_every_variable():
+    t = mx.variable("t")
+    problem = mx.minimize(t + mx.sum_squares(W), over=(W, t), subject_to=[(t >= W @ [1.0, 2.0, 3.0, 4.0]).named("above")])
+    form, region = classify(problem), Region.compile((W, t), problem.subject_to, {})
+    function, best = Function(form.objective, (W, t), {}), mx.solve(problem)
+    x = np.append(best.vector, best[t])
+    assert dual_gap(function, region, x, {"above": 1.0})[0] <= 1e-6
+    assert dual_gap(function, region, x, {"above": 0.5})[0] is None, "t could fall without end"

@@ -85,7 +85,7 @@ def test_many_domains_and_edges_are_solved_without_dense_matrices():
     assert result.status is mx.Status.OPTIMAL
     assert result.check.feasible
     assert result.check.kkt <= 1e-6
-    assert "no gap: its linear program would be too large" in result.check.notes
+    assert result.check.gap <= 1e-9, "by the solver's multipliers, with no linear program"
     assert "the solver's multipliers" in result.check.oracle
     np.testing.assert_allclose(result.vector, target, atol=1e-3 / k)
 
