@@ -11,6 +11,7 @@
 """
 
 from .bounds import differences as differences
+from .bounds import each as each
 from .bounds import order as order
 from .bounds import ratios as ratios
 from .branches import conditional_caps as conditional_caps
@@ -44,6 +45,7 @@ __all__ = [
     "cumulative_order",
     "differences",
     "diffused",
+    "each",
     "edge_norm",
     "epochs",
     "flow",

@@ -65,6 +65,23 @@ def order(w: Expr, dag: Any, factor: float | Expr = 1.0, natural: Natural = None
     return (child <= (parent if plain and factor == 1 else factor * parent)).named("order")
 
 
+def each(relation: Relation) -> list[Relation]:
+    """The rows of a vector relation as relations of their own, named by edge, branch or domain.
+
+    A conflict then names single edges: ``subject_to=[*each(differences(w, graph, at_most=0.1)), ...]``.
+
+    Raises:
+        ProblemError: the relation is a single row.
+    """
+    names, size = relation.gap.index, relation.gap.shape
+    if not size:
+        raise ProblemError(f"'{relation.label}' is one row already; give a relation of a vector")
+    labels = names or tuple(map(str, range(size[0])))
+    sides = [(side, bool(side.shape)) for side in (relation.left, relation.right)]
+    rows = [[side[i] if vector else side for side, vector in sides] for i in range(size[0])]
+    return [Relation(left, relation.sense, right, f"{relation.label}: {label}") for (left, right), label in zip(rows, labels, strict=True)]
+
+
 def _by(w: Expr, natural: Natural, form: Compared) -> np.ndarray | None:
     if form not in ("raw", "density"):
         raise ProblemError(f"no form {form!r} of a comparison; there are 'raw' and 'density'")

@@ -109,7 +109,8 @@ def level_kl(w: Expr, strengths: float | Sequence[float], source: Source = None,
             centre = constant(ratio, names) * at(_sums(w, parents), above, names)
         else:
             centre = constant(masses, tuple(node.name for node in nodes))
-        term = strength * atoms.kl(_sums(w, nodes), centre)
+        term = atoms.kl(_sums(w, nodes), centre)
+        term = term if strength == 1 else strength * term
         total = term if total is None else total + term
     assert total is not None
     return total

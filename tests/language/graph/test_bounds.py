@@ -147,3 +147,21 @@ def test_the_reduction_allows_the_same_weights_as_all_edges(pairs, values):
         assert all(point[b] <= point[a] for a, b in pairs)
     for a, b in pairs:
         assert nx.has_path(nx.DiGraph(kept), a, b)
+
+
+def test_each_row_is_a_relation_of_its_own_and_a_conflict_names_the_edges():
+    w = mixture()
+    limit = mx.graph.differences(w, PATH, at_most=0.05)
+    rows = mx.graph.each(limit)
+    assert [r.name for r in rows][:2] == ["edge differences: a - b", "edge differences: b - c"]
+    together = mx.solve(mx.maximize(GAIN @ w, over=w, subject_to=[limit]))
+    apart = mx.solve(mx.maximize(GAIN @ w, over=w, subject_to=rows))
+    assert apart.value == pytest.approx(together.value, abs=1e-7)
+    duals = [apart.duals[r.name] for r in rows]
+    assert duals == pytest.approx(list(together.duals["edge differences"].values()), abs=1e-5)
+    bounds = [(w["a"] >= 0.3).named("floor"), (w["c"] <= 0.15).named("cap")]
+    found = mx.solve(mx.maximize(GAIN @ w, over=w, subject_to=[*rows, *bounds]))
+    assert found.status is mx.Status.INFEASIBLE
+    assert set(found.conflict) == {"edge differences: a - b", "edge differences: b - c", "floor", "cap"}
+    with pytest.raises(mx.ProblemError, match="'cap' is one row already; give a relation of a vector"):
+        mx.graph.each(bounds[1])
