@@ -68,10 +68,7 @@ class Expr:
     def __eq__(self, other: object) -> bool:
         if self is other:
             return True
-        if not isinstance(other, Expr) or hash(self) != hash(other):
-            return False
-        mine, theirs = (self.op, self.shape, self.index, self.data), (other.op, other.shape, other.index, other.data)
-        return mine == theirs and self.args == other.args
+        return isinstance(other, Expr) and _same_tree(self, other)
 
     def __str__(self) -> str:
         return text(self)
@@ -225,6 +222,20 @@ class Expr:
         if not -len(self) <= key < len(self):
             raise ProblemError(f"position {key} is outside '{self}', which has {len(self)} entries")
         return int(key) % len(self)
+
+
+def _same_tree(left: Expr, right: Expr) -> bool:
+    """Whether two expressions are the same tree; deep trees need no deep recursion, and a shared part is compared once."""
+    stack, seen = [(left, right)], set()
+    while stack:
+        a, b = stack.pop()
+        if a is b or (id(a), id(b)) in seen:
+            continue
+        if hash(a) != hash(b) or (a.op, a.shape, a.index, a.data) != (b.op, b.shape, b.index, b.data) or len(a.args) != len(b.args):
+            return False
+        seen.add((id(a), id(b)))
+        stack.extend(zip(a.args, b.args, strict=True))
+    return True
 
 
 Operand = Expr | float | int | np.ndarray | Sequence[float]

@@ -78,12 +78,14 @@ def from_json(text: str) -> Problem:
     if not isinstance(records, list) or not isinstance(content.get("problem"), dict):
         raise InputError("the saved problem was changed or cut: it needs a list of nodes and a problem; save it again")
     nodes: list[Expr] = []
+    known: dict[Expr, Expr] = {}
     bulk = _Bulk()
     for place, record in enumerate(records):
         try:
-            nodes.append(_node(record, nodes, bulk))
+            made = _node(record, nodes, bulk)
         except MixoptError as error:
             raise InputError(f"node {place} of the saved problem cannot be made: {_short(error)}") from None
+        nodes.append(known.setdefault(made, made))
     try:
         return _problem(content["problem"], nodes, bulk, DEEPEST)
     except MixoptError as error:

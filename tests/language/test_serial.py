@@ -169,6 +169,18 @@ def test_a_small_file_cannot_ask_for_a_text_that_is_exponentially_long():
         mx.to_json(mx.minimize(mx.sum(bomb), over=W))
 
 
+def test_deep_problems_need_no_deep_recursion():
+    """A sum of 1,000 terms, and a file that says it twice."""
+    problem = mx.minimize(sum((i + 1.0) * W["web"] ** 2 for i in range(1000)), over=W)
+    text = mx.to_json(problem)
+    assert mx.from_json(text) == problem
+    chain = [MIXTURE, {"op": "sum", "args": [0]}]
+    for _ in range(2):
+        chain += [{"op": "exp", "args": [1]}, *({"op": "exp", "args": [len(chain) + i]} for i in range(1000))]
+    twice = mx.from_json(saved([*chain, {"op": "add", "args": [1002, 2003]}], {"sense": "minimize", "over": [0], "objective": 2004}))
+    assert len(set(twice.objective.walk())) == 1004
+
+
 def test_problems_inside_problems_end_somewhere():
     outline = {"sense": "minimize", "over": [0], "objective": 1}
     for _ in range(200):
