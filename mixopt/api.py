@@ -16,7 +16,7 @@ from mixopt.compiler.classify import classify
 from mixopt.compiler.plan import Choice, biased, kinked, route
 from mixopt.compiler.rewrites import Recover, rewritten
 from mixopt.errors import InputError, ProblemError, RefusalError, listed
-from mixopt.forms import Bilevel, Form, Program, kind, unknowns
+from mixopt.forms import Bilevel, Form, Program, kind, stated, unknowns
 from mixopt.judge import judged, slope_at
 from mixopt.language.curvature import curvature
 from mixopt.language.problem import Problem
@@ -58,6 +58,10 @@ class Plan:
 
     def __str__(self) -> str:
         return str(self.choice)
+
+    def latex(self) -> str:
+        """The form that is solved as LaTeX for display mathematics: minimised, its rewrites done, a surrogate as the weights see it."""
+        return stated(self.form).latex()
 
     def _repr_html_(self) -> str:
         return self.choice._repr_html_()

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from mixopt.errors import listed
 from mixopt.language.expression import Expr, Relation
+from mixopt.language.problem import Problem
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,15 @@ def one_mixture(form: Form) -> tuple[str, ...]:
     if not others:
         return ()
     return (f"it moves one mixture, and this problem also has the unknowns {listed(others)}; Conic takes them where it is convex",)
+
+
+def stated(form: Form) -> Problem:
+    """The form as a problem again, to be shown: minimised, its rewrites done, and of a surrogate the view that the weights see."""
+    if isinstance(form, Program):
+        return Problem("minimize", form.objective, unknowns(form), form.constraints)
+    if isinstance(form, Saddle):
+        return Problem("minimize", Problem("maximize", form.payoff, (form.mixture,), form.constraints), (form.theta,))
+    return Problem("minimize", form.upper, (form.mixture,), form.constraints)
 
 
 def expressions(form: Form) -> tuple[Expr, ...]:

@@ -149,3 +149,20 @@ def test_a_kink_in_the_upper_objective_is_noted():
 
 def test_settings_that_are_not_the_default_are_shown():
     assert str(mx.plan(mx.minimize(mx.sum_squares(W), over=W), solver=Projected(tolerance=1e-4)).solver) == "Projected(tolerance=0.0001)"
+
+
+def test_a_plan_writes_the_form_that_is_solved():
+    w, theta = mx.Mixture(["web", "code"]), mx.model()
+    assert r"\min\limits_{w \in \Delta}\quad & -\operatorname{H}(w)" in mx.plan(mx.maximize(mx.entropy(w), over=w)).latex()
+    excess = mx.losses(theta, ["web", "code"]) - 1
+    game = mx.minimize(mx.maximize(w @ mx.surrogate(mx.pos(excess), gradient=excess), over=w, subject_to=[w <= 0.9]), over=theta)
+    assert mx.plan(game).latex() == (
+        "\\begin{split}\n\\min\\limits_{\\theta}\\ \\max\\limits_{w \\in \\Delta}\\quad & w^{\\top} "
+        "\\left[\\ell_{\\text{train}}(\\theta) - 1\\right]_{+} \\\\\n\\text{subject to}\\quad & w \\le 0.9\n\\end{split}"
+    )
+    trained = mx.argmin(w @ mx.losses(theta, ["web", "code"]), over=theta)
+    bilevel = mx.minimize(mx.loss(trained, "val"), over=w)
+    assert mx.plan(bilevel).latex() == bilevel.latex()
+    inner = mx.Mixture(["a", "b"], name="u")
+    law = mx.formula("exp(A @ w)", A=[[1.0, 2.0], [2.0, 1.0]], w=w)
+    assert r"\log" in mx.plan(mx.minimize(mx.maximize(inner @ law + mx.entropy(inner), over=inner), over=w)).latex()
