@@ -14,7 +14,7 @@ from mixopt.language.curvature import smooth
 from mixopt.language.expression import equal
 from mixopt.language.support import SUPPORT, Switch, switch
 from mixopt.runtime.program import Function
-from mixopt.runtime.region import Region
+from mixopt.runtime.region import Region, dense
 
 from .kinks import convex, dual_gap, linear_size, tangent_gap, told
 from .result import Check
@@ -82,7 +82,7 @@ def program_check(
     provable = convex(form)
     pieces = not provable or linear_size(form) <= LARGE
     gap, where = dual_gap(function, region, w, known or {}) if provable and kink is None else (None, w)
-    if provable and pieces and (gap is None or gap > 1e-7 * (1 + abs(value))):
+    if provable and pieces and (gap is None or gap > 1e-5 * (1 + abs(value))):
         other, at = tangent_gap(form, w, given)
         gap, where = (other, at) if gap is None or (other is not None and other < gap) else (gap, where)
     if kink is None:
@@ -118,7 +118,7 @@ def stationarity(region: Region, w: np.ndarray, gradient: np.ndarray, known: Map
     for limit in region.limits:
         if limit.relation.label not in known:
             return None
-        rest = rest + limit.gap.rows(w).T @ told(known[limit.relation.label], limit.equality)
+        rest = rest + limit.rows(w).T @ told(known[limit.relation.label], limit.equality)
     low, high = w - region.layout.lower <= ACTIVE, region.layout.ceiling - w <= ACTIVE
 
     def left(part: np.ndarray, where: slice | np.ndarray) -> np.ndarray:
@@ -141,7 +141,7 @@ def multipliers(region: Region, w: np.ndarray, gradient: np.ndarray) -> tuple[fl
     columns: list[np.ndarray] = [*layout.sums, *-layout.sums, *-unit[w - layout.lower <= ACTIVE], *unit[layout.ceiling - w <= ACTIVE]]
     owners: list[tuple[int, int, float]] = [(-1, 0, 0.0)] * len(columns)
     for j, limit in enumerate(region.limits):
-        gaps, rows = np.atleast_1d(limit.gap.value(w)), limit.gap.jacobian(w)
+        gaps, rows = np.atleast_1d(limit.gap.value(w)), dense(limit.rows(w))
         for i, (gap, row) in enumerate(zip(gaps, rows, strict=True)):
             if limit.equality or gap > -ACTIVE:
                 columns.append(row)

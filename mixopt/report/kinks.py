@@ -83,7 +83,7 @@ def dual_gap(function: Function, region: Region, w: np.ndarray, known: Mapping[s
         height, slope = function.value_and_gradient(point)
         for limit, force in zip(limits, forces, strict=True):
             height = height + float(force @ np.atleast_1d(limit.gap.value(point)))
-            slope = slope + limit.gap.rows(point).T @ force
+            slope = slope + limit.rows(point).T @ force
         gap = max(value - height + float(slope @ point) - _least(slope, layout), 0.0)
         if gap < best / 2:
             best, where = gap, point

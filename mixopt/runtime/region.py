@@ -35,11 +35,20 @@ class Limit:
     relation: Relation
     gap: Function
     linear: bool
+    middle: np.ndarray
 
     @property
     def equality(self) -> bool:
         """Whether the gap must be zero."""
         return self.relation.sense == "=="
+
+    def rows(self, w: np.ndarray) -> Any:
+        """The Jacobian of the gap at w, found once where it is the same everywhere."""
+        return self._same if self.linear else self.gap.rows(w)
+
+    @cached_property
+    def _same(self) -> Any:
+        return self.gap.rows(self.middle)
 
     def residual(self, w: np.ndarray) -> float:
         """Largest violation at w, 0 where the constraint holds."""
@@ -92,12 +101,12 @@ class Region:
         limits = []
         for relation in constraints:
             gap = relation.gap
-            limit = Limit(relation, Function(gap, layout.symbols, given), curvature(gap) in ("affine", "constant"))
+            limit = Limit(relation, Function(gap, layout.symbols, given), curvature(gap) in ("affine", "constant"), middle)
             limits.append(limit)
             if not limit.linear:
                 continue
             offsets = np.atleast_1d(limit.gap.value(np.zeros(k)))
-            matrix = limit.gap.rows(middle)
+            matrix = limit.rows(middle)
             single, at, slope = _singles(matrix)
             bound = -offsets[single] / slope
             above, below = (slope > 0) | limit.equality, (slope < 0) | limit.equality
