@@ -82,7 +82,7 @@ def program_check(
     provable = convex(form)
     pieces = not provable or linear_size(form) <= LARGE
     gap, where = dual_gap(function, region, w, known or {}) if provable and kink is None else (None, w)
-    if provable and pieces and (gap is None or gap > 1e-5 * (1 + abs(value))):
+    if provable and pieces and (gap is None or gap > 1e-6 * (1 + abs(value))):
         other, at = tangent_gap(form, w, given)
         gap, where = (other, at) if gap is None or (other is not None and other < gap) else (gap, where)
     if kink is None:
