@@ -27,7 +27,7 @@ MAKE = {
     "a ratio of two domains": lambda r: W["math"] <= 0.5 * W["web"] + r,
     "a floor on the entropy": lambda r: mx.entropy(W) >= 1.3 - r,
     "repetition": lambda r: W["math"] <= 4 * 5e10 / 1e12 + r,
-    "an average cost": lambda r: W @ [1.0, 4.0, 2.0, 5.0] <= 2.2 + r,
+    "an average cost": lambda r: mx.sum(W * [1.0, 4.0, 2.0, 5.0]) <= 2.2 + r,
 }
 GOALS = {"linear": LINEAR, "quadratic": FIT, "with a kink": WORST}
 
