@@ -211,9 +211,19 @@ def _not_convex(node: Expr, x: Any) -> Any:
 def conic_table() -> dict[str, Callable[..., Any]]:
     """Every atom in cvxpy; the keys equal the language's atoms, which a test asserts."""
     import cvxpy as cp
+    from cvxpy.atoms.affine.add_expr import AddExpression
+    from cvxpy.atoms.affine.binary_operators import DivExpression
+    from cvxpy.atoms.affine.unary_operators import NegExpression
+    from cvxpy.atoms.elementwise.elementwise import Elementwise
+
+    entrywise = (Elementwise, AddExpression, NegExpression, cp.multiply, DivExpression)
+
+    def taken(x: Any, key: Any) -> Any:
+        """Entries of x, taken before what is done entry by entry: an entry that nothing takes must not narrow the domain."""
+        return x.copy([taken(a, key) if a.shape else a for a in x.args]) if isinstance(x, entrywise) else x[key]
 
     def take(n: Expr, x: Any) -> Any:
-        return x[n.data] if isinstance(n.data, int) else x[list(n.data)]
+        return taken(x, n.data if isinstance(n.data, int) else list(n.data))
 
     def power(n: Expr, x: Any) -> Any:
         """By the exact power cone; where x is never positive, as the power of -x, whose rules cvxpy knows."""

@@ -66,8 +66,8 @@ def _power(x: A, p: float) -> A:
 
 
 def _rise(x: A, p: float) -> A:
-    """The derivative p x ** (p - 1); where it is infinite, that at the least number > 0, or the largest number."""
-    base = np.where(np.less(x, 0), np.nan, np.maximum(x, TINY)) if p < 1 else x
+    """The derivative p x ** (p - 1), a number everywhere: at an edge that of the least number > 0, at most the largest number."""
+    base = x if p > 1 and float(p).is_integer() else np.maximum(x, 0.0 if p > 1 else TINY)
     with np.errstate(invalid="ignore", over="ignore"):
         return np.nan_to_num(p * np.power(base, p - 1), nan=np.nan)
 

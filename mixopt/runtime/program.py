@@ -101,6 +101,7 @@ class Function:
                 below.append(product(node, [np.asarray(values[a]) for a in args], [below[a] for a in args]) if self._live[i] else None)
         return unit(0, 0, self.size) if below[-1] is None else below[-1]
 
+    @np.errstate(divide="ignore", invalid="ignore", over="ignore")  # what is not finite is seen, and told, by who asked
     def _pull(self, values: list[Any], seed: Any) -> np.ndarray:
         cotangents: list[Any] = [None] * len(values)
         cotangents[-1] = seed

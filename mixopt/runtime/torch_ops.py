@@ -47,6 +47,11 @@ def _tail(node: Any, x: Tensor) -> Tensor:
     return (shares * largest).sum()
 
 
+def _rel_entropy(node: Any, x: Tensor, y: Tensor) -> Tensor:
+    value = torch.where((x == 0) & (y == 0), 0.0, x * (_log_of(x) - torch.log(y)))
+    return torch.where((x < 0) | (y < 0) | ((y == 0) & (x > 0)), math.inf, value)
+
+
 def _huber(node: Any, x: Tensor) -> Tensor:
     size = torch.abs(x)
     return torch.where(size <= node.data, x * x / 2, node.data * (size - node.data / 2))
@@ -71,7 +76,7 @@ TORCH: dict[str, Callable[..., Tensor]] = {
     "logsumexp": lambda n, x: n.data * torch.logsumexp(x.reshape(-1) / n.data, 0),
     "huber": _huber,
     "tail": _tail,
-    "rel_entropy": lambda n, x, y: torch.where(x < 0, math.inf, x * (_log_of(x) - torch.log(y))),
+    "rel_entropy": _rel_entropy,
     "square": lambda n, x: x * x,
     "sum_squares": lambda n, x: (x * x).sum(),
     "norm": lambda n, x: torch.linalg.vector_norm(x, math.inf if math.isinf(n.data) else n.data),

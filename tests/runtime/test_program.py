@@ -158,6 +158,13 @@ def test_a_power_below_zero_has_a_value_only_where_the_exponent_is_whole_and_abo
     np.testing.assert_array_equal(TORCH[node.op](node, torch.full((4,), x, dtype=torch.float64)).numpy(), np.full(4, value))
 
 
+def test_relative_entropy_has_the_same_edges_everywhere():
+    x, y = np.array([0.0, 0.0, 0.5, -0.5]), np.array([0.0, 0.5, 0.0, 0.5])
+    node = mx.rel_entropy(X, Y)
+    np.testing.assert_array_equal(NUMPY[node.op].value(node, x, y), [0, 0, np.inf, np.inf])
+    np.testing.assert_array_equal(TORCH[node.op](node, torch.tensor(x), torch.tensor(y)).numpy(), [0, 0, np.inf, np.inf])
+
+
 def test_a_tail_of_everything_is_the_mean_and_of_little_the_largest():
     x = np.array([3.0, 1.0, 2.0, 5.0])
     at = {share: float(NUMPY["tail"].value(mx.tail(X, share), x)) for share in (1e-3, 0.25, 0.4, 0.5, 0.75, 1.0)}

@@ -89,6 +89,13 @@ def test_where_rounding_forbids_tight_tolerances_the_solvers_own_are_taken():
     assert value == pytest.approx(0.6784445690, abs=1e-8)
 
 
+@pytest.mark.parametrize("of", [mx.log, mx.sqrt, lambda x: -mx.rel_entropy(0.5, x), lambda x: 2 * (mx.log(x) - 1)])
+def test_an_entry_that_is_not_taken_does_not_narrow_the_domain(of):
+    """Only a's own argument must be positive: b and c may fall below 0.3."""
+    w, _ = solved(of(W - 0.3)["a"], maximise=True)
+    np.testing.assert_allclose(w, [1, 0, 0], atol=1e-6)
+
+
 def test_a_tail_is_the_largest_payoff_of_capped_weights():
     """CVaR by its dual: the value is that of a linear program over adversaries v <= 1/(share n)."""
     from scipy.optimize import linprog
