@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import chain, islice
 from typing import Any
 
 import numpy as np
 
+from mixopt.errors import ProblemError
 from mixopt.forms import Bilevel, Program, Saddle
 from mixopt.language.curvature import curvature
 from mixopt.language.expression import Expr, Relation
@@ -18,6 +20,9 @@ from mixopt.language.symbolic import Names, exact, symbolic
 from .classify import classify
 from .derivation import Derivation, Step
 from .rewrites import rewritten
+
+LONGEST = 20_000
+"""The most terms that all derivatives may have together."""
 
 
 def derive(problem: Problem) -> Derivation:
@@ -58,11 +63,12 @@ def derive(problem: Problem) -> Derivation:
 def _program(form: Program, names: Names) -> list[Step]:
     value = symbolic(form.objective, names)
     unknowns = (form.mixture, *form.others)
-    steps = [Step("objective", "the function f to be minimised", (value,)), _gradient(value, unknowns, names)]
-    steps += _conditions(value, unknowns, form.constraints, names)
+    slopes = _slopes(value, unknowns, names)
+    steps = [Step("objective", "the function f to be minimised", (value,)), _gradient(slopes, unknowns, names)]
+    steps += _conditions(value, slopes, unknowns, form.constraints, names)
     mixtures = [u for u in unknowns if u.op == "mixture"]
     if len(mixtures) == len(unknowns):
-        steps.append(_mirror(value, mixtures, names, -1))
+        steps.append(_moved("f", slopes, mixtures, names, -1))
     return steps
 
 
@@ -71,17 +77,17 @@ def _saddle(form: Saddle, names: Names) -> list[Step]:
 
     payoff, descent = symbolic(form.payoff, names), symbolic(form.descent, names)
     weights, theta = _entries([form.mixture], names), names.leaf(form.theta)
-    gains = [sympy.diff(payoff, s) for s in weights]
-    steps = [Step("payoff", "the weights ascend it", (payoff,)), _gradient(payoff, (form.mixture,), names)]
+    gains = _slopes(payoff, (form.mixture,), names)
+    steps = [Step("payoff", "the weights ascend it", (payoff,)), _gradient(gains, (form.mixture,), names)]
     if curvature(form.payoff) == "affine" and not form.constraints:
         best = names.symbol("max f", r"\max_{w \in \Delta} f")
         rest = payoff - sympy.Add(*(s * g for s, g in zip(weights, gains, strict=True)))
         words = "f is linear in the weights, so all weight goes where its derivative is largest"
         steps.append(Step("best response", words, (sympy.Eq(best, sympy.Max(*gains) + sympy.expand(rest), evaluate=False),)))
     else:
-        inner = _conditions(-payoff, (form.mixture,), form.constraints, names)
+        inner = _conditions(-payoff, [-g for g in gains], (form.mixture,), form.constraints, names)
         steps += [Step(f"best response, {s.name}", f"of the weights, which minimise -f: {s.words}", s.formulas) for s in inner]
-    steps.append(_mirror(payoff, [form.mixture], names, 1))
+    steps.append(_moved("f", gains, [form.mixture], names, 1))
     words = "the model descends the gradient of f" if form.payoff == form.descent else "the model descends the gradient of its own view"
     steps.append(Step("model gradient", words, (sympy.Eq(_partial("f", theta, names), sympy.diff(descent, theta), evaluate=False),)))
     return steps
@@ -94,6 +100,7 @@ def _bilevel(form: Bilevel, names: Names) -> list[Step]:
     upper, lower = symbolic(form.upper, names), symbolic(form.lower, names)
     theta, trained = names.leaf(form.theta), names.leaf(form.trained)
     weights, labels = _entries([form.mixture], names), form.mixture.index or ()
+    _writable((upper, lower), len(weights))
     slope, at = sympy.diff(lower, theta), {theta: trained}
     crosses = [sympy.diff(slope, s).subs(at) for s in weights]
     hessian, pull = sympy.diff(slope, theta).subs(at), sympy.diff(upper, trained)
@@ -135,7 +142,7 @@ def _bilevel(form: Bilevel, names: Names) -> list[Step]:
     ]
 
 
-def _conditions(value: Any, unknowns: Sequence[Expr], constraints: Sequence[Relation], names: Names) -> list[Step]:
+def _conditions(value: Any, slopes: Sequence[Any], unknowns: Sequence[Expr], constraints: Sequence[Relation], names: Names) -> list[Step]:
     """The Lagrangian of min f, and the conditions of Karush, Kuhn and Tucker, every one of which holds at an optimum with multipliers."""
     import sympy
 
@@ -156,12 +163,16 @@ def _conditions(value: Any, unknowns: Sequence[Expr], constraints: Sequence[Rela
         nu = names.symbol(f"nu[{mixture}]", rf"\nu_{{{letter(mixture.data[0])}}}")
         sums.append((nu, sympy.Add(*entries) - 1))
         held += [(names.symbol(f"lambda[{s}]", rf"\lambda_{{{names.latex[s]}}}", nonnegative=True), -s) for s in entries]
-    lagrangian = value + sympy.Add(*(m * g for m, g in (*held, *free, *sums)))
-    stationary = tuple(sympy.Eq(sympy.diff(lagrangian, s), 0, evaluate=False) for s in _entries(unknowns, names))
+    _writable([gap for _, gap in (*held, *free)], len(slopes))
+    added = sympy.Add(*(m * g for m, g in (*held, *free, *sums)))
+    entries = _entries(unknowns, names)
+    stationary = tuple(sympy.Eq(g + sympy.diff(added, s), 0, evaluate=False) for g, s in zip(slopes, entries, strict=True))
     slack = tuple(sympy.Eq(m * g, 0, evaluate=False) for m, g in held)
     equal = tuple(sympy.Eq(g, 0, evaluate=False) for _, g in (*free, *sums))
     return [
-        Step("Lagrangian", "a multiplier for each constraint; mu and lambda are not negative, those of equalities are free", (lagrangian,)),
+        Step(
+            "Lagrangian", "a multiplier for each constraint; mu and lambda are not negative, those of equalities are free", (value + added,)
+        ),
         Step("stationarity", "its derivatives in the unknowns are zero", stationary),
         Step("complementarity", "a multiplier is zero where its inequality is slack", slack),
         Step("equalities", "the weights sum to one, and what else is equal", equal),
@@ -185,18 +196,34 @@ def _bounds(unknowns: Sequence[Expr], names: Names) -> list[tuple[Any, Any]]:
     return found
 
 
-def _gradient(value: Any, unknowns: Sequence[Expr], names: Names) -> Step:
+def _slopes(value: Any, unknowns: Sequence[Expr], names: Names) -> list[Any]:
+    """The derivatives by each entry of the unknowns."""
     import sympy
 
     entries = _entries(unknowns, names)
-    partials = tuple(sympy.Eq(_partial("f", s, names), sympy.diff(value, s), evaluate=False) for s in entries)
-    return Step("gradient", "the partial derivatives of f, each entry free", partials)
+    _writable([value], len(entries))
+    return [sympy.diff(value, s) for s in entries]
 
 
-def _mirror(value: Any, mixtures: Sequence[Expr], names: Names, sign: int) -> Step:
+def _writable(values: Sequence[Any], entries: int) -> None:
+    """Refuse what would fill a book: each entry's derivative is about as long as the expressions themselves."""
     import sympy
 
-    return _moved("f", [sympy.diff(value, s) for s in _entries(mixtures, names)], mixtures, names, sign)
+    parts = chain.from_iterable(sympy.preorder_traversal(v) for v in values)
+    most = LONGEST // max(entries, 1)
+    if sum(1 for _ in islice(parts, most + 1)) > most:
+        raise ProblemError(
+            f"the derivatives by {entries} entries would have more than {LONGEST} terms, and a derivation writes each of them out; "
+            "derive the problem over fewer domains, targets or constraints"
+        )
+
+
+def _gradient(slopes: Sequence[Any], unknowns: Sequence[Expr], names: Names) -> Step:
+    import sympy
+
+    entries = _entries(unknowns, names)
+    partials = tuple(sympy.Eq(_partial("f", s, names), g, evaluate=False) for s, g in zip(entries, slopes, strict=True))
+    return Step("gradient", "the partial derivatives of f, each entry free", partials)
 
 
 def _moved(of: str, slopes: Sequence[Any], mixtures: Sequence[Expr], names: Names, sign: int) -> Step:

@@ -18,6 +18,8 @@ from .latex import letter, upright
 
 WIDEST = 60
 """The most entries that are written out one by one."""
+LARGEST = 5_000
+"""The most numbers that an array may have."""
 COUNTS = ("cardinality", "least_used")
 """Atoms that jump, and so have no derivative."""
 _CHOICES = 100
@@ -53,6 +55,8 @@ class Names:
     def _made(self, node: Expr) -> Any:
         if node.op == "constant":
             values = node.data.value
+            if values.size > LARGEST:
+                raise ProblemError(f"'{node}' has {values.size} numbers, and a derivation writes each of them out; {LARGEST} are the most")
             return np.array([exact(v) for v in values.ravel()], dtype=object).reshape(values.shape) if values.ndim else exact(values)
         if node.op == "mixture":
             return self._entries(node, node.data[0], {"positive": True})

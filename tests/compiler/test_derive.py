@@ -226,6 +226,10 @@ def test_what_is_too_large_to_write_out_is_refused():
     ):
         mx.derive(mx.minimize(mx.sum_squares(many), over=many))
     some = mx.Mixture([f"d{i}" for i in range(20)])
+    with pytest.raises(mx.ProblemError, match="by 20 entries would have more than 20000 terms"):
+        mx.derive(mx.minimize(mx.sum(mx.exp(mx.constant(np.random.default_rng(0).normal(size=(50, 20))) @ some)), over=some))
+    with pytest.raises(mx.ProblemError, match="has 6000 numbers, and a derivation writes each of them out; 5000 are the most"):
+        mx.derive(mx.minimize(mx.sum(mx.constant(np.ones((300, 20))) @ some), over=some))
     with pytest.raises(mx.ProblemError, match="the largest of too many means to write out"):
         mx.derive(mx.minimize(mx.tail(some, 0.5), over=some))
 
