@@ -207,23 +207,16 @@ def test_only_problems_are_saved():
         mx.to_json(mx.minimize(mx.sum(Expr("negate", (W,), (3,), ("x", "y", "z"))), over=W))
 
 
-JUNK = st.recursive(
+KEYS = st.sampled_from(["op", "args", "data", "index", "shape", "node", "domains", "tokens", "array", "number", "dtype"])
+PLAIN = (
     st.none()
     | st.booleans()
     | st.integers(-3, 5)
     | st.floats()
     | st.sampled_from([*OPS, "w", "node", "inf", "minimize"])
-    | st.text(max_size=3),
-    lambda inner: (
-        st.lists(inner, max_size=3)
-        | st.dictionaries(
-            st.sampled_from(["op", "args", "data", "index", "shape", "node", "domains", "tokens", "array", "number", "dtype"]),
-            inner,
-            max_size=4,
-        )
-    ),
-    max_leaves=8,
+    | st.text(max_size=3)
 )
+JUNK = st.deferred(lambda: PLAIN | st.lists(JUNK, max_size=3) | st.dictionaries(KEYS, JUNK, max_size=4))
 NODES = st.fixed_dictionaries(
     {"op": st.sampled_from([*OPS])},
     optional={"args": st.lists(st.integers(0, 3), max_size=3), "data": JUNK, "index": JUNK, "shape": JUNK},
