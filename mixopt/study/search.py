@@ -24,10 +24,9 @@ from mixopt.solvers import ConjugateGradients, Implicit, Normalised
 
 from .data import Data, Target
 from .models import Models
-from .sizes import Sizes, work
+from .sizes import Sizes, together, work
 
 KL_WEIGHT = 0.05
-TOGETHER = 6
 ALL = "all"
 """The target of a method that looks at none."""
 
@@ -85,7 +84,7 @@ def proxy_runs(data: Data, sizes: Sizes, models: Models, seed: int, done: Runs |
     tell(len(metrics) / len(mixtures))
     while len(metrics) < len(mixtures):
         first = len(metrics)
-        part = mixtures[first : first + TOGETHER]
+        part = mixtures[first : first + together(sizes.proxy_parameters)]
         trained = train(
             models.proxy,
             part,
@@ -256,15 +255,16 @@ def by_bilevel(name: str, solver: Solver, data: Data, sizes: Sizes, models: Mode
 def speed(data: Data, sizes: Sizes, models: Models) -> float:
     """Operations a second of short ensemble runs on this machine, at the size of the target models: the middle of three."""
     small = Recipe(steps=5, batch=sizes.batch)
-    weights = np.tile(data.domains.natural, (TOGETHER, 1))
+    runs = together(models.target_parameters)
+    weights = np.tile(data.domains.natural, (runs, 1))
 
     def once() -> float:
         clock = time.perf_counter()
-        train(models.target, weights, data.train, small, seeds=range(TOGETHER), data_seed=0)
+        train(models.target, weights, data.train, small, seeds=range(runs), data_seed=0)
         return time.perf_counter() - clock
 
     once()
-    return work(TOGETHER * small.tokens(sizes.context), models.target_parameters) / sorted(once() for _ in range(3))[1]
+    return work(runs * small.tokens(sizes.context), models.target_parameters) / sorted(once() for _ in range(3))[1]
 
 
 def _tokens(result: Result, data: Data, sizes: Sizes) -> float:

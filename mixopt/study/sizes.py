@@ -10,6 +10,9 @@ EPOCHS = 4.0
 """How often a domain may be read: repetition up to four times costs little (Muennighoff et al. 2023, arXiv 2305.16264)."""
 
 
+MOST_TOGETHER, MEMORY, BYTES = 6, 2**30, 16  # models in one program; what they may take; parameters, gradients and AdamW's two moments
+
+
 @final
 @dataclass(frozen=True)
 class Sizes:
@@ -61,6 +64,11 @@ class Sizes:
 def work(tokens: float, parameters: float) -> float:
     """Floating-point operations of training on so many tokens: 6 a parameter and token."""
     return 6.0 * parameters * tokens
+
+
+def together(parameters: int) -> int:
+    """How many models are trained as one program: a few small ones, and one alone where the models are large and nothing is gained."""
+    return max(1, min(MOST_TOGETHER, MEMORY // (BYTES * max(parameters, 1))))
 
 
 def search_work(sizes: Sizes, domains: int) -> float:

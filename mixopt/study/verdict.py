@@ -12,8 +12,8 @@ from mixopt.runtime.ensemble import train
 
 from .data import Data, Target
 from .models import Models
-from .search import ALL, TOGETHER, Found, part_of, recipe
-from .sizes import Sizes
+from .search import ALL, Found, part_of, recipe
+from .sizes import Sizes, together
 
 SAME = 2e-3
 LEVEL = 0.95
@@ -98,9 +98,9 @@ def measure(
     windows = data.test.fixed(sizes.test_windows)
     every = [(seed, c) for seed in range(sizes.seeds) for c in rows if not c.same_as]
     todo = [(seed, c) for seed, c in every if seed not in losses.get(c.name, {})]
-    finished = len(every) - len(todo)
+    finished, at_once = len(every) - len(todo), together(sizes.target_parameters)
     while todo and not (late() and len(complete(rows, losses)) >= FEWEST_SEEDS):
-        part, todo = todo[:TOGETHER], todo[TOGETHER:]
+        part, todo = todo[:at_once], todo[at_once:]
         seeds = [1000 + seed for seed, _ in part]
         trained = train(
             models.target,

@@ -21,7 +21,7 @@ from mixopt.study import search, verdict
 from mixopt.study import study as studies
 from mixopt.study.console import Screen
 from mixopt.study.models import small_gpts
-from mixopt.study.sizes import EPOCHS, Sizes, fitted
+from mixopt.study.sizes import EPOCHS, MOST_TOGETHER, Sizes, fitted, together
 
 MODELS = small_gpts(8, 16)
 TINY = Sizes(
@@ -134,7 +134,7 @@ def test_an_interrupted_study_keeps_what_is_finished_and_goes_on(finished, tmp_p
     with pytest.raises(KeyboardInterrupt):
         go(tmp_path)
     kept = sum(len(seeds) for seeds in json.loads((tmp_path / "losses.json").read_text()).values())
-    assert kept == 2 * verdict.TOGETHER
+    assert kept == 2 * MOST_TOGETHER
     go(tmp_path)
     first, second = (json.loads((f / "table.json").read_text())["losses"] for f in (whole, tmp_path))
     assert set(first) == set(second)
@@ -217,6 +217,10 @@ def test_the_command_says_what_is_wrong_in_one_line(tmp_path):
 def test_the_command_has_a_version_and_help():
     assert CliRunner().invoke(app, ["--version"]).output.startswith("mixopt 0.")
     assert "demo" in CliRunner().invoke(app, ["--help"]).output
+
+
+def test_large_models_are_trained_alone():
+    assert [together(p) for p in (10**4, 10**7, 3 * 10**7, 10**9)] == [6, 6, 2, 1]
 
 
 FULL, _ = preset("full")
