@@ -20,6 +20,7 @@ from .kinks import convex, dual_gap, linear_size, tangent_gap, told
 from .result import Check
 
 ACTIVE = 1e-6
+SMALL = 1e-8  # a gap below it, relative to the value, is good enough as it is
 LARGE = 2_000_000
 """With more entries than this, multipliers and linear programs are not computed here."""
 EXACT = "the exact gradient in float64"
@@ -82,8 +83,10 @@ def program_check(
     provable = convex(form)
     pieces = not provable or linear_size(form) <= LARGE
     gap, where = dual_gap(function, region, w, known or {}) if provable and kink is None else (None, w)
-    if provable and pieces and (gap is None or gap > 1e-6 * (1 + abs(value))):
-        other, at = tangent_gap(form, w, given)
+    if provable and pieces and (gap is None or gap > SMALL * (1 + abs(value))):
+        other, at = _frank_wolfe(function, region, w), w
+        if kink is not None or other is None:
+            other, at = tangent_gap(form, w, given)
         gap, where = (other, at) if gap is None or (other is not None and other < gap) else (gap, where)
     if kink is None:
         notes = () if where is w else (f"the gradient taken {np.abs(where - w).max():.0e} inside, for it has no bound at a weight of 0",)
@@ -92,6 +95,14 @@ def program_check(
     note = f"no gap or KKT residual: {reason} there is a kink at '{kink}'".replace("  ", " ")
     oracle = "the exact gradients of the pieces in float64"
     return Check(region.layout.off(w), region.residuals(w), oracle, gap, notes=(note,) if gap is None else ()), {}
+
+
+def _frank_wolfe(function: Function, region: Region, w: np.ndarray) -> float | None:
+    """<g, w> - min over the feasible u of <g, u> for a smooth function; None where constraints are not linear or g is not finite."""
+    if region.kind == "nonlinear" or not region.layout.alone:
+        return None
+    g = function.gradient(w)
+    return max(float(g @ w - g @ region.lowest(g)), 0.0) if np.isfinite(g).all() else None
 
 
 def _on_support(

@@ -13,6 +13,7 @@ from .simplex import mirror
 
 STEPS, HALVINGS = 100, 40
 TOLERANCE = 1e-12
+NEAR = 1e-2  # multipliers below it may be held at 0
 FLAT = 1e-13  # added to the dual's second derivatives, which vanish where a constraint says what another one says
 
 
@@ -52,10 +53,11 @@ def tilted(region: Region, centre: np.ndarray, tilt: np.ndarray) -> np.ndarray:
     y = np.zeros(len(rows))
     at = dual(y)
     for _ in range(STEPS):
-        held = signed & (y <= 0) & (at.slope >= 0)
-        if np.abs(np.where(held, 0.0, at.slope)).max() <= TOLERANCE:
+        away = np.abs(y - _signed(y - at.slope, signed)).max()
+        if away <= TOLERANCE:
             break
-        moved = _searched(dual, y, at, _newton(region, rows, at, held), signed, held)
+        held = signed & (y <= min(away, NEAR)) & (at.slope > 0)
+        moved = _searched(dual, y, at, _newton(region, rows, at, held), signed)
         if moved is None:
             break
         y, at = moved
@@ -63,8 +65,16 @@ def tilted(region: Region, centre: np.ndarray, tilt: np.ndarray) -> np.ndarray:
     return at.weights if worst <= 1e-10 else region.project(at.weights)
 
 
+def _signed(y: np.ndarray, signed: np.ndarray) -> np.ndarray:
+    """The multipliers of inequalities cut at 0."""
+    return np.where(signed, np.maximum(y, 0.0), y)
+
+
 def _newton(region: Region, rows: np.ndarray, at: _Dual, held: np.ndarray) -> np.ndarray:
-    """Newton's direction over the multipliers that are not held at 0; the weights at their bounds do not move."""
+    """Newton's direction over the multipliers that are not held near 0, steepest descent for those; weights at their bounds do not move.
+
+    Source: Bertsekas 1982, projected Newton methods, with its rule for which multipliers are held.
+    """
     u = at.weights
     free = np.where((u > region.lower) & (u < region.upper), u, 0.0)
     mass = free.sum()
@@ -72,19 +82,18 @@ def _newton(region: Region, rows: np.ndarray, at: _Dual, held: np.ndarray) -> np
     mean = active @ free / mass if mass > 0 else np.zeros(len(active))
     second = (active * free) @ active.T - mass * np.outer(mean, mean)
     second.flat[:: len(second) + 1] += FLAT + 1e-10 * np.trace(second) / len(second)
-    direction = np.zeros(len(rows))
+    direction = -at.slope
     direction[~held] = -np.linalg.solve(second, at.slope[~held])
     return direction
 
 
 def _searched(
-    dual: Callable[[np.ndarray], _Dual], y: np.ndarray, at: _Dual, direction: np.ndarray, signed: np.ndarray, held: np.ndarray
+    dual: Callable[[np.ndarray], _Dual], y: np.ndarray, at: _Dual, direction: np.ndarray, signed: np.ndarray
 ) -> tuple[np.ndarray, _Dual] | None:
     """A shorter and shorter step along a direction, cut at 0 where a multiplier has a sign, until the dual falls; None where none does."""
     share = 1.0
     for _ in range(HALVINGS):
-        tried = y + share * direction
-        tried = np.where(signed, np.maximum(tried, 0.0), tried)
+        tried = _signed(y + share * direction, signed)
         new = dual(tried)
         if new.value <= at.value + 1e-4 * float(at.slope @ (tried - y)) + 1e-15 * (1 + abs(at.value)):
             return tried, new
