@@ -20,11 +20,13 @@ Natural = Sequence[float] | np.ndarray | None
 def smoothness(w: Expr, graph: Any, natural: Natural = None, form: Form = "density", weight: str = "weight") -> Expr:
     """Laplacian smoothness []: neighbours in the graph should be treated alike.
 
-    * ``"density"``: the sum over edges of q_i q_j s_ij (u_i - u_j)^2 with u_i = w_i / q_i, how often domain i is repeated relative to
-      its natural share q_i. A domain split into two like halves leaves it as it was.
-    * ``"raw"``: the sum of s_ij (w_i - w_j)^2 = w' L w, which pulls towards uniform weights and changes when a domain is split.
-    * ``"normalised"``: the sum of s_ij (w_i / sqrt(d_i) - w_j / sqrt(d_j))^2 with d the sums of edge weights: it is 0 where w_i is
-      proportional to sqrt(d_i), so it pulls towards domains that have many neighbours. Rarely what is meant.
+    "density": the sum over edges of q_i q_j s_ij (u_i - u_j)^2 with u_i = w_i / q_i, how often domain i is repeated relative to its
+    natural share q_i. A domain split into two like halves leaves it as it was.
+
+    "raw": the sum of s_ij (w_i - w_j)^2 = w' L w, which pulls towards uniform weights and changes when a domain is split.
+
+    "normalised": the sum of s_ij (w_i / sqrt(d_i) - w_j / sqrt(d_j))^2 with d the sums of edge weights: it is 0 where w_i is
+    proportional to sqrt(d_i), so it pulls towards domains that have many neighbours. Rarely what is meant.
 
     Similarities s_ij are the edge attribute ``weight`` (1 where no edge has it); ``natural`` is q [k], the domains' own by default.
 
