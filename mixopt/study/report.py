@@ -95,7 +95,7 @@ def _doubts(data: Data, sizes: Sizes, outcome: Outcome, lines: Sequence[Line]) -
     chosen = _chosen(lines, sizes.cap)
     if chosen is not lines[0]:
         over = f"reads a domain {lines[0].epochs:.2g} times, over the cap of {sizes.cap:g}"
-        said.append(f"{lines[0].name} did better ({lines[0].loss:.3f}), but {over}.")
+        said.append(f"The mixture {lines[0].name} did better ({lines[0].loss:.3f}), but {over}.")
     elif chosen.epochs > sizes.cap * (1 + 1e-6):
         said.append(f"Every mixture that was judged reads a domain more often than the cap of {sizes.cap:g} allows.")
     free = [x for x in lines if not x.method]
