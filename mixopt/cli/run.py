@@ -56,7 +56,7 @@ def run(
     rate: Annotated[float, _model("Peak learning rate of AdamW; 0 for the usual one.")] = 0.0,
     device: Annotated[str, _model("Where models are trained: cpu, cuda, cuda:1.")] = "cpu",
     methods: Annotated[str, _size("Of law, doremi, doge, implicit.")] = "law,doremi,doge",
-    proxies: Annotated[int, _size("Proxy runs; 0 for three for each of the law's parameters.")] = 0,
+    proxies: Annotated[int, _size("Proxy runs; 0 for three for each of the law's parameters, and at least 24.")] = 0,
     proxy_steps: Annotated[int, _size("Steps of a proxy and of a method.")] = 200,
     target_steps: Annotated[int, _size("Steps of a run of the verdict.")] = 350,
     seeds: Annotated[int, _size("Seeds of the verdict; 0 for no verdict.")] = 5,

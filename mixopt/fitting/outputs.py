@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -58,9 +57,8 @@ def try_exports(runs: Runs, request: Request, targets: Sequence[str], known: Map
 
     tokens = None if request.tokens is None else by_domain("the tokens", request.tokens, runs.domains, runs.name_map, whole=True)
     even = Blend(dict.fromkeys(runs.domains, 1 / len(runs.domains)), tokens=tokens, budget=request.budget)
-    with tempfile.TemporaryDirectory() as folder:
-        for target in targets:
-            export(even.completed(**known), target, folder, equal_lengths=equal_lengths)
+    for target in targets:
+        export(even.completed(**known), target, os.curdir, equal_lengths=equal_lengths, dry=True)
 
 
 def _predictions(found: Recommendation, path: Path) -> None:
