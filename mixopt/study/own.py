@@ -24,9 +24,9 @@ from .console import Screen
 from .data import NATS, Data, Target, mean_of
 from .models import Models, small_gpts
 from .outcome import Outcome
-from .sizes import EPOCHS, Sizes
+from .sizes import EPOCHS, METHODS, Sizes
 from .store import Store
-from .study import METHODS, Study, carried_out, introduce, measured
+from .study import Study, carried_out, introduce, measured
 
 BITS = "bits per byte"
 WIDTHS = (32, 56)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, replace
 from typing import final
 
+METHODS = ("law", "doremi", "doge", "implicit")
 FEWEST_STEPS = 60
 EPOCHS = 4.0
 """How often a domain may be read: repetition up to four times costs little (Muennighoff et al. 2023, arXiv 2305.16264)."""
@@ -71,19 +73,20 @@ def together(parameters: int) -> int:
     return max(1, min(MOST_TOGETHER, MEMORY // (BYTES * max(parameters, 1))))
 
 
-def search_work(sizes: Sizes, domains: int) -> float:
-    """Operations of the search: the proxies, DoReMi with its reference, DoGE and the implicit method for two targets.
+def search_work(sizes: Sizes, domains: int, methods: Collection[str] = METHODS, targets: int = 2) -> float:
+    """Operations of the search: the proxies of the law, DoReMi with its reference, DoGE and the implicit method for each target.
 
     The factors say what a method's step costs in training steps on its batch; they are rough.
     """
-    batch = domains * sizes.per_domain * sizes.context
-    doremi = 2.4 * sizes.method_steps
-    doge = 2 * 2.0 * sizes.method_steps
-    implicit = 2 * (0.5 * sizes.method_steps + sizes.outer_steps * (10 + 2.5 * 10))
-    audits = 4 * 3 * 2 * domains * sizes.audit_steps
-    return work(sizes.proxies * sizes.proxy_tokens, sizes.proxy_parameters) + work(
-        (doremi + doge + implicit + audits) * batch, sizes.proxy_parameters
-    )
+    steps = {
+        "doremi": 2.4 * sizes.method_steps,
+        "doge": targets * 2.0 * sizes.method_steps,
+        "implicit": targets * (0.5 * sizes.method_steps + sizes.outer_steps * (10 + 2.5 * 10)),
+    }
+    audits = targets * 3 * 2 * domains * sizes.audit_steps * len({"doge", "implicit"} & set(methods))
+    tokens = (sum(n for m, n in steps.items() if m in methods) + audits) * domains * sizes.per_domain * sizes.context
+    proxies = sizes.proxies * sizes.proxy_tokens if "law" in methods else 0
+    return work(proxies + tokens, sizes.proxy_parameters)
 
 
 def verdict_work(sizes: Sizes, mixtures: int) -> float:
@@ -91,18 +94,20 @@ def verdict_work(sizes: Sizes, mixtures: int) -> float:
     return mixtures * sizes.seeds * work(sizes.target_tokens, sizes.target_parameters)
 
 
-def fitted(sizes: Sizes, speed: float, seconds: float, domains: int, mixtures: int) -> tuple[Sizes, tuple[str, ...]]:
+def fitted(
+    sizes: Sizes, speed: float, seconds: float, domains: int, mixtures: int, methods: Collection[str] = METHODS, targets: int = 2
+) -> tuple[Sizes, tuple[str, ...]]:
     """The sizes cut to fit into so many seconds at a speed in operations a second, and what was dropped, in words.
 
     The target models' steps go first, then the proxies; seeds are never dropped, since the intervals rest on them.
     """
 
     def time(s: Sizes) -> float:
-        return (search_work(s, domains) + verdict_work(s, mixtures)) / speed
+        return (search_work(s, domains, methods, targets) + verdict_work(s, mixtures)) / speed
 
     dropped = []
     least = max(FEWEST_STEPS, round(1.25 * sizes.proxy_steps))
-    spare = seconds - search_work(sizes, domains) / speed
+    spare = seconds - search_work(sizes, domains, methods, targets) / speed
     share = spare / max(verdict_work(sizes, mixtures) / speed, 1e-9)
     if share < 1:
         steps = max(least, int(share * sizes.target_steps))

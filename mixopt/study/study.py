@@ -24,11 +24,9 @@ from .models import Models
 from .outcome import Outcome, candidates, draw, outcome_of
 from .report import saved
 from .search import ALL, Found
-from .sizes import Sizes, fitted, search_work, verdict_work, work
+from .sizes import METHODS, Sizes, fitted, search_work, verdict_work, work
 from .store import Store
 from .verdict import Candidate
-
-METHODS = ("law", "doremi", "doge", "implicit")
 
 
 @final
@@ -61,7 +59,12 @@ class Study:
     @property
     def work(self) -> float:
         """Operations ahead, roughly."""
-        return search_work(self.sizes, len(self.data.domains)) + verdict_work(self.sizes, self.distinct)
+        return self.search + verdict_work(self.sizes, self.distinct)
+
+    @property
+    def search(self) -> float:
+        """Operations of the search, roughly."""
+        return search_work(self.sizes, len(self.data.domains), self.methods, len(self.data.targets))
 
 
 def measured(study: Study, fixed: bool, spent: float) -> Study:
@@ -79,7 +82,7 @@ def measured(study: Study, fixed: bool, spent: float) -> Study:
     sizes = replace(study.sizes, threads=best)
     if not fixed:
         left = max(sizes.seconds - spent, 1.0)
-        sizes, dropped = fitted(sizes, speeds[best], left, len(study.data.domains), study.distinct)
+        sizes, dropped = fitted(sizes, speeds[best], left, len(study.data.domains), study.distinct, study.methods, len(study.data.targets))
         for what in dropped:
             study.screen.say(f"  too slow for {sizes.seconds:.0f} s: {what}", "yellow")
     return replace(study, sizes=sizes, speed=speeds[best])
@@ -209,7 +212,7 @@ def _each(
     study: Study, found: list[Found], method: str, targets: Sequence[str], share: float, one: Callable[[str, search.Tell], Found]
 ) -> None:
     """A method for each target, those of an earlier start taken from the folder."""
-    seconds = share * search_work(study.sizes, len(study.data.domains)) / study.speed
+    seconds = share * study.search / study.speed
     for target in targets:
         if not _of(found, method, target):
             with study.screen.stage(method if target == ALL else f"{method} ({target})", seconds) as tell:

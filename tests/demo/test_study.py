@@ -21,7 +21,7 @@ from mixopt.study import search, verdict
 from mixopt.study import study as studies
 from mixopt.study.console import Screen
 from mixopt.study.models import small_gpts
-from mixopt.study.sizes import EPOCHS, MOST_TOGETHER, Sizes, fitted, together
+from mixopt.study.sizes import EPOCHS, METHODS, MOST_TOGETHER, Sizes, fitted, search_work, together
 
 MODELS = small_gpts(8, 16)
 TINY = Sizes(
@@ -217,6 +217,13 @@ def test_the_command_says_what_is_wrong_in_one_line(tmp_path):
 def test_the_command_has_a_version_and_help():
     assert CliRunner().invoke(app, ["--version"]).output.startswith("mixopt 0.")
     assert "demo" in CliRunner().invoke(app, ["--help"]).output
+
+
+def test_a_method_that_is_not_asked_for_costs_nothing():
+    whole = search_work(FULL, 5)
+    parts = [search_work(FULL, 5, (m,)) for m in METHODS]
+    assert whole == pytest.approx(sum(parts))
+    assert search_work(FULL, 5, ("doge",), targets=1) == pytest.approx(parts[METHODS.index("doge")] / 2)
 
 
 def test_large_models_are_trained_alone():
