@@ -99,9 +99,9 @@ if TYPE_CHECKING:
     from mixopt import data as data
     from mixopt import export as export
     from mixopt import fitting as fitting
+    from mixopt import laws as laws
     from mixopt import problems as problems
     from mixopt import solvers as solvers
-    from mixopt.problems import laws as laws
     from mixopt.runtime.learner import FunctionLearner as FunctionLearner
     from mixopt.runtime.torch_learner import TorchLearner as TorchLearner
     from mixopt.solvers.neighbour import to_cvxpy as to_cvxpy
@@ -117,7 +117,7 @@ _LATER = {
     "fitting": ("mixopt.fitting", None),
     "FunctionLearner": ("mixopt.runtime.learner", "FunctionLearner"),
     "TorchLearner": ("mixopt.runtime.torch_learner", "TorchLearner"),
-    "laws": ("mixopt.problems.laws", None),
+    "laws": ("mixopt.laws", None),
     "problems": ("mixopt.problems", None),
     "solvers": ("mixopt.solvers", None),
     "to_cvxpy": ("mixopt.solvers.neighbour", "to_cvxpy"),

@@ -224,7 +224,7 @@ METHODS = (
             "so that its KL factor has two meanings.",
             "The survey's Table 2 has the law with +A in the exponent, and its section 4.2 with -A.",
         ),
-        defined=("mixopt.problems.laws:Exponential.__call__", "mixopt.problems.laws:Exponential.fit"),
+        defined=("mixopt.laws.exponential:ExponentialCurve.expression", "mixopt.laws.exponential:Exponential.fit"),
         use="mx.solve(mx.minimize(mx.mean(mx.laws.Exponential.fit(runs)(w)) + 0.05 * mx.kl(w, domains.natural), over=w))",
         aliases=("dml", "data mixing laws", "olmix", "log-linear", "laws"),
     ),

@@ -11,12 +11,12 @@ from typing import Any, final
 
 import numpy as np
 
+from mixopt import laws
 from mixopt.errors import InputError
 from mixopt.files import write
 from mixopt.language.domains import Domains
 from mixopt.language.expression import Expr
 from mixopt.language.problem import Problem, maximize, minimize
-from mixopt.problems.laws import Exponential
 from mixopt.runs import Targets
 
 from .limits import Limits
@@ -40,7 +40,7 @@ class Noise:
 class Question:
     """A law with what is asked of a mixture; from it the problem is stated, and any mixture judged."""
 
-    law: Exponential
+    law: laws.Law
     objective: Objective
     limits: Limits
 
@@ -130,7 +130,7 @@ class Fitted:
             raise InputError(f"{folder} holds no fit that can be read ({error}); give the --out folder of mixopt fit") from None
         if not isinstance(content, dict) or content.get("format") != _FORMAT:
             raise InputError(f"{path} is not as mixopt fit writes it; give the --out folder of mixopt fit")
-        law = Exponential.load(Path(folder) / LAW)
+        law = laws.load(Path(folder) / LAW)
         try:
             return cls(
                 Question(law, _objective(content["objective"], law.targets), _limits(content["limits"], law.domains)),

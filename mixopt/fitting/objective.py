@@ -12,7 +12,7 @@ import numpy as np
 from mixopt.errors import InputError, listed, nearest, unknown
 from mixopt.language import atoms
 from mixopt.language.expression import Expr, constant
-from mixopt.problems.laws import Exponential
+from mixopt.laws import Law
 from mixopt.runs import Targets
 
 KINDS = ("mean", "max", "max-relative")
@@ -131,11 +131,11 @@ class Objective:
         """The value that people read from metrics [m]."""
         return self.shown(float(self.loss(metrics)))
 
-    def group_expression(self, law: Exponential, w: Expr, group: int) -> Expr:
+    def group_expression(self, law: Law, w: Expr, group: int) -> Expr:
         """One group's loss as a convex expression [] of a mixture."""
         return constant(self.shares[group]) @ law.losses(w)
 
-    def expression(self, law: Exponential, w: Expr) -> Expr:
+    def expression(self, law: Law, w: Expr) -> Expr:
         """What is minimised as a convex expression [] of a mixture."""
         losses = law.losses(w)
         plain = len(self.groups) == len(self.targets)

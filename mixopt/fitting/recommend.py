@@ -13,7 +13,7 @@ from mixopt.errors import InputError, listed
 from mixopt.language.domains import Domains
 from mixopt.language.problem import Problem, minimize
 from mixopt.language.symbols import Mixture
-from mixopt.problems.laws import CrossValidation, Exponential, cross_validate
+from mixopt.laws import CrossValidation, Exponential, Law, cross_validate
 from mixopt.report.ranks import spearman
 from mixopt.report.report import Ranges
 from mixopt.report.result import Result
@@ -77,7 +77,7 @@ class Recommendation:
     notes: tuple[str, ...] = ()
 
     @property
-    def law(self) -> Exponential:
+    def law(self) -> Law:
         """The law of every target."""
         return self.fitted.question.law
 
@@ -240,7 +240,7 @@ def _limits(
     return Limits(domains, natural, kl, budget, cap, least, most, fixed), notes
 
 
-def _best(law: Exponential, goal: Objective, limits: Limits) -> np.ndarray:
+def _best(law: Law, goal: Objective, limits: Limits) -> np.ndarray:
     """The best loss of each group [g] alone under the constraints."""
     w = Mixture(limits.domains)
     relations = limits.relations(w)

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from mixopt.cli import app
 from mixopt.cli.common import Exit
 from mixopt.export import Blend
-from mixopt.problems.laws import Exponential
+from mixopt.laws import Exponential
 from mixopt.runs import Runs
 
 REGMIX = Path(__file__).parents[2] / "../shared/data/regmix"

@@ -10,7 +10,7 @@ from mixopt.fitting.objective import Objective
 from mixopt.language.curvature import curvature
 from mixopt.language.domains import Domains
 from mixopt.language.symbols import Mixture
-from mixopt.problems.laws import Exponential
+from mixopt.laws import Exponential
 from mixopt.runs import Targets
 from mixopt.runtime.program import Function
 

@@ -1,0 +1,25 @@
+"""The laws there are, by the name that the command line and the files use."""
+
+from __future__ import annotations
+
+import os
+
+from mixopt.errors import InputError, listed, nearest
+
+from .exponential import Exponential
+from .law import Law, read
+
+LAWS: dict[str, type[Law]] = {law.name: law for law in (Exponential,)}
+
+
+def load(path: str | os.PathLike[str]) -> Law:
+    """The law of any kind that ``law.save(path)`` wrote.
+
+    Raises:
+        InputError: no such file, no saved law, or one of a kind that this version does not know.
+    """
+    content = read(path)
+    name = str(content.get("law"))
+    if name not in LAWS:
+        raise InputError(f"{path} is a saved law of kind {name!r}; this version knows {listed(LAWS)}{nearest(name, LAWS)}")
+    return LAWS[name].from_content(path, content)
