@@ -15,6 +15,7 @@ from mixopt.compiler.binding import bind_given, bind_losses, bind_tokens
 from mixopt.compiler.classify import classify
 from mixopt.compiler.plan import Choice, biased, kinked, route
 from mixopt.compiler.rewrites import Recover, rewritten
+from mixopt.compiler.sampling import drawn, told
 from mixopt.errors import InputError, ProblemError, RefusalError, listed
 from mixopt.forms import Bilevel, Form, Program, kind, stated, unknowns
 from mixopt.judge import judged, slope_at
@@ -118,6 +119,7 @@ def plan(problem: Problem | Method, learner: Learner | None = None, *, solver: S
     if abilities is not None:
         bind_losses(form, abilities)
         bind_tokens(form, abilities)
+        drawn(form, abilities)
     reasons = {entry.name: entry.reasons(form, abilities) for entry in TABLE}
     takers = [entry for entry in TABLE if not reasons[entry.name]]
     if solver is not None:
@@ -137,7 +139,7 @@ def plan(problem: Problem | Method, learner: Learner | None = None, *, solver: S
         None if chosen is None else str(chosen),
         {n: r for n, r in reasons.items() if r and n != name},
         tuple(e.name for e in takers if e.name != name),
-        (*_vertex(form), *kinked(form), *biased(form, abilities)),
+        (*_vertex(form), *kinked(form), *biased(form, abilities), *told(form, abilities)),
     )
     return Plan(problem, form, chosen, choice, learner, plain.recover)
 
@@ -281,7 +283,7 @@ def _task(ready: Plan, given: Mapping[str, Any] | None, seed: int, start: Start)
         from mixopt.runtime.modelled import Modelled
 
         assert ready.learner is not None
-        model = Modelled(form, ready.learner, orders, numbers, models)
+        model = Modelled(form, ready.learner, orders, numbers, models, drawn(form, ready.learner.abilities))
     return Task(form, region, first, numbers, seed, model, ready._kept)
 
 

@@ -70,12 +70,18 @@ class Provided:
 
 @dataclass(frozen=True)
 class Abilities:
-    """What a learner can do; as much a reason to refuse as the form."""
+    """What a learner can do; as much a reason to refuse as the form.
+
+    ``sampling`` is how the batches of training steps are drawn: "uniform" over the domains, by the "weights", or by "shares" of the
+    learner's own; the losses ``sampled`` can be drawn otherwise than uniformly.
+    """
 
     provides: Mapping[str, Provided] = field(default_factory=dict)
     exact: bool = True
     double_backward: bool = True
     gauss_newton: bool = False
+    sampling: str = "uniform"
+    sampled: tuple[str, ...] = ()
 
 
 def kind(form: Form) -> str:

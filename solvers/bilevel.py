@@ -129,7 +129,7 @@ class BilevelSolver(Solver):
         memory = _Sampled(leaves, model.learner.optimizer(leaves), model.generator(task.seed))
         w = model.weights(task.start)
         for _ in range(self.warmup):
-            _advance(model, memory, w, model.learner.draw(memory.draw))
+            _advance(model, memory, w, model.draw(w, memory.draw))
         return State(w, memory)
 
     def step(self, task: Task, state: State) -> State:
@@ -160,9 +160,10 @@ class BilevelSolver(Solver):
         with model.learner.second_order():
             slope = self.slope(model, state.weights, memory.leaves, batch, memory.warm)
         w = move(task, state.weights, slope.gradient, self.rate, self.geometry, smoothing=self.smoothing)
-        losses, seen = _advance(model, memory, w, batch)
+        losses, seen = _advance(model, memory, w, model.draw(w, memory.draw, batch))
         for _ in range(self.train - 1):
-            losses, _ = _advance(model, memory, w, model.learner.draw(memory.draw))
+            losses, _ = _advance(model, memory, w, model.draw(w, memory.draw))
+        losses = _measured(model, memory, w, batch) if model.drawn else losses
         inner = seen if slope.inner is None else slope.inner
         system = torch.full_like(slope.value.detach(), slope.system)
         info: Mapping[str, Any] = {"value": slope.value.detach(), "inner": inner, "system": system, "losses": losses}
@@ -211,3 +212,11 @@ def _advance(model: Modelled, memory: _Sampled, w: Tensor, batch: Batch) -> tupl
     size = vector(tuple(leaf.grad for leaf in memory.leaves if leaf.grad is not None)).norm()
     memory.optimizer.step()
     return model.domain_losses(env), size
+
+
+def _measured(model: Modelled, memory: _Sampled, w: Tensor, batch: Batch) -> Tensor:
+    """The per-domain losses [k] on a stratified batch, where training steps read others."""
+    env = model.env(w.detach(), memory.leaves, batch)
+    with torch.no_grad():
+        model.second(env)
+    return model.domain_losses(env)

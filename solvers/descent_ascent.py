@@ -84,7 +84,8 @@ class DescentAscent(Solver):
         payoff = model.first(env)[0]
         (ascent,) = torch.autograd.grad(payoff, w)
         new = move(task, w.detach(), -ascent, self.rate, self.geometry, temperature=self.temperature, smoothing=self.smoothing)
-        descent = model.second(env.at(new))[0]
+        step = env.at(new) if not model.drawn else model.env(new, memory.leaves, model.draw(new, memory.draw))
+        descent = model.second(step)[0]
         memory.optimizer.zero_grad()
         descent.backward()
         model.meter.gradients += 1

@@ -56,6 +56,14 @@ class Learner(ABC):
     def draw(self, generator: torch.Generator) -> Batch:
         """The next batch, stratified over the domains."""
 
+    def draw_by(self, weights: Mapping[str, Tensor], generator: torch.Generator) -> Batch:
+        """The next batch of a training step at the weights [k] of the losses under each name.
+
+        It is stratified, unless the learner samples: the losses of a batch drawn by shares p are estimates, without bias where
+        p > 0, such that p @ losses is the plain mean over the batch. Only their sums with weights mean anything.
+        """
+        return self.draw(generator)
+
     @abstractmethod
     def evaluation(self) -> Batch:
         """The one fixed sample that checks and comparisons use."""

@@ -31,6 +31,7 @@ class Modelled:
         orders: Mapping[Expr, Sequence[int] | None],
         given: Mapping[str, np.ndarray],
         models: Mapping[Expr, Any],
+        drawn: Sequence[Expr] = (),
     ):
         device = learner.device
         places = {n: None if o is None else torch.tensor(o, device=device) for n, o in orders.items()}
@@ -42,6 +43,7 @@ class Modelled:
         self.outer = form.theta if isinstance(form, Saddle) else form.trained
         self.first, self.second = (Lowered((e,), device, (self.inner, self.outer)) for e in pair)
         self.exact = learner.abilities.exact
+        self.drawn = tuple(drawn)
 
     @property
     def meter(self) -> Meter:
@@ -55,6 +57,15 @@ class Modelled:
     def generator(self, seed: int) -> torch.Generator:
         """The generator from which a run draws its batches."""
         return torch.Generator().manual_seed(seed)
+
+    def draw(self, w: Tensor, generator: torch.Generator, batch: Batch = None) -> Batch:
+        """The batch of a training step at the weights [k]: the one given, or a new one, unless the learner samples by weights or shares.
+
+        What moves the weights is measured on ``learner.draw`` instead, which is stratified: else a domain of weight zero has no gradient.
+        """
+        if not self.drawn:
+            return self.learner.draw(generator) if batch is None else batch
+        return self.learner.draw_by({n.data: self.bound.ordered_back(n, w.detach()) for n in self.drawn}, generator)
 
     def env(self, w: Tensor, leaves: Leaves, batch: Batch) -> Env:
         """One evaluation with the trained model at the given leaves."""

@@ -128,11 +128,22 @@ class Streams:
 
         The first uniform number shifts the grid (j + u) / batch that picks the domains, each other one is a window's place.
         """
+        return self._cut(self._picked(bounds, uniform), uniform[:, 1:].expand(len(bounds), -1))
+
+    def draw_by(self, shares: Any, batch: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Windows [batch, context+1] drawn as in ``draw_mixed`` by shares [k] of the domains, and the domain of each [batch]."""
+        bounds = self.bounds(shares)
+        uniform = torch.rand(1, batch + 1, generator=generator, device=generator.device, dtype=torch.float64)
+        uniform = uniform.to(self.home, non_blocking=True)
+        domains = self._picked(bounds, uniform)
+        return self._cut(domains, uniform[:, 1:])[0], domains[0].to(self.device, non_blocking=True)
+
+    def _picked(self, bounds: Tensor, uniform: Tensor) -> Tensor:
+        """The domains [R, batch] of the windows, by systematic sampling."""
         runs, batch = len(bounds), uniform.shape[-1] - 1
         steps = torch.arange(batch, device=self.home, dtype=torch.float64)
         grid = ((steps + uniform[:, :1]) / batch).clamp_(max=BELOW_ONE)
-        domains = torch.searchsorted(bounds, grid.expand(runs, -1).contiguous(), right=True)
-        return self._cut(domains, uniform[:, 1:].expand(runs, -1))
+        return torch.searchsorted(bounds, grid.expand(runs, -1).contiguous(), right=True)
 
     def fixed(self, per_domain: int) -> Tensor:
         """The same evenly spaced windows at every call [k, per_domain, context+1]; one alone is the first.

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Any, Literal, final
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,7 @@ from .streams import Streams
 from .tree import Leaves, copied
 
 Autocast = Literal["bf16"] | None
+Sampling = Literal["uniform", "weights"] | Mapping[str, float] | Sequence[float]
 
 
 class TorchLearner(Learner):
@@ -27,7 +29,12 @@ class TorchLearner(Learner):
     ``module`` maps tokens [b, t] to logits [b, t, vocabulary], or to an object with ``.logits`` (a Hugging Face causal
     LM). ``streams`` maps a loss name to the domains it is measured on, as ``Streams`` or as a dict of token arrays [n];
     training and validation may be over different domains. A step reads ``per_domain`` windows of ``context`` tokens from
-    each domain of each name; checks use one fixed sample of ``evaluation`` windows. ``w @ losses`` runs as loss weighting.
+    each domain of each name; checks use one fixed sample of ``evaluation`` windows.
+
+    ``sampling`` says how a step of training on ``w @ losses`` runs (survey, appendix A). "uniform": loss weighting, every domain drawn
+    alike. "weights": the windows are drawn by w and the plain mean of their losses is descended, as a trainer does. Shares q of the
+    domains, [k] or a dict: drawn by q, each window weighted by w / q. All three have the gradient of ``w @ losses`` as their mean, and
+    read as many windows. What moves the weights is measured on batches that hold every domain alike.
 
     ``optimizer`` takes a list of tensors and returns a torch optimizer (AdamW at rate 1e-3 without one);
     ``device`` and ``dtype`` move a copy of the module, ``autocast="bf16"`` runs its forward passes in bfloat16 with
@@ -50,6 +57,7 @@ class TorchLearner(Learner):
         device: str | torch.device | None = None,
         dtype: torch.dtype | None = None,
         autocast: Autocast = None,
+        sampling: Sampling = "uniform",
     ):
         _check(module, per_domain, dtype, autocast)
         self._device = checked_device(device, module)
@@ -65,10 +73,13 @@ class TorchLearner(Learner):
         self._per_domain, self._autocast = per_domain, autocast
         self._optimizer: Optimizer = optimizer or (lambda tensors: torch.optim.AdamW(tensors, lr=1e-3))
         self._fixed = {name: stream.fixed(evaluation) for name, stream in self._streams.items()}
+        self._shares = _shares(sampling, self._streams)
         self._abilities = Abilities(
             provides={n: Provided(s.names, len(s.names), tokens=True) for n, s in self._streams.items()},
             exact=False,
             gauss_newton=True,
+            sampling=sampling if isinstance(sampling, str) else "shares",
+            sampled=tuple(self._streams) if isinstance(sampling, str) else tuple(self._shares),
         )
         self._try()
 
@@ -110,6 +121,17 @@ class TorchLearner(Learner):
     def draw(self, generator: torch.Generator) -> Batch:
         return {name: stream.draw(self._per_domain, generator) for name, stream in self._streams.items()}
 
+    def draw_by(self, weights: Mapping[str, Tensor], generator: torch.Generator) -> Batch:
+        batch = dict(self.draw(generator))
+        if self._abilities.sampling == "uniform":
+            return batch
+        for name, w in weights.items():
+            stream, shares = self._streams[name], self._shares.get(name, w)
+            windows, domains = stream.draw_by(shares, self._per_domain * len(stream), generator)
+            own = domains == torch.arange(len(stream), device=domains.device)[:, None]
+            batch[name] = _Drawn(windows, torch.where(own & (shares[:, None] > 0), 1 / shares[:, None], 0.0))
+        return batch
+
     def evaluation(self) -> Batch:
         return self._fixed
 
@@ -117,13 +139,15 @@ class TorchLearner(Learner):
         return self.tokens(leaves, name, batch).mean(dim=-1)
 
     def tokens(self, leaves: Leaves, name: str, batch: Batch) -> Tensor:
-        windows = self._windows(name, batch)
+        windows = batch[name]
+        if isinstance(windows, _Drawn):
+            return windows.spread(cross_entropy(self._logits(leaves, windows.windows[:, :-1]), windows.windows[:, 1:]))
         flat = windows.flatten(0, 1)
         with self._still() if batch is self._fixed else nullcontext():
             return cross_entropy(self._logits(leaves, flat[:, :-1]), flat[:, 1:]).view(len(windows), -1)
 
     def gauss_newton(self, leaves: Leaves, name: str, batch: Batch, coefficients: Tensor) -> Callable[[Leaves], Leaves]:
-        flat = self._windows(name, batch).flatten(0, 1)[:, :-1]
+        flat = batch[name].flatten(0, 1)[:, :-1]
         share = coefficients.detach().repeat_interleave(len(flat) // len(coefficients)) * len(coefficients) / (len(flat) * flat.shape[1])
 
         def outputs(*parts: Tensor) -> Tensor:
@@ -167,11 +191,8 @@ class TorchLearner(Learner):
                 part.training = True
 
     def tokens_of(self, batch: Batch, name: str) -> int:
-        windows = self._windows(name, batch)
-        return windows.shape[0] * windows.shape[1] * (windows.shape[2] - 1)
-
-    def _windows(self, name: str, batch: Batch) -> Tensor:
-        return batch[name]
+        windows = batch[name].windows if isinstance(batch[name], _Drawn) else batch[name].flatten(0, 1)
+        return windows.shape[0] * (windows.shape[1] - 1)
 
     def _logits(self, leaves: Leaves, tokens: Tensor) -> Tensor:
         named = {**self._rest, **dict(zip(self._names, leaves, strict=True))}
@@ -206,6 +227,36 @@ class TorchLearner(Learner):
                 raise LearnerError("the module's logits carry no gradient of its parameters: does it run under no_grad, or detach them?")
             if stream.vocabulary > logits.shape[-1]:
                 raise InputError(f"{name!r} holds token {stream.vocabulary - 1}, but the module's vocabulary is {logits.shape[-1]}")
+
+
+@final
+@dataclass(frozen=True)
+class _Drawn:
+    """Windows [b, context+1] of a batch that is not stratified, and by domain [k, b] 1 / share of it for its own windows, 0 for others."""
+
+    windows: Tensor
+    inverse: Tensor
+
+    def spread(self, tokens: Tensor) -> Tensor:
+        """Token losses [b, t] as [k, b t], whose means are the estimates of the losses by domain (Horvitz and Thompson 1952)."""
+        return (self.inverse.to(tokens.dtype)[:, :, None] * tokens).flatten(1)
+
+
+def _shares(sampling: Any, streams: Mapping[str, Streams]) -> dict[str, Tensor]:
+    """The shares q [k] by loss name that windows are drawn by: of the streams over the domains that they are given for."""
+    if isinstance(sampling, str):
+        if sampling not in ("uniform", "weights"):
+            raise InputError(f"sampling is {sampling!r}; it is 'uniform', 'weights', or the shares [k] of the domains")
+        return {}
+    known = set(sampling) if isinstance(sampling, Mapping) else None
+    fit = {n: s for n, s in streams.items() if (len(s) == len(sampling) if known is None else set(s.names) == known)}
+    if not fit:
+        have = "; ".join(f"{n!r} over {listed(s.names)}" for n, s in streams.items())
+        raise InputError(f"the sampling shares {sampling!r} are not over the domains of any stream: {have}")
+    shares = {n: torch.as_tensor(s.domains.weights(sampling), dtype=torch.float64, device=s.device) for n, s in fit.items()}
+    if any(bool((q <= 0).any()) for q in shares.values()):
+        raise InputError(f"the sampling shares are {sampling!r}; a domain that is never drawn has no loss to weight, so each is > 0")
+    return shares
 
 
 def _check(module: object, per_domain: int, dtype: object, autocast: object) -> None:

@@ -49,4 +49,4 @@ def test_a_row_of_the_survey_is_planned_and_saved(row):
 
 
 def test_every_heading_is_a_row():
-    assert len(re.findall(r"^## S\d\d", PAGE, re.MULTILINE)) == len(ROWS) == 18
+    assert len(re.findall(r"^## S\d\d", PAGE, re.MULTILINE)) == len(ROWS) == 19
