@@ -153,6 +153,7 @@ def test_a_written_table_reads_back_equal(tmp_path_factory, rows, k, m, seed, ex
     y = rng.normal(size=(rows, m))
     y[0, 0] = np.nan
     given_extras = {"params": 1e6, "tokens": rng.uniform(1e6, 1e9, rows), "seeds": rng.integers(0, 9, rows)} if extras else {}
+    given_extras |= {"steps": 500, "weights": np.arange(1.0, rows + 1)} if extras else {}
     runs = Runs.from_arrays(
         [f"d,{i}" for i in range(k)], w, [f"t {j}" for j in range(m)], y, ids=[f"r{i}" for i in range(rows)], **given_extras
     )
@@ -160,7 +161,7 @@ def test_a_written_table_reads_back_equal(tmp_path_factory, rows, k, m, seed, ex
     runs.to_csv(path)
     back = Runs.from_csv(path)
     assert (back.ids, back.domains, back.targets) == (runs.ids, runs.domains, runs.targets)
-    for name in ("mixtures", "metrics", "params", "tokens", "seeds"):
+    for name in ("mixtures", "metrics", "params", "tokens", "steps", "seeds", "weights"):
         ours, theirs = getattr(runs, name), getattr(back, name)
         assert (ours is None) == (theirs is None)
         if ours is not None:
@@ -189,14 +190,30 @@ def test_a_path_below_a_file_cannot_be_written_and_a_missing_folder_is_made(tmp_
 
 
 def test_subset_takes_positions_or_a_mask():
-    runs = small(4, seeds=[5, 6, 7, 8], ids="pqrs")
+    runs = small(4, seeds=[5, 6, 7, 8], ids="pqrs", steps=[1, 2, 3, 4], weights=[1, 0, 1, 2])
     for index in ([3, 1], np.array([False, True, False, True])):
         part = runs.subset(index)
         order = [3, 1] if isinstance(index, list) else [1, 3]
         assert part.ids == tuple("pqrs"[i] for i in order)
         np.testing.assert_array_equal(part.mixtures, runs.mixtures[order])
         np.testing.assert_array_equal(part.metrics, runs.metrics[order])
-        np.testing.assert_array_equal(part.seeds, runs.seeds[order])
+        for extra in ("seeds", "steps", "weights"):
+            np.testing.assert_array_equal(getattr(part, extra), getattr(runs, extra)[order])
+
+
+@pytest.mark.parametrize(
+    ("extras", "message"),
+    [
+        ({"tokens": [1e9, 0, 1e9]}, r"run '1': training tokens D is 0; it must be finite and > 0"),
+        ({"params": float("nan")}, r"run '0': model parameters N is nan"),
+        ({"steps": [1.0, 2.0]}, r"steps have shape \(2,\); give one number for all, or one for each of the 3 runs"),
+        ({"weights": [1, -1, 1]}, r"run '1': the weight in a fit is -1; it must be finite and >= 0"),
+        ({"weights": 0}, r"the weights of all runs are 0"),
+    ],
+)
+def test_scales_and_weights_out_of_range(extras, message):
+    with pytest.raises(InputError, match=message):
+        small(3, **extras)
 
 
 def test_arrays_cannot_be_written_to():

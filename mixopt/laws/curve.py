@@ -76,7 +76,7 @@ class CurveLaw(Law):
         Raises:
             InputError: runs that cannot tell the parameters apart, a constant target, or runs without the N, D or s it needs.
         """
-        lacking = [n for n in cls.needs if getattr(runs, n, None) is None]
+        lacking = [n for n in cls.needs if getattr(runs, n) is None]
         if lacking:
             raise InputError(
                 f"the {cls.name} law needs {listed(lacking)} of every run, and the table has no such column; "

@@ -17,31 +17,33 @@ from mixopt.errors import InputError, listed
 from mixopt.files import write
 from mixopt.language.domains import Domains
 from mixopt.language.expression import Expr, constant
-from mixopt.runs import Runs, Targets
+from mixopt.runs import SCALES, Runs, Targets
 
 FORMAT = "mixopt law 1"
-SCALES = {"params": "model parameters N", "tokens": "training tokens D", "steps": "optimiser steps s"}
-"""What a law may need beside the mixture, by the name that ``Runs`` and the laws use."""
 
 
 @final
 @dataclass(frozen=True, eq=False)
 class At:
-    """Where a law is evaluated: mixtures [R, k], with parameters N, tokens D and steps s [R] each where it is known."""
+    """Where a law is evaluated: mixtures [R, k], with parameters N, tokens D and steps s [R] each where it is known.
+
+    ``weights`` [R] are how much each run counts in a fit; None is 1 each.
+    """
 
     mixtures: np.ndarray
     params: np.ndarray | None = None
     tokens: np.ndarray | None = None
     steps: np.ndarray | None = None
+    weights: np.ndarray | None = None
 
     @classmethod
     def of(cls, runs: Runs) -> At:
         """Where the runs were made."""
-        return cls(runs.mixtures, *(getattr(runs, name, None) for name in SCALES))
+        return cls(**{part.name: getattr(runs, part.name) for part in fields(cls)})
 
     def rows(self, mask: np.ndarray) -> At:
         """Only these rows."""
-        return At(self.mixtures[mask], *(None if (a := getattr(self, name)) is None else a[mask] for name in SCALES))
+        return At(**{part.name: None if (a := getattr(self, part.name)) is None else a[mask] for part in fields(self)})
 
 
 @final

@@ -29,8 +29,8 @@ _Rho = Callable[[np.ndarray], np.ndarray]
 class Settings:
     """How a curve is fitted: ``loss`` "linear" (squares) or "huber" with its width in the targets' unit, and a ridge.
 
-    The objective of each target is sum_r rho(L(w_r) - y_r) + ridge |P theta|^2; rho is the square, or under Huber the square up to
-    ``huber_delta`` and linear beyond.
+    The objective of each target is sum_r v_r rho(L(w_r) - y_r) + ridge |P theta|^2; rho is the square, or under Huber the square up
+    to ``huber_delta`` and linear beyond; v_r is the weight of the run, 1 where the table has none.
 
     Raises:
         InputError: a ridge that is negative, another loss, or a width that is not > 0.
@@ -70,13 +70,19 @@ def fit_targets(curve: Curve, at: At, y: np.ndarray, settings: Settings, runs: R
         InputError: too few runs without a ridge, or a constant target.
     """
     check_runs(runs, curve, settings)
-    found = [_fit_target(curve, at.rows(there), column[there], settings) for column in y.T for there in (np.isfinite(column),)]
+    there = np.stack([_there(column, runs.weights) for column in y.T], axis=1)
+    found = [_fit_target(curve, at.rows(rows), column[rows], settings) for column, rows in zip(y.T, there.T, strict=True)]
     theta = np.array([f[0] for f in found])
     theta.flags.writeable = False
-    counts = np.isfinite(y).sum(axis=0)
-    rmse = np.sqrt(np.nanmean((curve.value(theta, at).T - y) ** 2, axis=0))
-    fit = Fit(runs.mixtures.max(axis=0), counts, rmse, np.array([f[1] for f in found]), np.array([f[2] for f in found]))
+    weights = there * (1 if runs.weights is None else runs.weights[:, None])
+    rmse = np.sqrt(np.where(there, weights * (curve.value(theta, at).T - y) ** 2, 0).sum(axis=0) / weights.sum(axis=0))
+    fit = Fit(runs.mixtures.max(axis=0), there.sum(axis=0), rmse, np.array([f[1] for f in found]), np.array([f[2] for f in found]))
     return Fitted(theta, fit)
+
+
+def _there(column: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
+    """Which runs of a target's column [R] count: those that have it, with a weight that is not 0."""
+    return np.isfinite(column) if weights is None else np.isfinite(column) & (weights > 0)
 
 
 def _fit_target(curve: Curve, at: At, y: np.ndarray, settings: Settings) -> tuple[np.ndarray, bool, int]:
@@ -84,7 +90,7 @@ def _fit_target(curve: Curve, at: At, y: np.ndarray, settings: Settings) -> tupl
     from scipy.optimize import least_squares
 
     rows = settings.rows(curve, at.mixtures.shape[1])
-    rho = rho_of(settings.loss, len(y))
+    rho = rho_of(settings.loss, len(y), at.weights)
 
     def residuals(theta: np.ndarray) -> np.ndarray:
         return np.concatenate([curve.value(theta[None], at)[0] - y, rows @ theta])
@@ -116,7 +122,7 @@ def check_runs(runs: Runs, curve: Curve, settings: Settings) -> None:
     p = curve.size(k)
     mend = "give ridge=1e-3, or more runs"
     for name, y in zip(runs.targets.names, runs.metrics.T, strict=True):
-        there = np.isfinite(y)
+        there = _there(y, runs.weights)
         R = int(there.sum())
         if (3 if settings.ridge else p + 1) > R:
             lacking = f"{R} runs with target {name!r}" if len(runs) > R else f"{R} runs"
@@ -135,8 +141,8 @@ def _check_rank(domains: Domains, mixtures: np.ndarray, mend: str) -> None:
         raise InputError(f"the {len(mixtures)} runs do not tell all {len(domains)} domains apart: {why}; {mend} in which they differ")
 
 
-def rho_of(loss: str, R: int) -> _Rho:
-    """scipy's rho and its two derivatives [3, R + penalties]: Huber on the R runs only, so that a ridge stays square."""
+def rho_of(loss: str, R: int, weights: np.ndarray | None = None) -> _Rho:
+    """scipy's rho and its two derivatives [3, R + penalties]: Huber and weights [R] on the runs only, so that a ridge stays square."""
 
     def rho(z: np.ndarray) -> np.ndarray:
         out = np.stack([z, np.ones_like(z), np.zeros_like(z)])
@@ -144,6 +150,8 @@ def rho_of(loss: str, R: int) -> _Rho:
             far = np.flatnonzero(z[:R] > 1)
             root = np.sqrt(z[far])
             out[:, far] = 2 * root - 1, 1 / root, -0.5 / (root * z[far])
+        if weights is not None:
+            out[:, :R] *= weights
         return out
 
     return rho

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from .table import SCALES as SCALES
 from .table import Runs as Runs
 from .targets import Targets as Targets
 
-__all__ = ["Runs", "Targets"]
+__all__ = ["SCALES", "Runs", "Targets"]

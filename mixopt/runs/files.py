@@ -14,7 +14,7 @@ from mixopt.errors import InputError, listed, unknown
 
 Path = str | os.PathLike[str]
 KEYS = ("run", "run_id", "id", "index", "")
-EXTRAS = ("seed", "params", "tokens")
+EXTRAS = ("seed", "params", "tokens", "steps", "weight")
 LABEL = "name"
 WEIGHT_PREFIXES, METRIC_PREFIXES, METRIC_SUFFIXES = ("w/", "train_"), ("loss/", "metric/"), ("_val_loss",)
 LOWER, HIGHER = "loss/", "score/"

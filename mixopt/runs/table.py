@@ -20,6 +20,9 @@ from mixopt.language.domains import Domains
 from . import files
 from .targets import Targets, settled
 
+SCALES = {"params": "model parameters N", "tokens": "training tokens D", "steps": "optimiser steps s"}
+"""What a run has beside its mixture that a law may depend on, by the name that ``Runs`` and the laws use."""
+
 _SUM_TOLERANCE = 0.05
 
 
@@ -27,9 +30,10 @@ _SUM_TOLERANCE = 0.05
 class Runs:
     """R proxy runs: mixtures [R, k] whose rows sum to 1, metrics [R, m] in the targets' units (NaN where one is missing).
 
-    ``params`` [R] are model parameters, ``tokens`` [R] training tokens, ``seeds`` [R] training seeds, ``labels`` [R] names
-    for people, each None where unknown. ``name_map`` maps a file's column to the name it became; ``notes`` are sentences on
-    what was changed or left out. Make one by ``from_csv`` or ``from_arrays``, which check; the arrays cannot be written to.
+    ``params`` [R] are model parameters N, ``tokens`` [R] training tokens D, ``steps`` [R] optimiser steps s, ``seeds`` [R] training
+    seeds, ``weights`` [R] how much each run counts in a fit (2 is the run twice), ``labels`` [R] names for people, each None
+    where unknown. ``name_map`` maps a file's column to the name it became; ``notes`` are sentences on what was changed or left
+    out. Make one by ``from_csv`` or ``from_arrays``, which check; the arrays cannot be written to.
     """
 
     domains: Domains
@@ -39,7 +43,9 @@ class Runs:
     ids: tuple[str, ...]
     params: np.ndarray | None = None
     tokens: np.ndarray | None = None
+    steps: np.ndarray | None = None
     seeds: np.ndarray | None = None
+    weights: np.ndarray | None = None
     labels: tuple[str, ...] | None = None
     name_map: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     notes: tuple[str, ...] = ()
@@ -59,36 +65,38 @@ class Runs:
         labels: Iterable[str] | None = None,
         params: ArrayLike | None = None,
         tokens: ArrayLike | None = None,
+        steps: ArrayLike | None = None,
         seeds: ArrayLike | None = None,
+        weights: ArrayLike | None = None,
     ) -> Runs:
         """Runs from mixtures [R, k] and metrics [R, m]; each row of mixtures is divided by its sum.
 
         Raises:
             InputError: shapes that do not fit, repeated ids, a weight that is negative, NaN or infinite, an infinite
-                metric, or a row whose sum is off 1 by more than 5 %.
+                metric, a row whose sum is off 1 by more than 5 %, or N, D or s that are not > 0.
         """
         domains = domains if isinstance(domains, Domains) else Domains(domains)
         targets = targets if isinstance(targets, Targets) else Targets(targets)
-        weights, values = np.array(mixtures, dtype=float), np.array(metrics, dtype=float)
-        names = tuple(str(i) for i in (range(len(weights)) if ids is None else ids))
-        _check_shape("mixtures", weights, (len(names), len(domains)), domains.names)
+        rows, values = np.array(mixtures, dtype=float), np.array(metrics, dtype=float)
+        names = tuple(str(i) for i in (range(len(rows)) if ids is None else ids))
+        _check_shape("mixtures", rows, (len(names), len(domains)), domains.names)
         _check_shape("metrics", values, (len(names), len(targets)), targets.names)
         files.check_ids(names, "the table of runs")
-        _check_cells(weights, ~np.isfinite(weights) | (weights < 0), names, domains.names, "weight", "finite and >= 0")
+        _check_cells(rows, ~np.isfinite(rows) | (rows < 0), names, domains.names, "weight", "finite and >= 0")
         _check_cells(values, np.isinf(values), names, targets.names, "metric", "finite, or NaN where it is missing")
-        weights, notes = _renormalised(weights, names)
+        rows, notes = _renormalised(rows, names)
         missing = int(np.isnan(values).sum())
         if missing:
             holes = [t for t, bad in zip(targets.names, np.isnan(values).any(0), strict=True) if bad]
             notes += (f"{missing} metric value{'s are' if missing > 1 else ' is'} missing, of {listed(holes)}",)
-        extras: dict[str, Any] = {
-            name: None if given is None else _frozen(np.broadcast_to(np.asarray(given), (len(names),)).astype(kind))
-            for name, given, kind in (("params", params, float), ("tokens", tokens, float), ("seeds", seeds, np.int64))
-        }
+        columns = {"params": params, "tokens": tokens, "steps": steps, "weights": weights}
+        extras: dict[str, Any] = {n: _column(n, given, names) for n, given in columns.items() if given is not None}
+        if seeds is not None:
+            extras["seeds"] = _frozen(np.broadcast_to(np.asarray(seeds), (len(names),)).astype(np.int64))
         named = None if labels is None else tuple(map(str, labels))
         if named is not None and len(named) != len(names):
             raise InputError(f"there are {len(named)} labels for {len(names)} runs")
-        return cls(domains, targets, _frozen(weights), _frozen(values), names, **extras, labels=named, notes=notes)
+        return cls(domains, targets, _frozen(rows), _frozen(values), names, **extras, labels=named, notes=notes)
 
     @classmethod
     def from_csv(
@@ -141,7 +149,9 @@ class Runs:
             labels=labels,
             params=extras.get("params"),
             tokens=extras.get("tokens"),
+            steps=extras.get("steps"),
             seeds=extras.get("seed"),
+            weights=extras.get("weight"),
         )
         notes = files.left_out(left, left_rows, right_rows, "metrics") + files.left_out(right, right_rows, left_rows, "mixture")
         return replace(runs, name_map=MappingProxyType(weight_map | metric_map), notes=notes + runs.notes)
@@ -149,10 +159,10 @@ class Runs:
     def to_csv(self, path: files.Path) -> None:
         """Write one CSV, whole or not at all, which ``from_csv`` reads.
 
-        Columns: run, then name, seed, params and tokens where known, ``w/<domain>``, and ``loss/<target>`` for metrics to be
+        Columns: run, then name, seed, params, tokens, steps and weight where known, ``w/<domain>``, and ``loss/<target>`` for metrics to be
         minimised, ``score/<target>`` for those to be maximised. Units are not written.
         """
-        known = (("name", self.labels), ("seed", self.seeds), ("params", self.params), ("tokens", self.tokens))
+        known = (("name", self.labels), ("seed", self.seeds), *((n, getattr(self, n)) for n in SCALES), ("weight", self.weights))
         extras = [(n, list(a) if isinstance(a, tuple) else a.tolist()) for n, a in known if a is not None]
         ways = [files.LOWER if way == "min" else files.HIGHER for way in self.targets.directions]
         metrics = [f"{way}{t}" for way, t in zip(ways, self.targets.names, strict=True)]
@@ -165,7 +175,7 @@ class Runs:
     def subset(self, index: ArrayLike) -> Runs:
         """The runs at these positions, or where a mask [R] is true."""
         rows = np.arange(len(self))[np.asarray(index)]
-        kept: dict[str, Any] = {n: _frozen(a[rows]) for n in ("params", "tokens", "seeds") if (a := getattr(self, n)) is not None}
+        kept: dict[str, Any] = {n: _frozen(a[rows]) for n in (*SCALES, "seeds", "weights") if (a := getattr(self, n)) is not None}
         labels = None if self.labels is None else tuple(self.labels[r] for r in rows)
         ids = tuple(self.ids[r] for r in rows)
         return replace(self, mixtures=_frozen(self.mixtures[rows]), metrics=_frozen(self.metrics[rows]), ids=ids, labels=labels, **kept)
@@ -209,6 +219,20 @@ def _renormalised(weights: np.ndarray, ids: Sequence[str]) -> tuple[np.ndarray, 
     if off[worst] <= 1e-9:
         return scaled, ()
     return scaled, (f"rows summed to {sums.min():.4g} to {sums.max():.4g} (worst: run {ids[worst]!r}) and were divided by their sums",)
+
+
+def _column(name: str, given: ArrayLike, ids: Sequence[str]) -> np.ndarray:
+    """One number a run [R], or one for all: N, D and s are > 0, weights >= 0 and not all 0."""
+    found = np.asarray(given, dtype=float)
+    if found.shape not in ((), (len(ids),)):
+        raise InputError(f"{name} have shape {found.shape}; give one number for all, or one for each of the {len(ids)} runs")
+    column = np.broadcast_to(found, (len(ids),)).copy()
+    least, words = (0.0, ">= 0") if name == "weights" else (np.finfo(float).tiny, "> 0")
+    for r in np.flatnonzero(~(np.isfinite(column) & (column >= least)))[:1]:
+        raise InputError(f"run {ids[r]!r}: {SCALES.get(name, 'the weight in a fit')} is {column[r]:g}; it must be finite and {words}")
+    if not column.any():
+        raise InputError("the weights of all runs are 0, so nothing would be fitted; give each run how much it counts, such as 1")
+    return _frozen(column)
 
 
 def _check_shape(what: str, array: np.ndarray, wanted: tuple[int, int], names: Sequence[str]) -> None:

@@ -94,6 +94,18 @@ def test_the_derivatives_of_huber_are_right_and_spare_the_ridge():
 
 
 @pytest.mark.parametrize("settings", [{}, {"ridge": 1e-3}, {"loss": "huber"}], ids=str)
+def test_a_weight_of_two_is_the_run_twice_and_a_weight_of_zero_no_run(settings):
+    runs, times = table(noise=0.05), np.arange(40) % 3
+    copied = np.repeat(np.arange(40), times)
+    weighted = Runs.from_arrays(NAMES, runs.mixtures, runs.targets, runs.metrics, weights=times)
+    repeated = Runs.from_arrays(NAMES, runs.mixtures[copied], runs.targets, runs.metrics[copied])
+    one, two = Exponential.fit(weighted, **settings), Exponential.fit(repeated, **settings)
+    np.testing.assert_allclose(one.theta, two.theta, atol=1e-5)
+    np.testing.assert_allclose(one.rmse, two.rmse, rtol=1e-6)
+    assert one.fitted.runs.tolist() == [26, 26]
+
+
+@pytest.mark.parametrize("settings", [{}, {"ridge": 1e-3}, {"loss": "huber"}], ids=str)
 def test_the_order_of_domains_does_not_matter(settings):
     runs, order = table(noise=0.02), [2, 0, 3, 1]
     turned = Runs.from_arrays([NAMES[i] for i in order], runs.mixtures[:, order], runs.targets, runs.metrics)
