@@ -43,7 +43,8 @@ class At:
 
     def rows(self, mask: np.ndarray) -> At:
         """Only these rows."""
-        return At(**{part.name: None if (a := getattr(self, part.name)) is None else a[mask] for part in fields(self)})
+        parts: dict[str, Any] = {part.name: getattr(self, part.name) for part in fields(self)}
+        return At(**{name: None if values is None else values[mask] for name, values in parts.items()})
 
 
 @final
