@@ -43,8 +43,8 @@ class At:
 
     def rows(self, mask: np.ndarray) -> At:
         """Only these rows."""
-        parts: dict[str, Any] = {part.name: getattr(self, part.name) for part in fields(self)}
-        return At(**{name: None if values is None else values[mask] for name, values in parts.items()})
+        kept: dict[str, Any] = {n.name: None if (a := getattr(self, n.name)) is None else a[mask] for n in fields(self)}
+        return At(**kept)
 
 
 @final
