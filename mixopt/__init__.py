@@ -94,6 +94,8 @@ from mixopt.report.result import Result as Result
 from mixopt.report.result import Status as Status
 from mixopt.runs import Runs as Runs
 from mixopt.solver import Budget as Budget
+from mixopt.training import Training as Training
+from mixopt.training import train as train
 
 if TYPE_CHECKING:
     from mixopt import data as data
@@ -160,6 +162,7 @@ __all__ = [
     "Runs",
     "Status",
     "TorchLearner",
+    "Training",
     "abs",
     "argmin",
     "audit",
@@ -222,6 +225,7 @@ __all__ = [
     "to_cvxpy",
     "to_json",
     "tokens",
+    "train",
     "used",
     "variable",
 ]

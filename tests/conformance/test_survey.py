@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 
 import mixopt as mx
 from mixopt.compiler.classify import classify
@@ -18,11 +19,16 @@ ROW = re.compile(
 ROWS = {row: (program, latex) for row, program, latex in ROW.findall(PAGE)}
 
 
-def written(program: str) -> mx.Problem:
-    """The problem that a row calls ``said``."""
+def carried_out(program: str) -> dict[str, object]:
+    """The names after a row's program."""
     names: dict[str, object] = {}
     exec(re.search(r"```python\n(.*?)```", PAGE, re.DOTALL)[1] + program, names)
-    return names["said"]
+    return names
+
+
+def written(program: str) -> mx.Problem:
+    """The problem that a row calls ``said``."""
+    return carried_out(program)["said"]
 
 
 def told(problem: mx.Problem) -> str:
@@ -48,5 +54,15 @@ def test_a_row_of_the_survey_is_planned_and_saved(row):
     assert mx.from_json(mx.to_json(problem)) == problem
 
 
+def test_the_offline_pipeline_trains_its_target_at_the_weights_found():
+    """The target's losses are |theta - c_i|^2, so that it ends at sum_i w_i c_i."""
+    centres = torch.eye(3, dtype=torch.float64)
+    target = mx.FunctionLearner(torch.zeros(3, dtype=torch.float64), {"train": lambda p: ((p - centres) ** 2).sum(1)})
+    names = carried_out(ROWS["S04"][0])
+    done, weights = names["pipeline"](target), mx.solve(names["said"]).weights
+    assert done.weights == pytest.approx(weights, abs=1e-12)
+    assert done.parameters.tolist() == pytest.approx(list(weights.values()), abs=1e-9)
+
+
 def test_every_heading_is_a_row():
-    assert len(re.findall(r"^## S\d\d", PAGE, re.MULTILINE)) == len(ROWS) == 19
+    assert len(re.findall(r"^## S\d\d", PAGE, re.MULTILINE)) == len(ROWS) == 20
