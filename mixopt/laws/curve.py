@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -14,7 +14,7 @@ from mixopt.language.domains import Domains
 from mixopt.language.expression import Expr
 from mixopt.runs import Runs, Targets
 
-from .law import At, Fit, Law, array, bound, signs
+from .law import At, Fit, Law, array, bound, odd_scales, signs
 from .least_squares import Settings, fit_targets
 
 
@@ -27,6 +27,8 @@ class Curve(ABC):
 
     by_every_domain: ClassVar[bool] = True
     """Whether it has a slope for every domain, so that the runs must tell all domains apart."""
+    spare: ClassVar[int] = 1
+    """How many runs more than parameters a fit without a ridge asks for; 0 where the source interpolates."""
 
     @abstractmethod
     def parameters(self, domains: Domains) -> tuple[str, ...]:
@@ -57,6 +59,14 @@ class Curve(ABC):
         """The rows P [q, p] of the ridge: ridge |P theta|^2 is added to the squares; those that are centred shrink to a common slope."""
         return np.eye(self.size(k))
 
+    def of_target(self, j: int) -> Curve:
+        """The curve of target j alone, where targets differ in more than their parameters, such as each in its own domain."""
+        return self
+
+    def content(self) -> dict[str, Any]:
+        """What a file needs to make the curve again, as JSON holds it."""
+        return {}
+
     def size(self, k: int) -> int:
         """How many parameters p there are over k domains."""
         return len(self.parameters(Domains([f"d{i}" for i in range(k)])))
@@ -83,7 +93,8 @@ class CurveLaw(Law):
                 f"add it, or give Runs.from_arrays(..., {lacking[0]}=...)"
             )
         found = fit_targets(curve, At.of(runs), signs(runs.targets) * runs.metrics, settings, runs)
-        return cls(runs.domains, runs.targets, found.fit, curve, found.theta)
+        fit = replace(found.fit, notes=(*found.fit.notes, *odd_scales(runs, cls.needs)))
+        return cls(runs.domains, runs.targets, fit, curve, found.theta)
 
     def _losses_at(self, at: At) -> np.ndarray:
         return self.curve.value(self.theta, at).T
@@ -96,10 +107,10 @@ class CurveLaw(Law):
     def loss_of(self, j: int, w: Expr, **scale: float) -> Expr:
         numbers = {n: float(v) for n, v in self.scale(**scale).items()}  # type: ignore[arg-type]
         name = self.targets.names[j]
-        return self.curve.expression(self.theta[[j]], bound(w, self.domains), (name,), numbers)[name]
+        return self.curve.of_target(j).expression(self.theta[[j]], bound(w, self.domains), (name,), numbers)[name]
 
     def content(self) -> dict[str, Any]:
-        return {"theta": self.theta.tolist()}
+        return {"theta": self.theta.tolist(), **self.curve.content()}
 
     @classmethod
     @abstractmethod

@@ -272,6 +272,22 @@ def read(path: str | os.PathLike[str]) -> dict[str, Any]:
     return content
 
 
+_FEWEST = {"params": 1e3, "tokens": 1e5}
+_FEWEST_TOKENS_A_PARAMETER = 1e-2
+
+
+def odd_scales(runs: Runs, needs: Sequence[str]) -> tuple[str, ...]:
+    """Notes on N or D that the law needs, so small that they may be in millions or billions."""
+    tops = {n: float(getattr(runs, n).max()) for n in needs}
+    odd = [n for n, top in tops.items() if top < _FEWEST.get(n, 0)]
+    if runs.params is not None and "tokens" in tops and (runs.tokens < _FEWEST_TOKENS_A_PARAMETER * runs.params).all():
+        odd.append("tokens")
+    return tuple(
+        f"{n} are at most {tops[n]:.4g}: if they are meant in millions or billions, write them out, for the law takes them as they are"
+        for n in dict.fromkeys(odd)
+    )
+
+
 def signs(targets: Targets) -> np.ndarray:
     """1 for a target to be minimised, -1 for one to be maximised [m]."""
     return np.array([1 if way == "min" else -1 for way in targets.directions])

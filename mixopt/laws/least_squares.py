@@ -71,7 +71,8 @@ def fit_targets(curve: Curve, at: At, y: np.ndarray, settings: Settings, runs: R
     """
     check_runs(runs, curve, settings)
     there = np.stack([_there(column, runs.weights) for column in y.T], axis=1)
-    found = [_fit_target(curve, at.rows(rows), column[rows], settings) for column, rows in zip(y.T, there.T, strict=True)]
+    columns = enumerate(zip(y.T, there.T, strict=True))
+    found = [_fit_target(curve.of_target(j), at.rows(rows), column[rows], settings) for j, (column, rows) in columns]
     theta = np.array([f[0] for f in found])
     theta.flags.writeable = False
     weights = there * (1 if runs.weights is None else runs.weights[:, None])
@@ -124,7 +125,7 @@ def check_runs(runs: Runs, curve: Curve, settings: Settings) -> None:
     for name, y in zip(runs.targets.names, runs.metrics.T, strict=True):
         there = _there(y, runs.weights)
         R = int(there.sum())
-        if (3 if settings.ridge else p + 1) > R:
+        if (3 if settings.ridge else p + curve.spare) > R:
             lacking = f"{R} runs with target {name!r}" if len(runs) > R else f"{R} runs"
             raise InputError(f"{lacking} are too few for the {p} parameters of each target ({k} domains); {mend}")
         if np.ptp(y[there]) <= 1e-12 * max(1.0, float(np.abs(y[there]).max())):
