@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mixopt.errors import InputError, listed, nearest
-from mixopt.runs import files
+from mixopt.runs import files, sources
 from mixopt.runs.targets import usual_direction
 
 from .mmlu import areas
@@ -48,7 +48,7 @@ def read(path: str | os.PathLike[str]) -> Request:
     """
     content, notes = _sections(path), list[str]()
     mixtures, metrics = (_found(_needed(content["swarm"], "swarm", part), Path(path)) for part in ("ratios", "metrics"))
-    columns = files.metric_columns(files.read(metrics), paired=True)
+    columns = files.metric_columns(sources.read(metrics), paired=True)
     aggregate = _flag(content["regression"], "aggregate_task_families")
     families, used = _targets(content, columns, aggregate, notes)
     _regression(content["regression"], notes)

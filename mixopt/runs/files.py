@@ -1,8 +1,7 @@
-"""CSV files of runs as text cells: read, joined by a key column, their columns named."""
+"""Tables of runs as text cells: joined by a key column, their columns named."""
 
 from __future__ import annotations
 
-import csv
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ LOWER, HIGHER = "loss/", "score/"
 @final
 @dataclass(frozen=True)
 class Table:
-    """A CSV file as text cells, with the line that each row stands on."""
+    """A table as text cells, and where it is from."""
 
     path: str
     header: list[str]
@@ -55,30 +54,6 @@ class Table:
                 except ValueError:
                     raise InputError(f"{self.path}, row {row + 1}, column {columns[c]!r}: {cell!r} is not a number") from None
         return out
-
-
-def read(path: Path) -> Table:
-    """The cells of a CSV file, checked to be a table: one header, names that differ, rows of one length."""
-    path = os.fspath(path)
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            rows = [row for row in csv.reader(file) if any(cell.strip() for cell in row)]
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from error
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is no CSV text in UTF-8: {error}") from error
-    if len(rows) < 2:
-        raise InputError(f"{path} has {len(rows)} lines; a header and at least one run are needed")
-    header = [name.strip() for name in rows[0]]
-    if header[0].startswith("Unnamed:"):
-        header[0] = ""
-    twice = sorted({n for n in header if header.count(n) > 1})
-    if twice:
-        raise InputError(f"{path} has more than one column {listed(map(repr, twice))}; column names must differ")
-    for number, row in enumerate(rows[1:], 1):
-        if len(row) != len(header):
-            raise InputError(f"{path}, row {number}: {len(row)} cells, but the header has {len(header)}")
-    return Table(path, header, rows[1:])
 
 
 def join_key(left: Table, right: Table, on: str | None) -> str | None:

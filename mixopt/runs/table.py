@@ -7,18 +7,22 @@ import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from mixopt import notebook
-from mixopt.errors import InputError, listed
+from mixopt.errors import InputError, MissingExtraError, listed
 from mixopt.files import write
 from mixopt.language.domains import Domains
 
-from . import files
+from . import files, sources
+from .oddities import oddities, replicates
 from .targets import Targets, settled
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 SCALES = {"params": "model parameters N", "tokens": "training tokens D", "steps": "optimiser steps s"}
 """What a run has beside its mixture that a law may depend on, by the name that ``Runs`` and the laws use."""
@@ -101,8 +105,8 @@ class Runs:
     @classmethod
     def from_csv(
         cls,
-        mixtures: files.Path,
-        metrics: files.Path | None = None,
+        mixtures: files.Path | DataFrame,
+        metrics: files.Path | DataFrame | None = None,
         *,
         on: str | None = None,
         direction: str | Mapping[str, str] | None = None,
@@ -111,6 +115,9 @@ class Runs:
         drop: Iterable[str] = (),
     ) -> Runs:
         """Runs from a pair of CSV files as RegMix and Olmix publish them, or from one file that ``to_csv`` wrote.
+
+        Parquet files (by their ending) and pandas frames are taken too, and long tables: a row for each run and domain (columns run,
+        domain, weight) or each run and target (run, target, value).
 
         A pair is joined on the column ``on``, else on the first of run, run_id, id, index and an unnamed first column that
         both have, in the order of the mixtures; a column ``name`` labels the runs. The affixes ``train_``, ``metric/`` and
@@ -122,8 +129,8 @@ class Runs:
             InputError: a file that cannot be read or joined, a cell that is no number, repeated runs, a metric whose
                 direction is not certain, or what ``from_arrays`` refuses.
         """
-        left = files.read(mixtures)
-        right = left if metrics is None else files.read(metrics)
+        left = sources.read(mixtures)
+        right = left if metrics is None else sources.read(metrics)
         key = files.join_key(left, right, on)
         weight_map = files.weight_columns(left, paired=metrics is not None)
         metric_map = files.metric_columns(right, paired=metrics is not None)
@@ -162,15 +169,46 @@ class Runs:
         Columns: run, then name, seed, params, tokens, steps and weight where known, ``w/<domain>``, and ``loss/<target>`` for metrics to be
         minimised, ``score/<target>`` for those to be maximised. Units are not written.
         """
+        header, columns = self._columns()
+        text = io.StringIO(newline="")
+        csv.writer(text).writerows([header, *zip(*columns, strict=True)])
+        write(path, text.getvalue())
+
+    def _columns(self) -> tuple[list[str], list[list[Any]]]:
+        """The names and the cells of the columns that a file of ours has."""
         known = (("name", self.labels), ("seed", self.seeds), *((n, getattr(self, n)) for n in SCALES), ("weight", self.weights))
         extras = [(n, list(a) if isinstance(a, tuple) else a.tolist()) for n, a in known if a is not None]
         ways = [files.LOWER if way == "min" else files.HIGHER for way in self.targets.directions]
         metrics = [f"{way}{t}" for way, t in zip(ways, self.targets.names, strict=True)]
         header = ["run", *(n for n, _ in extras), *(f"w/{d}" for d in self.domains), *metrics]
-        columns = [*(a for _, a in extras), *self.mixtures.T.tolist(), *self.metrics.T.tolist()]
-        text = io.StringIO(newline="")
-        csv.writer(text).writerows([header, *zip(self.ids, *columns, strict=True)])
-        write(path, text.getvalue())
+        return header, [list(self.ids), *(a for _, a in extras), *self.mixtures.T.tolist(), *self.metrics.T.tolist()]
+
+    @classmethod
+    def from_frame(cls, mixtures: DataFrame, metrics: DataFrame | None = None, **settings: Any) -> Runs:
+        """Runs from one pandas frame or a pair of them, read as ``from_csv`` reads files; an index counts where it has a name."""
+        return cls.from_csv(mixtures, metrics, **settings)
+
+    def to_frame(self) -> DataFrame:
+        """The table of ``to_csv`` as a pandas frame.
+
+        Raises:
+            MissingExtraError: pandas is not installed.
+        """
+        try:
+            import pandas
+        except ImportError:
+            raise MissingExtraError("pandas", "data", "A frame of runs") from None
+        header, columns = self._columns()
+        return pandas.DataFrame(dict(zip(header, columns, strict=True)))
+
+    def to_parquet(self, path: files.Path) -> None:
+        """Write the table of ``to_csv`` as Parquet, whole or not at all; ``from_csv`` reads it.
+
+        Raises:
+            MissingExtraError: pyarrow is not installed.
+        """
+        header, columns = self._columns()
+        sources.write_parquet(path, dict(zip(header, columns, strict=True)))
 
     def subset(self, index: ArrayLike) -> Runs:
         """The runs at these positions, or where a mask [R] is true."""
@@ -180,11 +218,15 @@ class Runs:
         ids = tuple(self.ids[r] for r in rows)
         return replace(self, mixtures=_frozen(self.mixtures[rows]), metrics=_frozen(self.metrics[rows]), ids=ids, labels=labels, **kept)
 
+    def replicates(self) -> tuple[tuple[int, ...], ...]:
+        """The positions of runs with the same mixture, and the same N, D and steps: groups of two or more."""
+        return replicates(self)
+
     def describe(self) -> str:
-        """Counts, the ranges seen, the map from columns to names, and the notes, as text."""
+        """Counts, the ranges seen, repeated mixtures, metrics far from the rest, the map from columns to names, and the notes, as text."""
         zeros = np.mean(self.mixtures == 0)
         lines = [f"{len(self)} runs, {len(self.domains)} domains, {len(self.targets)} targets; {zeros:.0%} of the weights are exactly 0"]
-        lines += [f"  note: {note}" for note in self.notes]
+        lines += [f"  note: {note}" for note in (*self.notes, *oddities(self))]
         width = max(map(len, (*self.domains.names, *self.targets.names)))
         for name, w in zip(self.domains, self.mixtures.T, strict=True):
             lines.append(f"  domain {name:<{width}}  {w.min():.3f} to {w.max():.3f}")

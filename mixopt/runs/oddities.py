@@ -1,0 +1,78 @@
+"""What is odd in a table of runs: mixtures that occur more than once, and metrics far from all others."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mixopt.errors import listed
+
+if TYPE_CHECKING:
+    from .table import Runs
+
+_SAME = 9
+"""Mixtures are the same where they agree to this many decimals."""
+_FAR = 8.0
+"""Robust standard deviations from the median from which on a metric is pointed out."""
+
+
+def replicates(runs: Runs) -> tuple[tuple[int, ...], ...]:
+    """The positions of runs with the same mixture, and the same N, D and steps: groups of two or more."""
+    columns = [runs.mixtures.round(_SAME), *(a[:, None] for a in (runs.params, runs.tokens, runs.steps) if a is not None)]
+    groups: dict[bytes, list[int]] = {}
+    for r, row in enumerate(np.hstack(columns) + 0.0):
+        groups.setdefault(row.tobytes(), []).append(r)
+    return tuple(tuple(group) for group in groups.values() if len(group) > 1)
+
+
+def spread(runs: Runs) -> np.ndarray:
+    """The pooled standard deviation of each target [m] between runs of one mixture, in its unit; NaN where there are none."""
+    squares, freedom = np.zeros(len(runs.targets)), np.zeros(len(runs.targets))
+    for group in replicates(runs):
+        y = runs.metrics[list(group)]
+        there = np.isfinite(y)
+        counts = there.sum(axis=0)
+        means = np.where(there, y, 0).sum(axis=0) / np.maximum(counts, 1)
+        squares += np.where(there, (y - means) ** 2, 0).sum(axis=0)
+        freedom += np.maximum(counts - 1, 0)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.sqrt(squares / np.where(freedom > 0, freedom, np.nan)))
+
+
+def far(runs: Runs) -> tuple[tuple[int, int, float], ...]:
+    """Metrics more than 8 robust standard deviations from their target's median: run, target, and how many, the farthest first."""
+    found = []
+    for j, y in enumerate(runs.metrics.T):
+        seen = y[np.isfinite(y)]
+        if len(seen) < 5:
+            continue
+        middle = np.median(seen)
+        scale = 1.4826 * float(np.median(np.abs(seen - middle)))
+        if scale > 0:
+            away = np.abs(y - middle) / scale
+            found += [(int(r), j, float(away[r])) for r in np.flatnonzero(np.where(np.isfinite(y), away, 0) > _FAR)]
+    return tuple(sorted(found, key=lambda entry: -entry[2]))
+
+
+def oddities(runs: Runs) -> tuple[str, ...]:
+    """Sentences for people on both."""
+    notes = []
+    groups = replicates(runs)
+    if groups:
+        sds = spread(runs)
+        known = [f"{name} {s:.2g}" for name, s in zip(runs.targets.names, sds, strict=True) if np.isfinite(s)]
+        among = f"; between them metrics differ by {listed(known)} (standard deviation)" if known else ""
+        count = sum(map(len, groups))
+        notes.append(
+            f"{count} runs share {len(groups)} mixture{'s' if len(groups) > 1 else ''}, "
+            f"such as {listed(runs.ids[r] for r in groups[0])}{among}"
+        )
+    away = far(runs)
+    if away:
+        told = [f"{runs.ids[r]} {runs.targets.names[j]} {runs.metrics[r, j]:.4g}" for r, j, _ in away]
+        notes.append(
+            f"{len(away)} metric{'s are' if len(away) > 1 else ' is'} far from the target's median, perhaps of a run that went wrong: "
+            f"{listed(told, 4)}; a Huber loss fits past them"
+        )
+    return tuple(notes)
