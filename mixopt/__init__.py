@@ -66,6 +66,9 @@ from mixopt.language.expression import Relation as Relation
 from mixopt.language.expression import constant as constant
 from mixopt.language.expression import equal as equal
 from mixopt.language.formula import formula as formula
+from mixopt.language.history import ema as ema
+from mixopt.language.history import initial as initial
+from mixopt.language.history import previous as previous
 from mixopt.language.problem import Problem as Problem
 from mixopt.language.problem import argmin as argmin
 from mixopt.language.problem import maximize as maximize
@@ -175,6 +178,7 @@ __all__ = [
     "data",
     "derive",
     "domain_mean",
+    "ema",
     "entropy",
     "equal",
     "exp",
@@ -186,6 +190,7 @@ __all__ = [
     "graph",
     "huber",
     "hypergradient",
+    "initial",
     "kl",
     "laws",
     "load_problem",
@@ -207,6 +212,7 @@ __all__ = [
     "plan",
     "pos",
     "power",
+    "previous",
     "problems",
     "quad_form",
     "rel_entropy",

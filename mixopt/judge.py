@@ -14,6 +14,7 @@ from mixopt.runtime.program import Function
 from mixopt.solver import Outcome, Solver, Task
 
 if TYPE_CHECKING:
+    from mixopt.runtime.history import Past
     from mixopt.runtime.modelled import Modelled
     from mixopt.solvers.bilevel import BilevelSolver
 
@@ -65,18 +66,22 @@ def judged(solver: Solver, task: Task, outcome: Outcome, w: np.ndarray) -> tuple
         return check, duals, Function(form.objective, unknowns(form), task.given).value(w)
     assert task.model is not None
     leaves = outcome.leaves if outcome.leaves is not None else task.model.learner.start()
-    return _saddle(task, task.model, leaves, w) if isinstance(form, Saddle) else _bilevel(solver, task, task.model, leaves, w)
+    if isinstance(form, Saddle):
+        return _saddle(task, task.model, leaves, w, outcome.past)
+    return _bilevel(solver, task, task.model, leaves, w)
 
 
-def _saddle(task: Task, model: Modelled, leaves: Any, w: np.ndarray) -> tuple[Check, Duals, float]:
-    """The best response in the weights to the model as trained."""
+def _saddle(task: Task, model: Modelled, leaves: Any, w: np.ndarray, past: Past) -> tuple[Check, Duals, float]:
+    """The best response in the weights to the model as trained, with history as the run left it."""
     import torch
 
     at = model.weights(w).requires_grad_()
     fixed = tuple(leaf.detach() for leaf in leaves)
-    value = model.first(model.env(at, fixed, model.learner.evaluation()))[0]
+    value = model.first(model.env(at, fixed, model.learner.evaluation(), past))[0]
     (ascent,) = torch.autograd.grad(value, at)
     oracle = f"the best response in the weights to the trained model, {'exact' if model.exact else 'on the evaluation sample'}"
+    if model.histories:
+        oracle += ", with history as the run left it"
     check, duals = certify(task.region, w, -ascent.cpu().numpy(), oracle)
     return check, duals, float(value.detach())
 

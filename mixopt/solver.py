@@ -18,6 +18,7 @@ from mixopt.report.result import Cost, Status, Trace
 from mixopt.runtime.region import Region
 
 if TYPE_CHECKING:
+    from mixopt.runtime.history import Past
     from mixopt.runtime.modelled import Modelled
 
 Average = Literal["last", "best", "mean", "mean with start"]
@@ -79,6 +80,7 @@ class State:
     """Where a run stands. ``weights`` [k] is a numpy array or a torch tensor; ``memory`` is the solver's own.
 
     ``info`` goes into the trace: numbers or vectors by name, left on their device. ``status`` ends the run when it is set.
+    ``past`` is what the histories of a saddle keep for the next step, ``env.kept``; ``model.env(..., state.past)`` takes it.
     """
 
     weights: Any
@@ -87,6 +89,7 @@ class State:
     status: Status | None = None
     message: str = ""
     duals: Mapping[str, float | dict[str, float]] = field(default_factory=dict)
+    past: Past = field(default_factory=dict)
 
 
 class Solver(ABC):
@@ -146,7 +149,7 @@ Watch = Callable[[Progress], None]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What the loop hands back: weights, why it stopped, the course, the cost and the trained parameters."""
+    """What the loop hands back: weights, why it stopped, the course, the cost, the trained parameters and what histories kept."""
 
     weights: np.ndarray | None
     status: Status
@@ -155,6 +158,7 @@ class Outcome:
     cost: Cost
     leaves: Any
     duals: Mapping[str, float | dict[str, float]]
+    past: Past = field(default_factory=dict)
 
 
 def run(solver: Solver, task: Task, budget: Budget | None = None, watch: Watch | None = None) -> Outcome:
@@ -177,8 +181,8 @@ class _Run:
         self.pending: list[State] = []
         self.weights: list[np.ndarray] = []
         self.series: dict[str, list[np.ndarray]] = {}
-        self.good_leaves: Any = None
-        self.best_leaves: Any = None
+        self.good: tuple[Any, Past] = (None, {})  # parameters and past at the last look, and at the best of the looks
+        self.best: tuple[Any, Past] = (None, {})
 
     def go(self) -> Outcome:
         state, status, failure = State(self.task.start), Status.BUDGET, ""
@@ -187,6 +191,7 @@ class _Run:
             state = self.solver.begin(self.task)
             while not failure and not over and state.status is None and taken < self.limit:
                 state = self.solver.step(self.task, state)
+                self._handed_on(state)
                 taken += 1
                 self.pending.append(state)
                 over = self._spent()
@@ -199,7 +204,16 @@ class _Run:
             status = Status.FAILED
         message = failure or (f"after {taken} steps" if status is Status.INTERRUPTED else state.message)
         weights = None if status is Status.INFEASIBLE else self._answer(state)
-        return Outcome(weights, status, message, self._trace(), self._cost(taken), self._leaves(state, status), state.duals)
+        leaves, past = self._left(state, status)
+        return Outcome(weights, status, message, self._trace(), self._cost(taken), leaves, state.duals, past)
+
+    def _handed_on(self, state: State) -> None:
+        """A solver that drops what histories keep would find no history at any step, and give another problem's answer."""
+        model = self.task.model
+        if model is not None and model.histories and not state.past:
+            raise InputError(
+                f"{type(self.solver).__name__} keeps no history for '{model.histories[0]}'; its step is to return past=env.kept"
+            )
 
     def _look(self, state: State) -> str:
         """Bring the pending steps to the host at once; an unbounded loss drops its step and all after it, and says which."""
@@ -222,9 +236,9 @@ class _Run:
         leaves = self.solver.leaves(state)
         if not _finite(leaves):
             return f"the model's parameters are not finite after step {len(self.weights)}"
-        self.good_leaves = _snapshot(leaves)
+        self.good = _snapshot(leaves), state.past
         if self.pace.average == "best" and int(np.argmin(self.series["value"])) == len(self.weights) - 1:
-            self.best_leaves = self.good_leaves
+            self.best = self.good
         if self.watch is not None:
             shown = {n: self._told(n, float(v[-1])) for n, v in arrays.items() if np.ndim(v[-1]) == 0}
             self.watch(Progress(len(self.weights), self.limit, time.perf_counter() - self.clock, weights[-1], shown))
@@ -250,11 +264,11 @@ class _Run:
         """Whether the answer is the best of the steps: the last is, where the solver has found what was asked for."""
         return self.pace.average == "best" and bool(self.weights) and not (state.status is not None and state.status.solved)
 
-    def _leaves(self, state: State, status: Status) -> Any:
-        """The parameters that belong to the answer."""
+    def _left(self, state: State, status: Status) -> tuple[Any, Past]:
+        """The parameters and the past that belong to the answer."""
         if self._is_best(state):
-            return self.best_leaves
-        return self.good_leaves if status is Status.FAILED or state.memory is None else self.solver.leaves(state)
+            return self.best
+        return self.good if status is Status.FAILED or state.memory is None else (self.solver.leaves(state), state.past)
 
     def _answer(self, state: State) -> np.ndarray:
         average = self.pace.average

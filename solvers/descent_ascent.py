@@ -80,11 +80,11 @@ class DescentAscent(Solver):
         model = memory.model
         batch = model.learner.draw(memory.draw)
         w = state.weights.detach().requires_grad_()
-        env = model.env(w, memory.leaves, batch)
+        env = model.env(w, memory.leaves, batch, state.past)
         payoff = model.first(env)[0]
         (ascent,) = torch.autograd.grad(payoff, w)
         new = move(task, w.detach(), -ascent, self.rate, self.geometry, temperature=self.temperature, smoothing=self.smoothing)
-        step = env.at(new) if not model.drawn else model.env(new, memory.leaves, model.draw(new, memory.draw))
+        step = env.at(new, model.draw(new, memory.draw) if model.drawn else None)
         descent = model.second(step)[0]
         memory.optimizer.zero_grad()
         descent.backward()
@@ -96,14 +96,14 @@ class DescentAscent(Solver):
             info |= {"gradient": slope}
             status = Status.STATIONARY if self._settled(task, w.detach(), ascent, float(slope)) else None
         memory.optimizer.step()
-        return State(new, memory, info, status)
+        return State(new, memory, info, status, past=env.kept)
 
     def leaves(self, state: State) -> Leaves:
         found: Leaves = state.memory.leaves
         return found
 
     def _settled(self, task: Task, w: torch.Tensor, ascent: torch.Tensor, slope: float) -> bool:
-        if slope > self.tolerance or self.temperature or self.smoothing:
+        if not slope <= self.tolerance or self.temperature or self.smoothing:
             return False
         g, at = -ascent.cpu().numpy(), w.cpu().numpy()
         return float(g @ at - g @ task.region.lowest(g)) <= self.tolerance

@@ -9,7 +9,8 @@ from mixopt.errors import ProblemError, listed
 from mixopt.forms import Bilevel, Form, Program, Saddle, expressions, kind, unknowns
 from mixopt.language.curvature import depends_on_mixture
 from mixopt.language.expression import Expr, Relation
-from mixopt.language.ops import UNKNOWNS
+from mixopt.language.history import live, refuse_history
+from mixopt.language.ops import HISTORY, UNKNOWNS
 from mixopt.language.problem import Problem
 
 FORMS_ARE = (
@@ -27,6 +28,7 @@ def classify(problem: Problem) -> Form:
     if not isinstance(problem, Problem):
         raise ProblemError(f"{problem!r} is no problem; write mx.minimize(..., over=...) or mx.maximize(..., over=...)")
     form = _saddle(problem) if isinstance(problem.objective, Problem) else _one_level(problem, problem.objective)
+    _no_history(form)
     _no_slopes(form)
     known = unknowns(form)
     _known_symbols(form, known)
@@ -65,7 +67,9 @@ def _saddle(outer: Problem) -> Saddle:
     trained = next((n for n in payoff.walk() if n.op == "argmin"), None)
     if trained is not None:
         raise ProblemError(f"the payoff '{inner.objective}' uses the argmin '{trained}', a third level; {FORMS_ARE}")
-    return Saddle(w, theta, view(payoff, 0), view(payoff, 1), inner.subject_to, maximised=sign < 0)
+    saddle = Saddle(w, theta, view(payoff, 0), view(payoff, 1), inner.subject_to, maximised=sign < 0)
+    _seen(saddle)
+    return saddle
 
 
 def _one_level(problem: Problem, objective: Expr) -> Form:
@@ -117,18 +121,41 @@ def _one_level(problem: Problem, objective: Expr) -> Form:
 
 
 def view(payoff: Expr, which: int) -> Expr:
-    """The payoff with every surrogate replaced by one of its two views (0: the weights' value, 1: the model's)."""
+    """The payoff with every surrogate replaced by one of its two views (0: the weights' value, 1: the model's); history is of values."""
     rebuilt: dict[Expr, Expr] = {}
     for node in payoff.walk():
         args = tuple(rebuilt[a] for a in node.args)
-        rebuilt[node] = args[which] if node.op == "surrogate" else node if args == node.args else replace(node, args=args)
+        if which and node.op in HISTORY:
+            rebuilt[node] = view(node, 0)
+        else:
+            rebuilt[node] = args[which] if node.op == "surrogate" else node if args == node.args else replace(node, args=args)
     return rebuilt[payoff]
+
+
+def _seen(form: Saddle) -> None:
+    """The weights and the model each follow a gradient, and none flows through history."""
+    for symbol, expr in ((form.mixture, form.payoff), (form.theta, form.descent)):
+        if symbol in expr.walk() and symbol not in live(expr):
+            mend = (
+                "write surrogate(value, gradient=w @ losses(...)), with the history in the value"
+                if symbol is form.theta
+                else f"let '{symbol}' stand outside too, as in {symbol} @ previous(...)"
+            )
+            raise ProblemError(f"'{expr}' depends on '{symbol}' through history alone, and no gradient flows through history; {mend}")
+
+
+def _no_history(form: Form) -> None:
+    """History is kept by the steps of a saddle; everything else has one value at given weights."""
+    if not isinstance(form, Saddle):
+        refuse_history(f"a {kind(form)}", expressions(form))
+    for relation in form.constraints:
+        refuse_history(f"the constraint '{relation.label}'", (relation.left, relation.right))
 
 
 def _no_slopes(form: Form) -> None:
     """A gram is a number to the weights of a saddle: no model descends it, and no hypergradient passes through it."""
     for expr in (form.descent,) if isinstance(form, Saddle) else expressions(form):
-        found = next((n for n in expr.walk() if n.op == "gram"), None)
+        found = next((n for n in live(expr) if n.op == "gram"), None)
         if found is not None:
             raise ProblemError(
                 f"'{found}' stands where a model follows its gradient; it is a number that only the weights of a saddle see. Write "

@@ -9,6 +9,7 @@ from mixopt.errors import listed
 from mixopt.forms import Abilities, Bilevel, Form, Program, Saddle, expressions, unknowns
 from mixopt.language.curvature import curvature
 from mixopt.language.expression import Expr
+from mixopt.language.history import histories
 from mixopt.language.ops import OPS
 from mixopt.language.problem import Problem
 from mixopt.notebook import table
@@ -25,6 +26,11 @@ def route(problem: Problem, form: Form) -> tuple[str, ...]:
         )
         if form.payoff != form.descent and not form.maximised:
             steps.append(f"surrogate: '{form.mixture}' sees {form.payoff}; '{form.theta}' follows {form.descent}")
+        kept = histories(expressions(form))
+        if kept:
+            steps.append(
+                f"history: {', '.join(map(str, kept))} from step to step, {'a number' if len(kept) == 1 else 'numbers'} to gradients"
+            )
     else:
         steps.append(f"bilevel: '{form.mixture}' above, '{form.theta}' below, {_count(form)}")
     if form.maximised:

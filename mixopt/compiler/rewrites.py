@@ -12,6 +12,7 @@ import numpy as np
 from mixopt.errors import ProblemError, listed
 from mixopt.language import atoms
 from mixopt.language.expression import Expr, Relation, constant
+from mixopt.language.history import refuse_history
 from mixopt.language.problem import Problem
 from mixopt.language.symbols import variable
 
@@ -237,6 +238,7 @@ def _inner(problem: Problem, inside: Problem) -> Inner:
     z = inside.over[0]
     payoff = inside.objective
     assert isinstance(payoff, Expr)
+    refuse_history("a problem over weights alone", (payoff,))
     if not holds(payoff, z):
         raise _no(problem, f"the payoff '{payoff}' does not depend on '{z}'")
     for relation in (*problem.subject_to, *inside.subject_to):

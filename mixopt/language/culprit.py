@@ -8,6 +8,7 @@ from typing import final
 
 from .curvature import Curvatures, sign
 from .expression import Expr
+from .history import live
 from .ops import OPS
 
 
@@ -38,7 +39,7 @@ def culprit(expr: Expr) -> Culprit | None:
     'square(log(w[web]))': square is convex, but 'log(w[web])' may have either sign, so it must be affine, and is concave
     """
     known = Curvatures(expr)
-    node = next((node for node in expr.walk() if known.of(node) == "unknown"), None)
+    node = next((node for node in live(expr) if known.of(node) == "unknown"), None)
     if node is None:
         return None
     shape = OPS[node.op].shape

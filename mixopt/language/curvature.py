@@ -7,7 +7,8 @@ from typing import Literal
 import numpy as np
 
 from .expression import Expr
-from .ops import OPS, UNKNOWNS
+from .history import live
+from .ops import HISTORY, OPS, UNKNOWNS
 
 Curvature = Literal["constant", "affine", "convex", "concave", "unknown"]
 SignOf = Literal["+", "-", "0", "any"]
@@ -16,7 +17,7 @@ SignOf = Literal["+", "-", "0", "any"]
 def curvature(expr: Expr) -> Curvature:
     """Curvature in the weights and variables: "constant", "affine", "convex", "concave" or "unknown".
 
-    Everything else (parameters, losses of a fixed model) counts as constant. The rules are sufficient, not necessary:
+    Everything else (parameters, losses of a fixed model, history) counts as constant. The rules are sufficient, not necessary:
     "convex" is a proof, "unknown" only says that the rules found none; ``culprit`` says where and why.
 
     Source: Grant, Boyd and Ye 2006, Disciplined convex programming.
@@ -43,7 +44,7 @@ def sign(expr: Expr) -> SignOf:
 def smooth(expr: Expr) -> Expr | None:
     """The first node with a kink in the mixtures, or None where the expression is differentiable."""
     known = Curvatures(expr)
-    return next((n for n in expr.walk() if not OPS[n.op].smooth and any(known.of(a) != "constant" for a in n.args)), None)
+    return next((n for n in live(expr) if not OPS[n.op].smooth and any(known.of(a) != "constant" for a in n.args)), None)
 
 
 def depends_on_mixture(expr: Expr) -> bool:
@@ -73,7 +74,7 @@ class Curvatures:
         if node.op in UNKNOWNS:
             return "affine"
         parts = [self._curvature[a] for a in node.args]
-        if all(p == "constant" for p in parts):
+        if node.op in HISTORY or all(p == "constant" for p in parts):
             return "constant"
         if OPS[node.op].shape in ("product", "quotient"):
             return self._scaled(node)

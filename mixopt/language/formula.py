@@ -24,7 +24,7 @@ from mixopt.errors import InputError, MixoptError, ProblemError, listed, nearest
 
 from . import atoms
 from .expression import Expr, Operand, constant, expression
-from .ops import ATOMS
+from .ops import ATOMS, HISTORY
 
 LONGEST = 10_000
 """The most characters of a formula."""
@@ -179,6 +179,8 @@ class _Parser:
         if function is None:
             close = nearest(token.text, FUNCTIONS)
             what = f"'{token.text}' is no function; write * between factors" if token.text in self._names else None
+            if token.text in HISTORY:
+                what = f"{token.text}(...) is history, which is no part of a formula; bind it to a name, as in p=mx.{token.text}(...)"
             self._refuse(what or f"no function {token.text!r}{close or f' in {listed(sorted(FUNCTIONS), len(FUNCTIONS))}'}", token)
         parts = [_setting(p) for p in self._listed(")", opening)]
         if token.text == "stack":

@@ -303,6 +303,11 @@ def _indexed(name: str) -> _Write:
     return lambda node, parts, letters: _Part(rf"\operatorname{{{name}}}_{{{_number(node.data).text}}}{_bracketed(parts[0].text)}")
 
 
+def _at_step(step: str) -> _Write:
+    """The value of an expression at a step of the run."""
+    return lambda node, parts, letters: _Part(f"{parts[0].within(_INDEXED)}^{{({step})}}", _POWER)
+
+
 def _clip(node: Expr, parts: list[_Part], _: _Letters) -> _Part:
     return _Part(r"\operatorname{clip}" + _bracketed(", ".join([parts[0].text, *(_number(v).text for v in node.data)])))
 
@@ -335,6 +340,9 @@ LATEX: dict[str, _Write] = {
     "tokens": _measured(r"\ell^{\text{token}}"),
     "model_sum_squares": _fenced(r"\lVert ", r" \rVert_{2}^{2}", _POWER),
     "gram": lambda node, parts, letters: _Part(rf"\langle \nabla {parts[0].text},\ \nabla {parts[1].text} \rangle"),
+    "previous": _at_step("t-1"),
+    "initial": _at_step("0"),
+    "ema": _indexed("ema"),
     "add": _add,
     "subtract": lambda node, parts, letters: _Part(f"{parts[0].text} - {parts[1].within(_MINUS)}", _SUM),
     "negate": lambda node, parts, letters: _Part(f"-{parts[0].within(_PRODUCT)}", _MINUS),

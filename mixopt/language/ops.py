@@ -46,6 +46,9 @@ LEAVES = _table(
     Op("tokens", "leaf"),
     Op("model_sum_squares", "leaf", sign="+"),
     Op("gram", "leaf"),
+    Op("previous", "leaf", sign="same"),
+    Op("initial", "leaf", sign="same"),
+    Op("ema", "leaf", sign="same"),
 )
 
 ATOMS = _table(
@@ -91,3 +94,6 @@ OPS = LEAVES | ATOMS
 
 UNKNOWNS = ("mixture", "variable")
 """The leaves whose values a program finds, and in which curvature is told."""
+
+HISTORY = ("previous", "initial", "ema")
+"""Leaves that stand for earlier values of their argument: numbers to curvature and to gradients."""

@@ -40,7 +40,7 @@ def _written(node: Expr, parts: list[str]) -> str:
 
 
 _MOST = 8  # entries named in an index; the edges of a graph can be many
-_SETTINGS = {"quad_form": None, "norm": None, "power": None, "huber": None, "tail": None, "logsumexp": 1.0}
+_SETTINGS = {"quad_form": None, "norm": None, "power": None, "huber": None, "tail": None, "logsumexp": 1.0, "ema": None}
 """Operations whose data is shown behind their arguments, unless it is this default."""
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from mixopt.errors import InputError, MixoptError
 
-from . import atoms, support, symbols
+from . import atoms, history, support, symbols
 from .expression import Array, Expr, constant, elementwise, matmul
 from .ops import ATOMS
 from .problem import argmin
@@ -138,6 +138,9 @@ MAKERS: dict[str, Callable[[Parts], Expr]] = {
     "tokens": lambda parts: symbols.tokens(parts.only, parts.data),
     "model_sum_squares": lambda parts: atoms.sum_squares(parts.only),
     "gram": lambda parts: symbols.gram(parts.both[0].args[0], *parts.both),
+    "previous": lambda parts: history.previous(parts.only),
+    "initial": lambda parts: history.initial(parts.only),
+    "ema": lambda parts: history.ema(parts.only, parts.data),
     "negate": lambda parts: -parts.only,
     "take": _taken,
     "cardinality": lambda parts: support.count(parts.only),

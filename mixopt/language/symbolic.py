@@ -14,7 +14,9 @@ import numpy as np
 from mixopt.errors import ProblemError
 
 from .expression import TOKENS, Expr
-from .latex import letter, upright
+from .history import live
+from .latex import latex, letter, upright
+from .ops import HISTORY
 
 WIDEST = 60
 """The most entries that are written out one by one."""
@@ -72,6 +74,8 @@ class Names:
             raise ProblemError(f"'{node}' has stages; a derivation is of expressions in its stages")
         if node.op == "gram":
             raise ProblemError(f"'{node}' is made of gradients, which a derivation has no symbols for; leave it out")
+        if node.op in HISTORY:
+            return self._remembered(node)
         return self._measured(node)
 
     def _entries(self, node: Expr, name: str, known: Mapping[str, bool]) -> Any:
@@ -80,6 +84,16 @@ class Names:
         labels = node.index or tuple(map(str, range(len(node))))
         pairs = [self.symbol(f"{name}[{label}]", rf"{letter(name)}_{{{upright(label)}}}", **known) for label in labels]
         return np.array(pairs, dtype=object)
+
+    def _remembered(self, node: Expr) -> Any:
+        """A number for each entry of a history, constant to every derivative."""
+        if not node.shape:
+            return self.symbol(str(node), latex(node))
+        _small(node)
+        if len(node.shape) > 1:
+            raise ProblemError(f"'{node}' is a matrix of earlier values, which a derivation has no symbols for; leave it out")
+        labels = node.index or tuple(map(str, range(len(node))))
+        return np.array([self.symbol(f"{node}[{label}]", rf"({latex(node)})_{{{upright(label)}}}") for label in labels], dtype=object)
 
     def _measured(self, node: Expr) -> Any:
         """Losses as functions of their model; a batch of token losses by one that stands for all."""
@@ -120,7 +134,7 @@ def symbolic(expr: Expr, names: Names) -> Any:
     """
     table = sympy_table(names)
     known: dict[Expr, Any] = {}
-    for node in expr.walk():
+    for node in live(expr):
         if node.op in COUNTS:
             raise ProblemError(f"'{node}' jumps, so there is no derivative of it to write; leave that constraint or term out")
         if node.op in table:

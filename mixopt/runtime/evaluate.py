@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import reduce
 from typing import Any
 
@@ -12,7 +12,10 @@ import torch
 from torch import Tensor
 
 from mixopt.language.expression import Expr
+from mixopt.language.history import live
+from mixopt.language.ops import HISTORY
 
+from .history import Past, moved
 from .learner import Batch, Learner
 from .torch_ops import TORCH
 from .tree import Leaves, copied, vector
@@ -50,24 +53,41 @@ class Bound:
         self.meter.forward_passes += 1
         self.meter.tokens += self.learner.tokens_of(batch, name)
 
-    def env(self, w: Tensor, models: Mapping[Expr, Leaves], batch: Batch) -> Env:
+    def env(self, w: Tensor, models: Mapping[Expr, Leaves], batch: Batch, past: Past | None = None) -> Env:
         """Symbols met with tensors: one evaluation's surroundings."""
-        return Env(self, w, {**self.models, **models}, batch)
+        return Env(self, w, {**self.models, **models}, batch, past=past or {})
 
 
 @dataclass(frozen=True)
 class Env:
-    """Weights, parameters of the models and a batch; each loss is measured once and kept for this evaluation."""
+    """Weights, parameters of the models and a batch; each loss is measured once and kept for this evaluation.
+
+    Histories have one value a step, found where they are first evaluated from what the last step left, ``past``.
+    """
 
     bound: Bound
     w: Tensor
     models: Mapping[Expr, Leaves]
     batch: Batch
     measured: dict[Any, Tensor] = field(default_factory=dict)
+    past: Past = field(default_factory=dict)
+    recalled: dict[Expr, tuple[Tensor, Tensor]] = field(default_factory=dict)
 
-    def at(self, w: Tensor) -> Env:
-        """The same surroundings at other weights; what was measured is kept."""
-        return Env(self.bound, w, self.models, self.batch, self.measured)
+    def at(self, w: Tensor, batch: Batch = None) -> Env:
+        """The same step at other weights: what was measured is kept, unless the batch is another; histories keep their values."""
+        return replace(self, w=w) if batch is None else replace(self, w=w, batch=batch, measured={})
+
+    @property
+    def kept(self) -> Past:
+        """What the histories keep for the next step, once they have been evaluated."""
+        return {node: kept for node, (_, kept) in self.recalled.items()}
+
+    def recall(self, node: Expr, args: Sequence[Tensor]) -> Tensor:
+        """The value of a history at this step, a number to gradients."""
+        if node not in self.recalled:
+            (x,) = args
+            self.recalled[node] = moved(node, self.past.get(node), x.detach().clone())
+        return self.recalled[node][0]
 
     def measure(self, node: Expr) -> Tensor:
         """The value of a losses, loss or tokens node; token losses and their means share one forward pass."""
@@ -102,12 +122,13 @@ class Lowered:
     """Several expressions lowered together, so that what they share is evaluated once.
 
     Losses of models other than the ``trained`` ones are measured first, before the graph of the trained takes its memory.
+    With ``recalled``, histories are those that the step has found already, and what they are of is not evaluated again.
     """
 
-    def __init__(self, outputs: Sequence[Expr], device: torch.device, trained: Sequence[Expr] = ()):
+    def __init__(self, outputs: Sequence[Expr], device: torch.device, trained: Sequence[Expr] = (), recalled: bool = False):
         seen: dict[Expr, int] = {}
         for expr in outputs:
-            for node in expr.walk():
+            for node in live(expr) if recalled else expr.walk():
                 seen.setdefault(node, len(seen))
         nodes = [n for n in seen if n.op != "model" and n.op != "argmin"]
         self._nodes = sorted(nodes, key=lambda n: n.op not in MEASURED or n.args[0] in trained)
@@ -135,6 +156,8 @@ def _leaf(node: Expr, env: Env, args: Sequence[Tensor]) -> Tensor:
         return env.bound.given[node.data[0]]
     if node.op == "model_sum_squares":
         return reduce(torch.add, [(leaf * leaf).sum() for leaf in env.models[node.args[0]]])
+    if node.op in HISTORY:
+        return env.recall(node, args)
     if node.op == "gram":
         return _gram(node, env, *args)
     return env.measure(node)

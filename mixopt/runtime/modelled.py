@@ -11,8 +11,10 @@ from torch import Tensor
 
 from mixopt.forms import Bilevel, Saddle
 from mixopt.language.expression import Expr
+from mixopt.language.history import histories
 
 from .evaluate import Bound, Env, Lowered, Meter
+from .history import Past
 from .learner import Batch, Learner
 from .tree import Leaves, vector
 
@@ -21,7 +23,7 @@ class Modelled:
     """A saddle or bilevel form bound to a learner, lowered once.
 
     For a saddle, ``first`` is the payoff that the weights ascend and ``second`` what the model descends; for a bilevel
-    form they are the upper and the lower objective.
+    form they are the upper and the lower objective. ``first`` also finds the values of all ``histories`` at a step, for ``second``.
     """
 
     def __init__(
@@ -41,7 +43,9 @@ class Modelled:
         pair = (form.payoff, form.descent) if isinstance(form, Saddle) else (form.upper, form.lower)
         self.inner = form.theta
         self.outer = form.theta if isinstance(form, Saddle) else form.trained
-        self.first, self.second = (Lowered((e,), device, (self.inner, self.outer)) for e in pair)
+        self.histories, models_own = histories(pair), (self.inner, self.outer)
+        self.first = Lowered((pair[0], *self.histories), device, models_own)
+        self.second = Lowered((pair[1],), device, models_own, recalled=True)
         self.exact = learner.abilities.exact
         self.drawn = tuple(drawn)
 
@@ -67,9 +71,9 @@ class Modelled:
             return self.learner.draw(generator) if batch is None else batch
         return self.learner.draw_by({n.data: self.bound.ordered_back(n, w.detach()) for n in self.drawn}, generator)
 
-    def env(self, w: Tensor, leaves: Leaves, batch: Batch) -> Env:
-        """One evaluation with the trained model at the given leaves."""
-        return self.bound.env(w, {self.inner: leaves, self.outer: leaves}, batch)
+    def env(self, w: Tensor, leaves: Leaves, batch: Batch, past: Past | None = None) -> Env:
+        """One evaluation with the trained model at the given leaves, after steps that left this past."""
+        return self.bound.env(w, {self.inner: leaves, self.outer: leaves}, batch, past)
 
     def upper(self, w: Tensor, leaves: Leaves, batch: Batch) -> Tensor:
         """The first objective, a scalar."""
