@@ -277,14 +277,18 @@ _FEWEST_TOKENS_A_PARAMETER = 1e-2
 
 
 def odd_scales(runs: Runs, needs: Sequence[str]) -> tuple[str, ...]:
-    """Notes on N or D that the law needs, so small that they may be in millions or billions."""
-    tops = {n: float(getattr(runs, n).max()) for n in needs}
-    odd = [n for n, top in tops.items() if top < _FEWEST.get(n, 0)]
-    if runs.params is not None and "tokens" in tops and (runs.tokens < _FEWEST_TOKENS_A_PARAMETER * runs.params).all():
-        odd.append("tokens")
-    return tuple(
-        f"{n} are at most {tops[n]:.4g}: if they are meant in millions or billions, write them out, for the law takes them as they are"
-        for n in dict.fromkeys(odd)
+    """Notes on scales that the law needs: the same in every run, or so small that they may be in millions or billions."""
+    found = {n: np.asarray(getattr(runs, n)) for n in needs}
+    same = [n for n, values in found.items() if np.ptp(values) == 0]
+    small = [n for n, values in found.items() if values.max() < _FEWEST.get(n, 0)]
+    if {"params", "tokens"} <= found.keys() and (found["tokens"] < _FEWEST_TOKENS_A_PARAMETER * found["params"]).all():
+        small.append("tokens")
+    return (
+        *(f"{n} are {found[n][0]:.4g} in every run, so nothing is learnt of how the metrics depend on them" for n in same),
+        *(
+            f"{n} are at most {found[n].max():.4g}: if millions or billions are meant, write them out, for laws take numbers as they are"
+            for n in dict.fromkeys(small)
+        ),
     )
 
 
