@@ -135,7 +135,7 @@ def plan(problem: Problem | Method, learner: Learner | None = None, *, solver: S
     choice = Choice(
         str(problem),
         type(form).__name__,
-        (*plain.steps, *route(plain.problem, form)),
+        (*plain.steps, *route(plain.problem, form), *(chosen.rewrites(form) if chosen else ())),
         None if chosen is None else str(chosen),
         {n: r for n, r in reasons.items() if r and n != name},
         tuple(e.name for e in takers if e.name != name),

@@ -87,12 +87,12 @@ def _saddle(task: Task, model: Modelled, leaves: Any, w: np.ndarray, past: Past)
 
 
 def _bilevel(solver: Solver, task: Task, model: Modelled, leaves: Any, w: np.ndarray) -> tuple[Check, Duals, float]:
-    """The implicit function theorem for an exact learner, whichever solver ran; else the solver's own engine, so labelled."""
+    """The implicit function theorem where an exact learner allows it, whichever solver ran; else the solver's own engine, so labelled."""
     from mixopt.solvers.bilevel import BilevelSolver
     from mixopt.solvers.implicit import Implicit
 
     assert isinstance(task.form, Bilevel)
-    judge = Implicit() if model.exact else solver
+    judge = Implicit() if model.exact and model.learner.abilities.double_backward else solver
     assert isinstance(judge, BilevelSolver)
     found = slope_at(judge, model, w, leaves)
     notes = (found.doubt,) if found.doubt else ()

@@ -102,6 +102,10 @@ class Solver(ABC):
     def refuses(self, form: Form, abilities: Abilities | None) -> tuple[str, ...]:
         """Why it does not take this form with this learner; empty when it does."""
 
+    def rewrites(self, form: Form) -> tuple[str, ...]:
+        """What it makes of a form before it solves it, in words for a plan's route; nothing for most."""
+        return ()
+
     def kept(self, form: Form) -> Any:
         """What a plan keeps from run to run, made at the first one and handed over in the task; None for most."""
         return None

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .implicit import Inner as Inner
     from .steps import Normalised as Normalised
     from .unrolled import Unrolled as Unrolled
+    from .value_function import ValueFunction as ValueFunction
 
 _LATER = {
     "ConjugateGradients": "implicit",
@@ -24,6 +25,7 @@ _LATER = {
     "Inner": "implicit",
     "Normalised": "steps",
     "Unrolled": "unrolled",
+    "ValueFunction": "value_function",
 }
 
 
@@ -33,4 +35,15 @@ def __getattr__(name: str) -> Any:
     return getattr(importlib.import_module(f"{__name__}.{_LATER[name]}"), name)
 
 
-__all__ = ["Conic", "ConjugateGradients", "DescentAscent", "Implicit", "Inner", "Lagrangian", "Normalised", "Projected", "Unrolled"]
+__all__ = [
+    "Conic",
+    "ConjugateGradients",
+    "DescentAscent",
+    "Implicit",
+    "Inner",
+    "Lagrangian",
+    "Normalised",
+    "Projected",
+    "Unrolled",
+    "ValueFunction",
+]

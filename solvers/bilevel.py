@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -98,6 +98,15 @@ class BilevelSolver(Solver):
     def slope(self, model: Modelled, w: Tensor, leaves: Leaves, batch: Batch, warm: Any) -> Slope:
         """The hypergradient at given weights and parameters; ``leaves`` are where the engine's rule starts from."""
 
+    def value_of(self, model: Modelled, w: Tensor, near: Trained) -> float:
+        """What an exact run descends, at the lower level as ``trained`` left it: the upper value, or the engine's stand-in for it."""
+        with torch.no_grad():
+            return float(model.upper(w, near.leaves, None))
+
+    def follow(self, model: Modelled, w: Tensor, leaves: Leaves, batch: Batch, warm: Any) -> Any:
+        """What the engine keeps in a run on batches, after it has gone along with one training step of the model at ``leaves``."""
+        return warm
+
     def slope_of(self, model: Modelled, w: Tensor, near: Trained) -> Slope:
         """The hypergradient of an exact learner's lower level as ``trained`` left it."""
         return self.slope(model, w, near.leaves if near.start is None else near.start, None, None)
@@ -128,9 +137,10 @@ class BilevelSolver(Solver):
         leaves = copied(model.learner.start(), trainable=True)
         memory = _Sampled(leaves, model.learner.optimizer(leaves), model.generator(task.seed))
         w = model.weights(task.start)
+        warm = None
         for _ in range(self.warmup):
-            _advance(model, memory, w, model.draw(w, memory.draw))
-        return State(w, memory)
+            warm = self._trained_on(model, memory, w, model.draw(w, memory.draw), warm)[0]
+        return State(w, replace(memory, warm=warm))
 
     def step(self, task: Task, state: State) -> State:
         return self._exact(task, state) if task.model and task.model.exact else self._sampled(task, state)
@@ -160,9 +170,9 @@ class BilevelSolver(Solver):
         with model.learner.second_order():
             slope = self.slope(model, state.weights, memory.leaves, batch, memory.warm)
         w = move(task, state.weights, slope.gradient, self.rate, self.geometry, smoothing=self.smoothing)
-        losses, seen = _advance(model, memory, w, model.draw(w, memory.draw, batch))
+        warm, losses, seen = self._trained_on(model, memory, w, model.draw(w, memory.draw, batch), slope.warm)
         for _ in range(self.train - 1):
-            losses, _ = _advance(model, memory, w, model.draw(w, memory.draw))
+            warm, losses, _ = self._trained_on(model, memory, w, model.draw(w, memory.draw), warm)
         losses = _measured(model, memory, w, batch) if model.drawn else losses
         inner = seen if slope.inner is None else slope.inner
         system = torch.full_like(slope.value.detach(), slope.system)
@@ -170,7 +180,12 @@ class BilevelSolver(Solver):
         message = (
             "negative curvature met in the linear system: raise damping, or take Gauss-Newton products" if slope.negative else state.message
         )
-        return State(w, _Sampled(memory.leaves, memory.optimizer, memory.draw, slope.warm), info, None, message)
+        return State(w, replace(memory, warm=warm), info, None, message)
+
+    def _trained_on(self, model: Modelled, memory: _Sampled, w: Tensor, batch: Batch, warm: Any) -> tuple[Any, Tensor, Tensor]:
+        """One training step on a batch, the engine going along: what it keeps, the per-domain losses, and the gradient's norm."""
+        warm = self.follow(model, w, memory.leaves, batch, warm)
+        return warm, *_advance(model, memory, w, batch)
 
 
 class _Search:
@@ -181,10 +196,10 @@ class _Search:
         self.last: Slope
 
     def value(self, w: np.ndarray) -> float:
-        """Upper value [] after training at w."""
-        self.near = self.solver.trained(self.model, self.model.weights(w), self.near)
-        with torch.no_grad():
-            return float(self.model.upper(self.model.weights(w), self.near.leaves, None))
+        """What is descended [], after training at w."""
+        weights = self.model.weights(w)
+        self.near = self.solver.trained(self.model, weights, self.near)
+        return self.solver.value_of(self.model, weights, self.near)
 
     def gradient(self, w: np.ndarray) -> np.ndarray:
         """Hypergradient [k] at the weights whose value was asked for last."""

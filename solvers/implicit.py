@@ -79,11 +79,13 @@ class Implicit(BilevelSolver):
         if self.curvature == "gauss-newton" and not abilities.gauss_newton:
             return ("the learner has no Gauss-Newton products; use curvature='hessian'",)
         if self.curvature == "hessian" and not abilities.double_backward:
-            return ("the learner's losses cannot be differentiated twice; use curvature='gauss-newton' or Unrolled(steps=1)",)
+            return ("the learner's losses cannot be differentiated twice; use curvature='gauss-newton' or ValueFunction()",)
         return ()
 
     def trained(self, model: Modelled, w: Tensor, near: Trained) -> Trained:
-        found, taken = newton(model, w, near.leaves, self.inner, self.system)
+        found, taken = newton(
+            lambda at: model.lower(w, at, None), lambda value, at: hessian(model, value, at), near.leaves, self.inner, self.system
+        )
         goal, inner = reach(self.inner, near.leaves), float(found.slope.norm())
         doubt = (
             f"the lower level has not converged: |grad| = {inner:.1e} against a tolerance of {goal:.1e} after {taken} Newton steps, so the "
@@ -108,7 +110,6 @@ class Implicit(BilevelSolver):
         *v, direct = model.gradient(value, (*bent.at, free))
         product: Product = (lambda p: bent.product(p) + damping * p) if damping else bent.product
         solved = conjugate_gradients(product, vector(tuple(v)), start=warm, steps=self.system.steps, tolerance=self.system.tolerance)
-        model.meter.hessian_products += solved.products
         cross = cross_term(model, w, bent.at, batch, split(solved.x, bent.at))
         kept = None if batch is None else solved.x
         return Slope(direct - cross, value.detach(), bent.slope.norm(), solved.residual, solved.negative, kept)
@@ -132,6 +133,7 @@ def hessian(model: Modelled, lower: Tensor, at: Leaves) -> Curved:
         )
 
     def product(p: Tensor) -> Tensor:
+        model.meter.hessian_products += 1
         return vector(torch.autograd.grad(graph, at, split(p, at), retain_graph=True, materialize_grads=True))
 
     return Curved(at, product, vector(tuple(g.detach() for g in graph)))
@@ -157,6 +159,7 @@ def gauss_newton(model: Modelled, w: Tensor, at: Leaves, batch: Batch) -> Curved
     bends = any(g.requires_grad for g in graph)
 
     def product(p: Tensor) -> Tensor:
+        model.meter.hessian_products += 1
         parts = split(p, at)
         total = sum(vector(one(parts)) for one in products)
         if bends:
@@ -197,34 +200,40 @@ def rounding(leaves: Leaves) -> float:
     return max(torch.finfo(leaf.dtype).eps for leaf in leaves)
 
 
-def newton(model: Modelled, w: Tensor, start: Leaves, inner: Inner, system: ConjugateGradients) -> tuple[Curved, int]:
-    """The lower level by Newton steps with a line search: where it ended, and the steps taken.
+def newton(
+    objective: Callable[[Leaves], Tensor],
+    curved: Callable[[Tensor, Leaves], Curved],
+    start: Leaves,
+    inner: Inner,
+    system: ConjugateGradients,
+) -> tuple[Curved, int]:
+    """A minimum of an objective by Newton steps with a line search: where it ended, and the steps taken.
 
-    Each linear system is solved to the square of the last step's progress, so that convergence is quadratic in the end.
+    ``curved`` gives the curvature at a point from the value there. Each linear system is solved to the square of the last step's
+    progress, so that convergence is quadratic in the end.
     """
     at, goal = tuple(leaf.detach().requires_grad_() for leaf in start), reach(inner, start)
     last, share, taken = float("inf"), 1e-3, 0
     while True:
-        value = model.lower(w, at, None)
-        bent = hessian(model, value, at)
+        value = objective(at)
+        bent = curved(value, at)
         size = float(bent.slope.norm())
         if not size > goal or taken == inner.steps:
             return bent, taken
         share = min(share, (size / last) ** 2) if taken else share
         aim = max(0.1 * goal / size, share)
         solved: Solved = conjugate_gradients(bent.product, -bent.slope, steps=system.steps, tolerance=aim)
-        model.meter.hessian_products += solved.products
         moved = None
         for path in (solved.x, -bent.slope):  # the gradient where Newton's step is no descent, or too long to be shortened
             descent = float(path @ bent.slope)
             if moved is None and descent < 0:
-                moved = _searched(model, w, at, path, float(value.detach()), descent)
+                moved = _searched(objective, at, path, float(value.detach()), descent)
         if moved is None:
             return bent, taken
         at, last, taken = tuple(leaf.requires_grad_() for leaf in moved), size, taken + 1
 
 
-def _searched(model: Modelled, w: Tensor, leaves: Leaves, path: Tensor, value: float, descent: float) -> Leaves | None:
+def _searched(objective: Callable[[Leaves], Tensor], leaves: Leaves, path: Tensor, value: float, descent: float) -> Leaves | None:
     """Armijo backtracking along a path from a value; None where rounding leaves no progress."""
     base = tuple(leaf.detach() for leaf in leaves)
     parts = split(path, base)
@@ -233,7 +242,7 @@ def _searched(model: Modelled, w: Tensor, leaves: Leaves, path: Tensor, value: f
         share = 1.0
         while share > 1e-10:
             moved = tuple(leaf + share * part for leaf, part in zip(base, parts, strict=True))
-            if float(model.lower(w, moved, None)) <= value + 1e-4 * share * descent + slack:
+            if float(objective(moved)) <= value + 1e-4 * share * descent + slack:
                 return moved
             share /= 2
     return None

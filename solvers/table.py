@@ -51,6 +51,14 @@ def _unrolled(form: Form, abilities: Abilities | None) -> Solver:
     return Unrolled()
 
 
+def _value_function(form: Form, abilities: Abilities | None) -> Solver:
+    from .value_function import ValueFunction
+
+    if abilities is None or abilities.exact:
+        return ValueFunction()
+    return ValueFunction(warmup=100, outer_steps=50, train=10)
+
+
 TABLE = (
     Entry("Conic", Program, lambda form, abilities: Conic()),
     Entry("Projected", Program, lambda form, abilities: Projected()),
@@ -58,4 +66,5 @@ TABLE = (
     Entry("DescentAscent", Saddle, _descent_ascent),
     Entry("Implicit", Bilevel, _implicit),
     Entry("Unrolled", Bilevel, _unrolled),
+    Entry("ValueFunction", Bilevel, _value_function),
 )

@@ -24,7 +24,7 @@ class Unrolled(BilevelSolver):
     """d/dw of upper(theta_K), theta_{t+1} = theta_t - ``step`` grad lower(theta_t, w), differentiated in reverse.
 
     With an exact learner theta_0 is the learner's start, and the answer is exact for the K-step outcome: a different
-    problem from the argmin's. With a sampled one theta_0 is the model as it stands. ``steps=1`` needs no second
+    problem from the argmin's. With a sampled one theta_0 is the model as it stands, and ``steps=1`` needs no second
     derivative: dF/dw_i = -step <grad l_i, grad upper>, all k by one forward-mode product; upper's gradient is taken at
     theta_0, first order in ``step`` (DoGE, arXiv 2310.15393, Eq. 4).
 
@@ -45,9 +45,10 @@ class Unrolled(BilevelSolver):
         return f"{self.steps} unrolled step{'s' if self.steps > 1 else ''} of {self.step_size:g}"
 
     def limits(self, form: Bilevel, abilities: Abilities) -> tuple[str, ...]:
-        if self.steps > 1 and not abilities.double_backward:
-            return ("the learner's losses cannot be differentiated twice; use steps=1",)
-        return ()
+        if abilities.double_backward or (self.steps == 1 and not abilities.exact and abilities.gauss_newton):
+            return ()
+        one = " or, with a sampled learner that has a forward mode, steps=1" if self.steps > 1 else ""
+        return (f"the learner's losses cannot be differentiated twice; use ValueFunction(){one}",)
 
     def trained(self, model: Modelled, w: Tensor, near: Trained) -> Trained:
         start = model.learner.start()

@@ -20,6 +20,7 @@ from mixopt.language.symbolic import Names, exact, symbolic
 from .classify import classify
 from .derivation import Derivation, Step
 from .rewrites import rewritten
+from .value_form import value_form
 
 LONGEST = 20_000
 """The most terms that all derivatives may have together."""
@@ -31,7 +32,8 @@ def derive(problem: Problem) -> Derivation:
     Of a program: the gradient, the Lagrangian, its stationarity and complementarity conditions (Karush, Kuhn and Tucker), and the
     mirror (exponentiated-gradient) update of the weights (Kivinen and Warmuth 1997). Of a saddle: the best response of the weights,
     the mirror ascent and the model's gradient (survey, Eq. 1). Of a bilevel problem: the hypergradient by the implicit function
-    theorem (survey, Eq. 2), with the Hessian and the cross terms as matrices, and the mirror update. A model stands as one symbol;
+    theorem (survey, Eq. 2), with the Hessian and the cross terms as matrices, the value-function form with its first-order
+    hypergradient (Kwon et al. 2023), and the mirror update. A model stands as one symbol;
     derivatives by it are gradients, and are exact as they stand for a model of one parameter.
 
     >>> import mixopt as mx
@@ -138,7 +140,29 @@ def _bilevel(form: Bilevel, names: Names) -> list[Step]:
             "the same for a model of one parameter, where H is a number",
             tuple(sympy.Eq(p, own - x * pull / hessian, evaluate=False) for p, own, x in zip(partials, direct, crosses, strict=True)),
         ),
+        *_value_function(form, weights, partials, names),
         _moved("F", partials, [form.mixture], names, -1),
+    ]
+
+
+def _value_function(form: Bilevel, weights: Sequence[Any], partials: Sequence[Any], names: Names) -> list[Step]:
+    """The value-function form, constrained and penalised, and the first-order hypergradient that follows from it."""
+    import sympy
+
+    stated = value_form(form)
+    upper, lower, least = (symbolic(part, names) for part in (stated.upper, stated.lower, stated.least))
+    penalty = symbolic(stated.penalty, names)
+    slopes = [sympy.diff(upper, s) + penalty * (sympy.diff(lower, s) - sympy.diff(least, s)) for s in weights]
+    gap = "the lower objective of a free model is no more than its least value, which the trained one has"
+    limit = "by the envelope theorem, at the model that minimises the penalised form; exact as lambda grows, with an error O(1/lambda)"
+    return [
+        Step("value-function form", gap, (upper, sympy.Le(lower - least, 0, evaluate=False))),
+        Step("penalised form", "the gap, never negative, times a penalty", (upper + penalty * (lower - least),)),
+        Step(
+            "first-order hypergradient",
+            limit,
+            tuple(sympy.Eq(p, g, evaluate=False) for p, g in zip(partials, slopes, strict=True)),
+        ),
     ]
 
 

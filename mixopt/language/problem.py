@@ -31,7 +31,7 @@ class Problem:
             body = "\n".join("  " + line for line in str(self.objective).splitlines())
         else:
             body = f"  {self.objective}"
-        lower = [f"  where {s} = argmin over {s.data[0]} of {s.data[1]}" for s in _lower_levels(self.objective)]
+        lower = [f"  where {s} = argmin over {s.data[0]} of {s.data[1]}" for s in _lower_levels(self)]
         limits = [f"  {'subject to' if i == 0 else '          '} {_relation(r)}" for i, r in enumerate(self.subject_to)]
         return "\n".join([head, body, *lower, *limits])
 
@@ -127,10 +127,11 @@ def _relations(subject_to: Iterable[Relation]) -> tuple[Relation, ...]:
     return relations
 
 
-def _lower_levels(objective: Expr | Problem) -> list[Expr]:
-    if isinstance(objective, Problem):
-        return []
-    return [n for n in objective.walk() if n.op == MODELS[1]]
+def _lower_levels(problem: Problem) -> list[Expr]:
+    """The trained models of the objective and the constraints, those of an inner problem left to it."""
+    inside = [] if isinstance(problem.objective, Problem) else [problem.objective]
+    sides = (side for r in problem.subject_to for side in (r.left, r.right))
+    return list(dict.fromkeys(n for e in (*inside, *sides) for n in e.walk() if n.op == MODELS[1]))
 
 
 def _decided(symbol: Expr) -> str:

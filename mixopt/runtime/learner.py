@@ -119,6 +119,7 @@ class FunctionLearner(Learner):
             found = f"this is a {type(losses).__name__}" if losses else "the dict is empty"
             raise InputError(f"FunctionLearner needs losses={{'name': function, ...}}; {found}")
         self._functions: dict[str, Callable[[Any], Tensor]] = {}
+        self._twice = True
         provides = {}
         for name, entry in losses.items():
             function, domains = entry if isinstance(entry, tuple) else (entry, None)
@@ -126,12 +127,13 @@ class FunctionLearner(Learner):
                 raise InputError(f"loss {name!r} is {function!r}; give a function of the parameters, or (function, domains)")
             self._functions[name] = function
             provides[name] = self._measured(name, function, domains)
-        self._abilities = Abilities(provides=provides, exact=True)
+        self._abilities = Abilities(provides=provides, exact=True, double_backward=self._twice)
         self._optimizer: Optimizer = optimizer or (lambda tensors: torch.optim.SGD(tensors, lr=0.1))
 
     def _measured(self, name: str, function: Callable[[Any], Tensor], domains: Any) -> Provided:
+        leaves = copied(self._like, trainable=True)
         with torch.enable_grad():
-            value = function(unflatten(self._given, copied(self._like, trainable=True)))
+            value = function(unflatten(self._given, leaves))
         if not isinstance(value, Tensor) or value.dim() > 1:
             what = f"shape {list(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
             raise LearnerError(f"loss {name!r} returns {what}; a scalar tensor or a vector [k] is expected")
@@ -144,6 +146,7 @@ class FunctionLearner(Learner):
             raise LearnerError(f"loss {name!r} is {value.tolist()} at the start; losses must be finite")
         if not value.requires_grad:
             raise LearnerError(f"loss {name!r} carries no gradient of the parameters: was it detached, or computed outside torch?")
+        self._twice = self._twice and differentiable_twice(value, leaves)
         return Provided(names, None if value.dim() == 0 else len(value))
 
     @property
@@ -195,3 +198,27 @@ class FunctionLearner(Learner):
 
     def tokens_of(self, batch: Batch, name: str) -> int:
         return 0
+
+
+def differentiable_twice(value: Tensor, leaves: Leaves) -> bool:
+    """Whether the gradient of a value by the leaves can itself be differentiated: fused kernels and own functions often cannot.
+
+    A function marked ``once_differentiable`` does not always raise: its node leads nowhere, and second derivatives lack its part.
+    """
+    try:
+        slopes = torch.autograd.grad(value.sum(), leaves, create_graph=True, materialize_grads=True)
+        bent = [slope.sum() for slope in slopes if slope.requires_grad]
+        if bent:
+            torch.autograd.grad(bent, leaves, retain_graph=True, materialize_grads=True)
+    except RuntimeError:
+        return False
+    seen, ahead = set(), [part.grad_fn for part in bent]
+    while ahead:
+        node = ahead.pop()
+        if node is None or node in seen:
+            continue
+        if node.name().endswith("Error"):
+            return False
+        seen.add(node)
+        ahead += [after for after, _ in node.next_functions]
+    return True

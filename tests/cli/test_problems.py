@@ -126,7 +126,7 @@ def test_a_plan_solves_nothing(folder):
     assert found.exit_code == 0
     assert "Conic refuses: it takes programs, and this is a bilevel problem" in found.stdout
     choice = json.loads(run("solve", "mine.py:bilevel", "--plan", "--json").stdout)
-    assert (choice["form"], choice["solver"], choice["also"]) == ("Bilevel", "Implicit()", ["Unrolled"])
+    assert (choice["form"], choice["solver"], choice["also"]) == ("Bilevel", "Implicit()", ["Unrolled", "ValueFunction"])
 
 
 def test_a_budget_ends_the_run_and_the_start_goes_on(folder):
@@ -196,7 +196,7 @@ def test_a_file_that_cannot_be_read_says_where(folder, text, says):
 def test_a_solver_that_refuses_or_is_unknown_is_told_before_anything_runs(folder):
     refused = run("solve", "mine.py:bilevel", "--solver", "Conic")
     assert refused.exit_code == 2
-    assert "Implicit() or Unrolled() would take it" in refused.stderr
+    assert "Implicit() or Unrolled() or ValueFunction() would take it" in refused.stderr
     assert "did you mean 'Conic'" in run("solve", "mine.py", "--solver", "Konic").stderr
 
 

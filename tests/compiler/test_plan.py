@@ -40,7 +40,8 @@ def test_the_printed_plan_of_a_convex_program():
         "        Lagrangian refuses: it is for constraints that are not linear, and this problem has none\n"
         "        DescentAscent refuses: it takes saddles, and this is a program\n"
         "        Implicit refuses: it takes bilevel problems, and this is a program\n"
-        "        Unrolled refuses: it takes bilevel problems, and this is a program"
+        "        Unrolled refuses: it takes bilevel problems, and this is a program\n"
+        "        ValueFunction refuses: it takes bilevel problems, and this is a program"
     )
 
 
@@ -56,7 +57,7 @@ def test_a_difference_of_convex_functions_goes_to_descent_and_the_refusal_names_
 def test_a_saddle_and_a_bilevel_problem_choose_their_solvers():
     assert type(mx.plan(GAME, learner()).solver).__name__ == "DescentAscent"
     assert type(mx.plan(BILEVEL, learner()).solver).__name__ == "Implicit"
-    assert mx.plan(BILEVEL, learner()).choice.also == ("Unrolled",)
+    assert mx.plan(BILEVEL, learner()).choice.also == ("Unrolled", "ValueFunction")
     assert "bilevel: 'w' above, 'theta' below" in str(mx.plan(BILEVEL))
     assert "saddle: 'theta' descends, 'w' ascends a payoff affine in it" in str(mx.plan(GAME))
 
@@ -125,7 +126,7 @@ def test_where_no_solver_takes_a_problem_the_plan_says_so_and_running_it_raises(
     assert "Solver  none takes it" in str(plan)
     with pytest.raises(mx.RefusalError, match=r"(?s)no solver takes this problem.*Conic refuses.*Projected refuses") as refusal:
         plan.run()
-    assert set(refusal.value.reasons) == {"Conic", "Projected", "Lagrangian", "DescentAscent", "Implicit", "Unrolled"}
+    assert set(refusal.value.reasons) == {"Conic", "Projected", "Lagrangian", "DescentAscent", "Implicit", "Unrolled", "ValueFunction"}
 
 
 def test_a_bent_sampled_loss_is_called_biased_and_a_linear_one_is_not():

@@ -18,6 +18,9 @@ SOLVERS = st.one_of(
     st.builds(solvers.DescentAscent, rate=FRACTIONS | st.builds(solvers.Normalised, move=FRACTIONS), smoothing=FRACTIONS),
     st.builds(solvers.Unrolled, steps=st.integers(1, 99), step_size=FRACTIONS, average=st.sampled_from(["last", "mean"])),
     st.builds(
+        solvers.ValueFunction, penalty=st.none() | FRACTIONS, differences=st.sampled_from(["one-sided", "central"]), growth=FRACTIONS
+    ),
+    st.builds(
         solvers.Implicit,
         inner=st.builds(solvers.Inner, steps=st.integers(1, 99)),
         system=st.builds(solvers.ConjugateGradients, steps=st.integers(1, 99), damping=FRACTIONS),
