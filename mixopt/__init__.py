@@ -69,6 +69,7 @@ from mixopt.language.formula import formula as formula
 from mixopt.language.history import ema as ema
 from mixopt.language.history import initial as initial
 from mixopt.language.history import previous as previous
+from mixopt.language.opaque import opaque as opaque
 from mixopt.language.problem import Problem as Problem
 from mixopt.language.problem import argmin as argmin
 from mixopt.language.problem import maximize as maximize
@@ -208,6 +209,7 @@ __all__ = [
     "minimum",
     "model",
     "norm",
+    "opaque",
     "parameter",
     "plan",
     "pos",

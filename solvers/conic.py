@@ -14,6 +14,7 @@ from mixopt.forms import Abilities, Form, Program, kind
 from mixopt.language.culprit import culprit
 from mixopt.language.curvature import curvature, sign
 from mixopt.language.expression import Expr
+from mixopt.language.opaque import TAKERS
 from mixopt.language.support import Switch
 from mixopt.report.kinks import tangent_gap
 from mixopt.report.result import Status
@@ -208,6 +209,10 @@ def _not_convex(node: Expr, x: Any) -> Any:
     raise ProblemError(f"'{node}' is no convex expression; it stands alone in a constraint, which Conic searches over supports")
 
 
+def _no_cone(node: Expr, x: Any) -> Any:
+    raise ProblemError(f"'{node}' is opaque, which no cone describes; {TAKERS}")
+
+
 def conic_table() -> dict[str, Callable[..., Any]]:
     """Every atom in cvxpy; the keys equal the language's atoms, which a test asserts."""
     import cvxpy as cp
@@ -274,4 +279,5 @@ def conic_table() -> dict[str, Callable[..., Any]]:
         "surrogate": lambda n, value, gradient: value,
         "cardinality": _not_convex,
         "least_used": _not_convex,
+        "opaque": _no_cone,
     }

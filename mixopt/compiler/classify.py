@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from mixopt.errors import ProblemError, listed
-from mixopt.forms import Bilevel, Form, Program, Saddle, expressions, kind, unknowns
+from mixopt.forms import Bilevel, Form, Program, Saddle, expressions, kind, sides, unknowns
 from mixopt.language.curvature import depends_on_mixture
 from mixopt.language.expression import Expr, Relation
 from mixopt.language.history import live, refuse_history
+from mixopt.language.opaque import blind
 from mixopt.language.ops import HISTORY, UNKNOWNS
 from mixopt.language.problem import Problem
 
@@ -30,6 +31,7 @@ def classify(problem: Problem) -> Form:
     form = _saddle(problem) if isinstance(problem.objective, Problem) else _one_level(problem, problem.objective)
     _no_history(form)
     _no_slopes(form)
+    _no_opaque(form)
     known = unknowns(form)
     _known_symbols(form, known)
     for relation in form.constraints:
@@ -161,6 +163,16 @@ def _no_slopes(form: Form) -> None:
                 f"'{found}' stands where a model follows its gradient; it is a number that only the weights of a saddle see. Write "
                 "surrogate(value, gradient=...) with it in the value alone: surrogate(w @ (gram(...) @ c), gradient=w @ losses(...))"
             )
+
+
+def _no_opaque(form: Form) -> None:
+    """The weights of a saddle and of a bilevel problem follow gradients, which an opaque function has none of."""
+    found = None if isinstance(form, Program) else blind(*expressions(form), *sides(form))
+    if found is not None:
+        raise ProblemError(
+            f"'{found}' is opaque: it has values and no derivative, so it stands in programs alone, and this is a {kind(form)}; "
+            "write the term in atoms of the language, or leave it out"
+        )
 
 
 def _single(problem: Problem) -> Expr:

@@ -9,6 +9,7 @@ from typing import final
 from .curvature import Curvatures, sign
 from .expression import Expr
 from .history import live
+from .opaque import TAKERS
 from .ops import OPS
 
 
@@ -122,6 +123,8 @@ def _opaque(node: Expr, known: Curvatures) -> _Told:
     mend = "one bound alone, by maximum or minimum, is convex or concave" if node.op == "clip" else ""
     if node.op in ("cardinality", "least_used"):
         mend = "it stands alone in a constraint, made by cardinality(w, at_most=...) or used(w, at_least=...)"
+    if node.op == "opaque":
+        return f"{node.data.name} is opaque: it has values and no derivative", TAKERS
     return f"{node.op} is neither convex nor concave", mend
 
 

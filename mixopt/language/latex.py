@@ -381,4 +381,5 @@ LATEX: dict[str, _Write] = {
     ),
     "cardinality": _fenced(r"\lVert ", r" \rVert_{0}", _INDEXED),
     "least_used": _function(r"\min\nolimits_{+}"),
+    "opaque": lambda node, parts, letters: _Part(upright(node.data.name) + _bracketed(parts[0].text)),
 }

@@ -88,6 +88,7 @@ ATOMS = _table(
     Op("surrogate", "affine", ("+", "0"), "same"),
     Op("cardinality", "opaque", ("0",), "+", smooth=False),
     Op("least_used", "opaque", ("0",), "+", smooth=False),
+    Op("opaque", "opaque", ("0",), "any", smooth=False),
 )
 
 OPS = LEAVES | ATOMS

@@ -35,6 +35,8 @@ def _written(node: Expr, parts: list[str]) -> str:
         return f"-{_within(node, 0, parts, op.level + 1)}"
     if node.op == "take":
         return f"{_within(node, 0, parts, op.level)}[{_taken(node)}]"
+    if node.op == "opaque":
+        return f"{node.data.name}({parts[0]})"
     settings = node.data if node.op == "clip" else (node.data,) if node.op in _SETTINGS and node.data != _SETTINGS[node.op] else ()
     return f"{node.op}({', '.join([*parts, *map(_plain, settings)])})"
 

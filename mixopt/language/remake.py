@@ -125,6 +125,13 @@ def _stages(parts: Parts) -> Expr:
     return made
 
 
+def _opaque(parts: Parts) -> Expr:
+    raise InputError(
+        "it is a function of numpy, which a file of a problem does not hold; save the law itself, law.save(path), "
+        "and write the problem again with mx.laws.load(path)"
+    )
+
+
 MAKERS: dict[str, Callable[[Parts], Expr]] = {
     "constant": _constant,
     "parameter": _parameter,
@@ -145,6 +152,7 @@ MAKERS: dict[str, Callable[[Parts], Expr]] = {
     "take": _taken,
     "cardinality": lambda parts: support.count(parts.only),
     "least_used": lambda parts: support.least_used(parts.only),
+    "opaque": _opaque,
     "stack": lambda parts: atoms.stack(parts.args, parts.index),
     "matmul": lambda parts: _renamed(matmul(*parts.both), parts),
     "domain_mean": lambda parts: symbols.domain_mean(parts.only, parts.names),

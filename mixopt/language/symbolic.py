@@ -22,8 +22,8 @@ WIDEST = 60
 """The most entries that are written out one by one."""
 LARGEST = 5_000
 """The most numbers that an array may have."""
-COUNTS = ("cardinality", "least_used")
-"""Atoms that jump, and so have no derivative."""
+COUNTS = ("cardinality", "least_used", "opaque")
+"""Atoms that jump, or whose formula is not known, and so have no derivative."""
 _CHOICES = 100
 
 
@@ -136,7 +136,8 @@ def symbolic(expr: Expr, names: Names) -> Any:
     known: dict[Expr, Any] = {}
     for node in live(expr):
         if node.op in COUNTS:
-            raise ProblemError(f"'{node}' jumps, so there is no derivative of it to write; leave that constraint or term out")
+            why = "is opaque" if node.op == "opaque" else "jumps"
+            raise ProblemError(f"'{node}' {why}, so there is no derivative of it to write; leave that constraint or term out")
         if node.op in table:
             known[node] = table[node.op](node, *(known[a] for a in node.args))
         else:

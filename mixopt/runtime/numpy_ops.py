@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 from scipy.special import expit, logsumexp, rel_entr, softmax, xlogy
 
+from mixopt.errors import ProblemError
 from mixopt.language.expression import Expr
+from mixopt.language.opaque import TAKERS
 from mixopt.language.support import SUPPORT
 
 TINY = np.finfo(float).tiny
@@ -101,6 +103,15 @@ def _log(x: A) -> A:
         return np.log(x)
 
 
+def _opaque(n: Expr, x: A) -> A:
+    value = n.data.values(np.asarray(x)[None], n.shape)[0]
+    return value if n.shape else float(value)
+
+
+def _no_slope(n: Expr, g: A, x: A) -> tuple[A]:
+    raise ProblemError(f"'{n}' is opaque, so it has no gradient; {TAKERS}")
+
+
 NUMPY: dict[str, NumpyOp] = {
     "add": NumpyOp(lambda n, x, y: x + y, lambda n, g, x, y: (g, g)),
     "subtract": NumpyOp(lambda n, x, y: x - y, lambda n, g, x, y: (g, -g)),
@@ -146,6 +157,7 @@ NUMPY: dict[str, NumpyOp] = {
         lambda n, x: np.where(x > SUPPORT, x, np.inf).min(),
         lambda n, g, x: (_only(x, int(np.argmin(np.where(x > SUPPORT, x, np.inf))), g),),
     ),
+    "opaque": NumpyOp(_opaque, _no_slope),
     "surrogate": NumpyOp(lambda n, value, gradient: value, lambda n, g, value, gradient: (g, np.zeros_like(gradient))),
 }
 

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mixopt.errors import ProblemError
+from mixopt.language.opaque import TAKERS
 from mixopt.language.support import SUPPORT
 
 TINY = 1e-300
@@ -57,6 +59,10 @@ def _huber(node: Any, x: Tensor) -> Tensor:
     return torch.where(size <= node.data, x * x / 2, node.data * (size - node.data / 2))
 
 
+def _opaque(node: Any, x: Tensor) -> Tensor:
+    raise ProblemError(f"'{node}' is opaque: it has no derivative, and stands in programs alone; {TAKERS}")
+
+
 TORCH: dict[str, Callable[..., Tensor]] = {
     "add": lambda n, x, y: x + y,
     "subtract": lambda n, x, y: x - y,
@@ -93,5 +99,6 @@ TORCH: dict[str, Callable[..., Tensor]] = {
     "domain_mean": lambda n, x: x.mean(dim=-1),
     "cardinality": lambda n, x: (x > SUPPORT).to(x.dtype).sum() + 0 * x.sum(),
     "least_used": lambda n, x: torch.where(x > SUPPORT, x, math.inf).min(),
+    "opaque": _opaque,
     "surrogate": lambda n, value, gradient: value,
 }

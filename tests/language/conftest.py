@@ -69,6 +69,7 @@ SAMPLES = {
     "surrogate": mx.surrogate(mx.pos(P), gradient=P),
     "cardinality": count(W),
     "least_used": least_used(W[["web", "code"]]),
+    "opaque": mx.opaque(W, lambda rows: np.floor(4 * rows), "steps", DOMAINS.names),
 }
 """An example of each operation, by its name."""
 

@@ -74,6 +74,7 @@ def test_every_atom_that_users_call_by_name_can_be_called():
         "surrogate",
         "cardinality",
         "least_used",
+        "opaque",
     }
 
 

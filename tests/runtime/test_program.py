@@ -98,7 +98,7 @@ def test_every_atom_of_the_language_is_in_every_table():
     assert set(NUMPY) == set(ATOMS)
     assert set(TORCH) == set(ATOMS)
     assert set(conic_table()) == set(ATOMS)
-    assert {node.op for node in EXAMPLES.values()} == set(ATOMS), "each atom has an example here"
+    assert {node.op for node in EXAMPLES.values()} == set(ATOMS) - {"opaque"}, "each atom has an example here"
 
 
 @pytest.mark.parametrize("seed", [0, 1])
