@@ -94,6 +94,14 @@ def test_descent_ascent_waits_only_when_the_host_looks_every_25_steps(counted):
     assert 0 < extra(counted, problem, solver, 45, given={"reference": reference}) <= LOOK
 
 
+def test_history_is_kept_without_a_wait(counted):
+    w, theta = mx.Mixture(DOMAINS), mx.model()
+    seen, losses = mx.losses(theta, DOMAINS, name="val"), mx.losses(theta, DOMAINS)
+    score = mx.ema(mx.log(seen) - mx.log(mx.previous(seen)), 0.1) / mx.initial(mx.mean(losses))
+    problem = mx.minimize(mx.maximize(w @ mx.surrogate(score, gradient=losses), over=w), over=theta)
+    assert extra(counted, problem, lambda steps: DescentAscent(steps=steps), 20) == 0
+
+
 def test_one_step_bilevel_waits_only_when_the_host_looks_every_5_steps(counted):
     import dataclasses
 

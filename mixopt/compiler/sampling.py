@@ -5,6 +5,7 @@ from __future__ import annotations
 from mixopt.errors import LearnerError, listed
 from mixopt.forms import Abilities, Form, Program, Saddle
 from mixopt.language.expression import Expr
+from mixopt.language.history import live
 
 from .linear import holds, terms
 
@@ -23,7 +24,7 @@ def drawn(form: Form, abilities: Abilities | None) -> tuple[Expr, ...]:
     found: dict[Expr, None] = {}
     others: set[str] = set()
     for sign, term in terms(objective):
-        measured = [n for n in term.walk() if n.op in MEASURED and n.args[0] == form.theta]
+        measured = [n for n in live(term) if n.op in MEASURED and n.args[0] == form.theta]
         if measured and _weighted(term, sign, form.mixture, form.theta):
             found |= dict.fromkeys(measured)
         elif measured and holds(term, form.mixture):
@@ -66,7 +67,7 @@ def _weighted(term: Expr, sign: int, w: Expr, theta: Expr) -> bool:
 def _plain(vector: Expr, sign: int, theta: Expr) -> bool:
     """Whether the model's losses are the summands of a vector, each with the factor 1."""
     for s, term in terms(vector, sign):
-        if not holds(term, theta):
+        if theta not in live(term):
             continue
         inner = term.op == "domain_mean" and _plain(term.args[0], s, theta)
         if not inner and not (s > 0 and term.op in MEASURED):

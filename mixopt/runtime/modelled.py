@@ -84,10 +84,11 @@ class Modelled:
         return self.second(self.env(w, leaves, batch))[0]
 
     def domain_losses(self, env: Env) -> Tensor:
-        """The trained model's losses by training domain [k] as an evaluation measured them, for the record; NaN shows here first."""
+        """The trained model's losses by training domain [k] at an evaluation, for the record; NaN shows here first."""
         for node in self.second.measures:
             if node.op != "loss" and node.args[0] == self.inner:
-                value = env.measured[node].detach()
+                with torch.no_grad():
+                    value = env.measure(node).detach()
                 return value if node.op == "losses" else value.mean(dim=-1)
         return torch.zeros(0)
 

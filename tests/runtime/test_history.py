@@ -272,6 +272,21 @@ def test_what_holds_of_any_history(xs, rate):
         kept = {node: after for node, (_, after) in found.items()}
 
 
+def sampled_by(sampling):
+    """A small sampled model whose windows of training are drawn so."""
+    draw = np.random.default_rng(0)
+    tokens = {name: draw.integers(0, 8, 200) for name in NAMES}
+    return mx.TorchLearner(
+        GPT(8, 8, 8, 1, 1),
+        {"train": tokens, "val": tokens},
+        context=8,
+        per_domain=2,
+        evaluation=4,
+        sampling=sampling,
+        optimizer=lambda p: torch.optim.SGD(p, lr=0.01),
+    )
+
+
 class Forgetful(DescentAscent):
     """A solver that drops what histories keep."""
 
@@ -286,16 +301,7 @@ def test_a_solver_that_keeps_no_history_is_caught():
 
 def test_sampled_losses_of_another_name_and_their_history():
     """MFTCoder's reading of FAMO: the weights see validation losses, the model descends those of training."""
-    draw = np.random.default_rng(0)
-    tokens = {name: draw.integers(0, 8, 200) for name in NAMES}
-    of = mx.TorchLearner(
-        GPT(8, 8, 8, 1, 1),
-        {"train": tokens, "val": tokens},
-        context=8,
-        per_domain=2,
-        evaluation=4,
-        optimizer=lambda p: torch.optim.SGD(p, lr=0.01),
-    )
+    of = sampled_by("uniform")
     w, theta = mx.Mixture(NAMES), mx.model()
     f, v = mx.losses(theta, NAMES), mx.losses(theta, NAMES, name="val")
     problem = mx.minimize(mx.maximize(w @ mx.surrogate(mx.log(v) - mx.log(mx.previous(v)), gradient=f), over=w), over=theta)
@@ -309,10 +315,20 @@ def test_sampled_losses_of_another_name_and_their_history():
     assert "'log(previous(losses(theta, 'val')))' bends a loss that is estimated on a batch" in text
 
 
+def test_windows_drawn_by_the_weights_go_with_history():
+    """Histories are of the batch that the weights see; a difference to one is still w @ losses to the model."""
+    w, theta = mx.Mixture(NAMES), mx.model()
+    f, v = mx.losses(theta, NAMES), mx.losses(theta, NAMES, name="val")
+    for payoff in (w @ (f - mx.previous(f)), w @ mx.surrogate(v - mx.previous(v), gradient=f)):
+        result = mx.solve(mx.minimize(mx.maximize(payoff, over=w), over=theta), sampled_by("weights"), solver=DescentAscent(steps=3))
+        assert result.trace.series["value"][0] == 0
+        assert result.trace.series["losses"].shape == (3, 3)
+    with pytest.raises(mx.LearnerError, match="is to be 'w @ losses'"):
+        mx.plan(mx.minimize(mx.maximize(w @ (f / mx.initial(f)), over=w), over=theta), sampled_by("weights"))
+
+
 def test_another_batch_in_a_step_is_measured_anew_under_the_same_history():
-    draw = np.random.default_rng(0)
-    tokens = {name: draw.integers(0, 8, 200) for name in NAMES}
-    of = mx.TorchLearner(GPT(8, 8, 8, 1, 1), {"train": tokens}, context=8, per_domain=2, evaluation=4)
+    of = sampled_by("uniform")
     ready = task(nested(), of)
     model, generator = ready.model, torch.Generator().manual_seed(0)
     env = model.env(model.weights(ready.start), of.start(), of.draw(generator))
