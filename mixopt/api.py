@@ -57,6 +57,11 @@ class Plan:
         """What the solver keeps from run to run, made at the first."""
         return None if self.solver is None else self.solver.kept(self.form)
 
+    @cached_property
+    def _region(self) -> Callable[[Mapping[str, np.ndarray]], Region]:
+        """What makes the region of given numbers; constraints are lowered at the first run."""
+        return Region.opened(unknowns(self.form), self.form.constraints)
+
     def __str__(self) -> str:
         return str(self.choice)
 
@@ -269,7 +274,7 @@ def _task(ready: Plan, given: Mapping[str, Any] | None, seed: int, start: Start)
         none = Region.compile(inner, limits, numbers).empty
         if none:
             raise ProblemError(f"the inner level is over no weights at all: {none}")
-    region = Region.compile(unknowns(form), form.constraints, numbers)
+    region = ready._region(numbers)
     if region.kind == "nonlinear" and ready.solver is not None and ready.solver.starts and not refuses_region(form.constraints):
         from mixopt.solvers.conic_steps import ConicSteps
 
@@ -355,7 +360,7 @@ def _recovered(ready: Plan, task: Task, duals: Mapping[str, float | dict[str, fl
     """The duals with what the rewrites of the problem stand for, in the user's own names."""
     found = dict(duals)
     for back in ready.recover:
-        found = back.duals(found, lambda e: Function(e, unknowns(ready.form), task.given).value(w))
+        found = back.duals(found, lambda e: Function(e, task.region.layout, task.given).value(w))
     return found
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from mixopt.errors import listed
+from mixopt.language.curvature import curvature, smooth
 from mixopt.language.expression import Expr, Relation
 from mixopt.language.problem import Problem
 
@@ -23,6 +25,18 @@ class Program:
     constraints: tuple[Relation, ...] = ()
     maximised: bool = False
     others: tuple[Expr, ...] = ()
+
+    @cached_property
+    def convex(self) -> bool:
+        """Whether the rules prove objective and constraints convex."""
+        bends = [(curvature(r.gap), r.sense) for r in self.constraints]
+        limits = all(bend == "affine" or (bend == "convex" and sense != "==") for bend, sense in bends)
+        return limits and curvature(self.objective) in ("affine", "convex")
+
+    @cached_property
+    def kink(self) -> Expr | None:
+        """The first node of objective and constraints with a kink, or None where all are differentiable."""
+        return next((k for k in map(smooth, (self.objective, *(r.gap for r in self.constraints))) if k is not None), None)
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mixopt.forms import Bilevel, Program, Saddle, unknowns
+from mixopt.forms import Bilevel, Program, Saddle
 from mixopt.report.check import Duals, certify, program_check
 from mixopt.report.result import Check
-from mixopt.runtime.program import Function
 from mixopt.solver import Outcome, Solver, Task
 
 if TYPE_CHECKING:
@@ -62,8 +61,8 @@ def judged(solver: Solver, task: Task, outcome: Outcome, w: np.ndarray) -> tuple
     """Check, multipliers and value at the weights [k] that a run answered with."""
     form = task.form
     if isinstance(form, Program):
-        check, duals = program_check(form, task.region, w, task.given, outcome.duals)
-        return check, duals, Function(form.objective, unknowns(form), task.given).value(w)
+        check, duals = program_check(form, task.region, w, task.given, outcome.duals, task.objective)
+        return check, duals, task.objective.value(w)
     assert task.model is not None
     leaves = outcome.leaves if outcome.leaves is not None else task.model.learner.start()
     if isinstance(form, Saddle):

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 
 from mixopt.errors import InputError
-from mixopt.forms import Abilities, Form
+from mixopt.forms import Abilities, Form, Program
 from mixopt.report.result import Cost, Status, Trace
+from mixopt.runtime.program import Function
 from mixopt.runtime.region import Region
 
 if TYPE_CHECKING:
@@ -67,6 +68,12 @@ class Task:
     seed: int
     model: Modelled | None = None
     kept: Any = None
+
+    @cached_property
+    def objective(self) -> Function:
+        """The objective of a program as a function of all its unknowns, lowered once a run."""
+        assert isinstance(self.form, Program)
+        return Function(self.form.objective, self.region.layout, self.given)
 
     @cached_property
     def bounds(self) -> dict[str, Any]:

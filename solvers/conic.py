@@ -18,10 +18,10 @@ from mixopt.language.opaque import TAKERS
 from mixopt.language.support import Switch
 from mixopt.report.kinks import tangent_gap
 from mixopt.report.result import Status
-from mixopt.runtime.program import Function
 from mixopt.solver import Pace, Solver, State, Task
 
 from .conic_program import ConicProgram
+from .polish import polished
 from .supports import between, bounded, branched, by_highs, linear, on_support, switches_of, without
 
 SMALL = 1e-6
@@ -37,7 +37,7 @@ class Conic(Solver):
     """A convex program with convex constraints, solved to optimality by an interior-point method.
 
     ``solver`` names one of cvxpy's; ``options`` go to it unread. The default is CLARABEL, run to gaps of 1e-10 or, where
-    rounding forbids that, to its own 1e-8. Duals come back by the constraint's name: >= 0 for an inequality, and the
+    rounding forbids that, to its own 1e-8; the answer of a smooth program over few domains is then polished. Duals come back by the constraint's name: >= 0 for an inequality, and the
     value improves by the dual times a small relaxation. A plan that is run again with other numbers keeps what cvxpy has
     compiled. ``cardinality`` and ``used`` make it a search over supports: by HiGHS where all else is linear, else by branch
     and bound with a convex program a node, ``nodes`` of them at most. No start is used: interior-point methods begin inside
@@ -90,8 +90,7 @@ class Conic(Solver):
         return self._built(task.form, task.given)
 
     def _once(self, task: Task, program: ConicProgram, given: Mapping[str, np.ndarray]) -> State:
-        program.set(given)
-        failure, sure = self.solved(program.problem)
+        failure, sure = self.solved(program, given)
         if failure:
             return State(task.start, status=Status.STUCK, message=f"{self.solver} gave up: {failure}")
         return self._answer(task, program, given, sure)
@@ -125,28 +124,30 @@ class Conic(Solver):
 
     def _answer(self, task: Task, program: ConicProgram, given: Mapping[str, np.ndarray], sure: bool) -> State:
         form, layout, found = program.form, task.region.layout, program.values()
-        raw = f"{self.solver}: {'optimal' if sure else program.problem.status}{_anew(task, program)}"
-        if program.problem.status in ("infeasible", "infeasible_inaccurate"):
+        raw = f"{self.solver}: {'optimal' if sure else program.status}{_anew(task, program)}"
+        if program.status in ("infeasible", "infeasible_inaccurate"):
             names = ", ".join(repr(r.label) for r in form.constraints)
             why = f"no weights satisfy these constraints together: {names}" if names else "the objective is finite at no weights"
             return State(task.start, status=Status.INFEASIBLE, message=f"{why} ({raw})")
-        if program.problem.status in ("unbounded", "unbounded_inaccurate"):
+        if program.status in ("unbounded", "unbounded_inaccurate"):
             return State(task.start, status=Status.STUCK, message=f"the objective improves without end; bound the variables ({raw})")
         if found is None:
             return State(task.start, status=Status.STUCK, message=f"{raw}, without a point")
-        w = layout.exact(layout.joined(found))
-        value = Function(form.objective, layout.symbols, given).value(w)
-        status = Status.OPTIMAL if sure else Status.BUDGET if program.problem.status == "user_limit" else Status.STUCK
+        w, duals = layout.exact(layout.joined(found)), program.duals()
+        if sure and isinstance(task.form, Program) and task.form.kink is None:
+            w = polished(task.objective, task.region, w, duals)
+        value = task.objective.value(w)
+        status = Status.OPTIMAL if sure else Status.BUDGET if program.status == "user_limit" else Status.STUCK
         if status is Status.STUCK:  # the solver is not sure; a small gap of our own settles it
             gap, _ = tangent_gap(form, w, given)
             status = Status.OPTIMAL if gap is not None and gap <= SMALL * (1 + abs(value)) else status
-        return State(w, info={"value": value}, status=status, message=raw, duals=program.duals())
+        return State(w, info={"value": value}, status=status, message=raw, duals=duals)
 
     def leaves(self, state: State) -> None:
         return None
 
-    def solved(self, problem: Any) -> tuple[str, bool]:
-        """Solve in place, to our tight tolerances or, where rounding forbids them, to the solver's own.
+    def solved(self, program: ConicProgram, given: Mapping[str, np.ndarray]) -> tuple[str, bool]:
+        """Solve with these numbers, to our tight tolerances or, where rounding forbids them, to the solver's own.
 
         Why it failed, or nothing; and whether the point is optimal by the solver's own tolerances at least.
         """
@@ -157,16 +158,16 @@ class Conic(Solver):
             try:
                 with warnings.catch_warnings():
                     warnings.filterwarnings("ignore", "Solution may be inaccurate")  # the status says it
-                    problem.solve(solver=self.solver, **{**tolerances, **self.options})
+                    program.solve(given, self.solver, {**tolerances, **self.options})
             except cp.error.SolverError as error:
                 failure = str(error)
                 continue
             failure = ""
-            if problem.status != "optimal_inaccurate":
+            if program.status != "optimal_inaccurate":
                 break
             if tolerances is TIGHT and not set(TIGHT) & set(self.options):
                 return "", True
-        return failure, problem.status == "optimal"
+        return failure, program.status == "optimal"
 
 
 @final

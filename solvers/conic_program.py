@@ -11,6 +11,9 @@ import numpy as np
 from mixopt.errors import ProblemError
 from mixopt.forms import Program, parameters, unknowns
 from mixopt.language.expression import Expr, Relation
+from mixopt.report.check import by_name
+
+from .cone_data import ConeData
 
 Table = Mapping[str, Callable[..., Any]]
 
@@ -19,9 +22,9 @@ Table = Mapping[str, Callable[..., Any]]
 class ConicProgram:
     """The cvxpy problem of a program with its variables by symbol and its constraints in the program's order.
 
-    Parameters that ``given`` does not hold are left open; ``set`` gives them numbers. ``open`` tells whether cvxpy can then keep
+    Parameters that ``given`` does not hold are left open until ``solve``. ``open`` tells whether cvxpy can then keep
     what it has compiled (the rules of disciplined parametrised programming, Agrawal et al. 2019); where it cannot, build
-    the problem with its numbers. One run at a time: hold ``lock`` from ``set`` to the last value read.
+    the problem with its numbers. One run at a time: hold ``lock`` from ``solve`` to the last value read.
     """
 
     def __init__(self, form: Program, table: Table, given: Mapping[str, np.ndarray] | None = None):
@@ -37,20 +40,47 @@ class ConicProgram:
         self.limits = [_relation(r, lowered) for r in form.constraints]
         self.problem = cp.Problem(cp.Minimize(self.objective), [*self.limits, *_own_bounds(self.variables)])
         self.open = not self.parameters or _parametrised(self.problem)
+        self._data: ConeData | None = None
+        self.solution: Any = None
 
-    def set(self, given: Mapping[str, np.ndarray]) -> None:
-        """Give the parameters their numbers."""
-        for name, parameter in self.parameters.items():
-            parameter.value = given[name]
+    def solve(self, given: Mapping[str, np.ndarray], solver: str, settings: Mapping[str, Any]) -> None:
+        """Solve with these numbers; CLARABEL from matrices that are kept, so that a run again costs little more than its own time.
+
+        Raises:
+            cvxpy.SolverError: the solver failed.
+        """
+        import cvxpy as cp
+
+        self.solution = None
+        if solver != "CLARABEL" or self._data is None:
+            for name, parameter in self.parameters.items():
+                parameter.value = given[name]
+        if solver != "CLARABEL":
+            self.problem.solve(solver=solver, **settings)
+            self.solution = self.problem.solution
+            return
+        if self._data is None:
+            self._data = ConeData(self.problem, self.parameters, settings)
+        found = self._data.solution(given, settings)
+        if found.status == "solver_error":
+            raise cp.error.SolverError("Solver 'CLARABEL' failed. Try another solver, or other settings.")
+        self.solution = found
+
+    @property
+    def status(self) -> str:
+        """cvxpy's word for how the last solve ended."""
+        return "" if self.solution is None else str(self.solution.status)
 
     def values(self) -> dict[Expr, Any] | None:
         """The value of each unknown after a solve, or None where the solver left none."""
-        found = {s: v.value for s, v in self.variables.items()}
-        return None if any(v is None for v in found.values()) else found
+        found = {} if self.solution is None else self.solution.primal_vars
+        values = {s: found.get(v.id) for s, v in self.variables.items()}
+        return None if any(v is None for v in values.values()) else values
 
     def duals(self) -> dict[str, float | dict[str, float]]:
-        """The multipliers by the constraints' names."""
-        return {r.label: _dual(limit.dual_value, r) for r, limit in zip(self.form.constraints, self.limits, strict=True)}
+        """The multipliers by the constraints' names: cvxpy's of gap <= 0 are ours."""
+        found = self.solution.dual_vars
+        return {r.label: by_name(r, np.ravel(found[limit.id])) for r, limit in zip(self.form.constraints, self.limits, strict=True)}
 
 
 def _parametrised(problem: Any) -> bool:
@@ -81,15 +111,6 @@ def _finite(v: Any, bound: np.ndarray, sense: int) -> list[Any]:
 def _relation(relation: Relation, lowered: _Lowering) -> Any:
     gap = lowered(relation.gap)
     return gap == 0 if relation.sense == "==" else gap <= 0
-
-
-def _dual(value: Any, relation: Relation) -> float | dict[str, float]:
-    """cvxpy's multiplier of gap <= 0 is ours; the entries of a vector relation go by their names."""
-    entries = [float(v) for v in np.ravel(value)]
-    if relation.gap.shape == ():
-        return entries[0]
-    names = relation.gap.index or tuple(str(i) for i in range(len(entries)))
-    return dict(zip(names, entries, strict=True))
 
 
 class _Lowering:

@@ -68,10 +68,9 @@ class ConicSteps:
 
     def _solved(self, program: ConicProgram, goal: np.ndarray) -> np.ndarray:
         with program.lock:
-            program.set({_GOAL: goal})
-            failure, _ = Conic().solved(program.problem)
+            failure, _ = Conic().solved(program, {_GOAL: goal})
             found = program.values()
-            status = program.problem.status
+            status = program.status
         if failure or found is None:
             names = ", ".join(repr(r.label) for r in self._constraints)
             why = "no weights satisfy them together" if status == "infeasible" else failure or status

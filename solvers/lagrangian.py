@@ -9,9 +9,8 @@ import numpy as np
 from mixopt.errors import InputError
 from mixopt.forms import Abilities, Form, Program, kind, one_mixture
 from mixopt.language.curvature import curvature, smooth
-from mixopt.report.check import Duals, multipliers
+from mixopt.report.check import Duals, by_name, multipliers
 from mixopt.report.conflict import gradient_size
-from mixopt.report.kinks import convex
 from mixopt.report.result import Status
 from mixopt.runtime.descent import begin, spectral_step
 from mixopt.runtime.program import Function
@@ -70,7 +69,7 @@ class Lagrangian(Solver):
         scale = tuple(gradient_size(limit) for limit in bent)
         rho = self.penalty * (1 + abs(function.value(task.start)))
         at = _Augmented(function, bent, scale, tuple(np.zeros(max(int(np.prod(b.gap.shape)), 1)) for b in bent), min(rho, LARGEST))
-        return State(task.start, _Memory(at, flat, convex(form)))
+        return State(task.start, _Memory(at, flat, form.convex))
 
     def step(self, task: Task, state: State) -> State:
         memory: _Memory = state.memory
@@ -111,7 +110,7 @@ class _Augmented:
     rho: float
 
     def _gaps(self, w: np.ndarray) -> list[np.ndarray]:
-        return [np.atleast_1d(limit.gap.value(w)) / s for limit, s in zip(self.bent, self.scale, strict=True)]
+        return [limit.gaps(w) / s for limit, s in zip(self.bent, self.scale, strict=True)]
 
     def raised(self, w: np.ndarray) -> tuple[np.ndarray, ...]:
         """The multipliers after a step to w."""
@@ -155,6 +154,5 @@ class _Memory:
         flat = multipliers(self.flat, w, slope)[1]
         own: Duals = {}
         for limit, s, mu in zip(after.bent, after.scale, after.multipliers, strict=True):
-            names = limit.relation.gap.index or tuple(map(str, range(len(mu))))
-            own[limit.relation.label] = float(mu[0] / s) if limit.gap.shape == () else dict(zip(names, map(float, mu / s), strict=True))
+            own[limit.relation.label] = by_name(limit.relation, mu / s)
         return {limit.relation.label: {**flat, **own}[limit.relation.label] for limit in task.region.limits}

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from math import prod
 from typing import Any
 
 import numpy as np
 from scipy.optimize import brentq, nnls
 
 from mixopt.forms import Program, unknowns
-from mixopt.language.curvature import smooth
-from mixopt.language.expression import equal
+from mixopt.language.expression import Relation, equal
 from mixopt.language.support import SUPPORT, Switch, switch
 from mixopt.runtime.program import Function
 from mixopt.runtime.region import Region, dense
 
-from .kinks import convex, dual_gap, linear_size, tangent_gap, told
+from .kinks import Tangent, dual_gap, linear_size, multiplied, tangent_gap, told
 from .result import Check
 
 ACTIVE = 1e-6
-SMALL = 1e-8  # a gap below it, relative to the value, is good enough as it is
+SMALL = 1e-9  # a gap by multipliers below it, relative to the value, is good enough as it is
 LARGE = 2_000_000
 """With more entries than this, multipliers and linear programs are not computed here."""
 EXACT = "the exact gradient in float64"
@@ -38,6 +38,7 @@ def certify(
     notes: tuple[str, ...] = (),
     known: Mapping[str, Any] | None = None,
     gap: float | None = None,
+    found: tuple[float, Duals] | None = None,
 ) -> tuple[Check, Duals]:
     """The check of weights [k] for an objective to be minimised with the given gradient [k], and the multipliers it implies.
 
@@ -45,12 +46,12 @@ def certify(
     them; the KKT residual is the norm of g + sum_j m_j a_j + nu 1 - s for the best multipliers m, s >= 0 of the active constraints
     and bounds; with further unknowns w holds all of them, each mixture has a nu of its own, and there is no such gap. A large
     problem has no gap by a linear program, and its m are those that the solver told (``known``), where there are constraints.
-    A ``gap`` that is known is taken over.
+    A ``gap`` that is known is taken over, and so is what ``multipliers`` has ``found`` for this gradient.
     """
     if not np.isfinite(gradient).all():
         lost = "no gap or KKT residual: the gradient there is not finite"
         return Check(region.layout.off(w), region.residuals(w), oracle, inner=inner, notes=(*notes, lost)), {}
-    large = region.size * (1 + sum(int(np.prod(limit.gap.shape)) for limit in region.limits)) > LARGE
+    large = _large(region)
     if gap is None and (region.kind != "nonlinear" or region.steps is not None) and region.layout.alone and (region.boxed or not large):
         gap = max(float(gradient @ w - gradient @ region.lowest(gradient)), 0.0)
     if large:
@@ -58,51 +59,82 @@ def certify(
         notes = notes if gap is not None else (*notes, "no gap: its linear program would be too large")
         words = f"{oracle} and the solver's multipliers" if region.limits and kkt is not None else oracle
         return Check(region.layout.off(w), region.residuals(w), words, gap, kkt, inner, notes), {}
-    kkt, duals = multipliers(region, w, gradient)
+    kkt, duals = found or multipliers(region, w, gradient)
     return Check(region.layout.off(w), region.residuals(w), oracle, gap, kkt, inner, notes), duals
 
 
+def _large(region: Region) -> bool:
+    """Whether multipliers are not looked for here."""
+    return region.size * (1 + sum(prod(limit.gap.shape) for limit in region.limits)) > LARGE
+
+
 def program_check(
-    form: Program, region: Region, w: np.ndarray, given: Mapping[str, np.ndarray], known: Mapping[str, Any] | None = None
+    form: Program,
+    region: Region,
+    w: np.ndarray,
+    given: Mapping[str, np.ndarray],
+    known: Mapping[str, Any] | None = None,
+    function: Function | None = None,
 ) -> tuple[Check, Duals]:
     """The check of a program's weights, its gradient taken by our own reverse mode in float64.
 
     A convex program with kinks or with constraints that are not linear has the gap of its linearised pieces (see ``kinks``);
-    ``known`` are the solver's multipliers, which are used where the problem is too large to find any here.
+    ``known`` are the solver's multipliers, which bound the gap, and stand in for ours where the problem is too large to find any;
+    ``function`` is the objective where it is lowered already.
     """
     switches = [s for s in map(switch, form.constraints) if s is not None]
     if switches:
         return _on_support(form, switches, region, w, given)
-    function = Function(form.objective, unknowns(form), given)
-    value = function.value(w)
-    if not np.isfinite(value):
-        note = f"no gap or KKT residual: the objective is {value} there"
+    function = function or Function(form.objective, region.layout, given)
+    here = Tangent(w, *function.value_and_gradient(w))
+    if not np.isfinite(here.height):
+        note = f"no gap or KKT residual: the objective is {here.height} there"
         return Check(region.layout.off(w), region.residuals(w), "evaluation in float64", notes=(note,)), {}
-    kinks = [smooth(e) for e in (form.objective, *(r.gap for r in form.constraints))]
-    kink = next((k for k in kinks if k is not None), None)
-    provable = convex(form)
-    pieces = not provable or linear_size(form) <= LARGE
-    gap, where = dual_gap(function, region, w, known or {}) if provable and kink is None else (None, w)
-    if provable and pieces and (gap is None or gap > SMALL * (1 + abs(value))):
-        other, at = _frank_wolfe(function, region, w), w
-        if kink is not None or other is None:
-            other, at = tangent_gap(form, w, given)
-        gap, where = (other, at) if gap is None or (other is not None and other < gap) else (gap, where)
-    if kink is None:
-        notes = () if where is w else (f"the gradient taken {np.abs(where - w).max():.0e} inside, for it has no bound at a weight of 0",)
-        return certify(region, w, function.gradient(where), EXACT, notes=notes, known=known, gap=gap)
+    if form.kink is None:
+        gap, at, found = _smooth_gap(form, function, region, here, given, known or {}) if form.convex else (None, here, None)
+        inside = f"the gradient taken {np.abs(at.point - w).max():.0e} inside, for it has no bound at a weight of 0"
+        return certify(region, w, at.slope, EXACT, notes=() if at is here else (inside,), known=known, gap=gap, found=found)
+    pieces = not form.convex or linear_size(form) <= LARGE
+    gap = tangent_gap(form, w, given)[0] if form.convex and pieces else None
     reason = "" if pieces else "it is too large for the linear program of its pieces, and"
-    note = f"no gap or KKT residual: {reason} there is a kink at '{kink}'".replace("  ", " ")
+    note = f"no gap or KKT residual: {reason} there is a kink at '{form.kink}'".replace("  ", " ")
     oracle = "the exact gradients of the pieces in float64"
     return Check(region.layout.off(w), region.residuals(w), oracle, gap, notes=(note,) if gap is None else ()), {}
 
 
-def _frank_wolfe(function: Function, region: Region, w: np.ndarray) -> float | None:
+def _smooth_gap(
+    form: Program, function: Function, region: Region, here: Tangent, given: Mapping[str, np.ndarray], known: Mapping[str, Any]
+) -> tuple[float | None, Tangent, tuple[float, Duals] | None]:
+    """The gap of a smooth convex program, its tangent, and our multipliers where they were found on the way.
+
+    By the solver's multipliers, by those that leave the least of the gradient, and by a linear program where both are far apart.
+    """
+
+    def small(gap: float | None) -> bool:
+        return gap is not None and gap <= SMALL * (1 + abs(here.height))
+
+    found = None
+    gap, at = dual_gap(function, region, here, known)
+    if not small(gap) and not _large(region) and np.isfinite(at.slope).all():
+        found = multipliers(region, here.point, at.slope)
+        ours = multiplied(region, here.height, at, found[1])
+        gap = ours if gap is None or (ours is not None and ours < gap) else gap
+    if small(gap) or linear_size(form) > LARGE:
+        return gap, at, found
+    other, where = _frank_wolfe(region, here), here
+    if other is None:
+        other, point = tangent_gap(form, here.point, given)
+        where = here if point is here.point else Tangent(point, *function.value_and_gradient(point))
+    if gap is not None and (other is None or other >= gap):
+        return gap, at, found
+    return other, where, found if where is at else None
+
+
+def _frank_wolfe(region: Region, here: Tangent) -> float | None:
     """<g, w> - min over the feasible u of <g, u> for a smooth function; None where constraints are not linear or g is not finite."""
-    if region.kind == "nonlinear" or not region.layout.alone:
+    if region.kind == "nonlinear" or not region.layout.alone or not np.isfinite(here.slope).all():
         return None
-    g = function.gradient(w)
-    return max(float(g @ w - g @ region.lowest(g)), 0.0) if np.isfinite(g).all() else None
+    return max(float(here.slope @ here.point - here.slope @ region.lowest(here.slope)), 0.0)
 
 
 def _on_support(
@@ -146,29 +178,28 @@ def stationarity(region: Region, w: np.ndarray, gradient: np.ndarray, known: Map
 
 def multipliers(region: Region, w: np.ndarray, gradient: np.ndarray) -> tuple[float, Duals]:
     """The norm of what is left of the gradient under the best multipliers, and those multipliers by constraint name."""
-    k = region.size
-    layout = region.layout
-    unit = np.eye(k)
-    columns: list[np.ndarray] = [*layout.sums, *-layout.sums, *-unit[w - layout.lower <= ACTIVE], *unit[layout.ceiling - w <= ACTIVE]]
-    owners: list[tuple[int, int, float]] = [(-1, 0, 0.0)] * len(columns)
-    for j, limit in enumerate(region.limits):
-        gaps, rows = np.atleast_1d(limit.gap.value(w)), dense(limit.rows(w))
-        for i, (gap, row) in enumerate(zip(gaps, rows, strict=True)):
-            if limit.equality or gap > -ACTIVE:
-                columns.append(row)
-                owners.append((j, i, 1.0))
-            if limit.equality:
-                columns.append(-row)
-                owners.append((j, i, -1.0))
-    solution, residual = nnls(np.array(columns).T, -gradient)
+    layout, unit = region.layout, np.eye(region.size)
+    columns = [layout.sums, -layout.sums, -unit[w - layout.lower <= ACTIVE], unit[layout.ceiling - w <= ACTIVE]]
+    first = sum(map(len, columns))
+    active = []
+    for limit in region.limits:
+        on = np.flatnonzero(limit.equality | (limit.gaps(w) > -ACTIVE))
+        rows = dense(limit.rows(w))[on]
+        columns += [rows, -rows] if limit.equality else [rows]
+        active.append((on, 2 if limit.equality else 1))
+    solution, residual = nnls(np.vstack(columns).T, -gradient)
     duals: Duals = {}
-    for j, limit in enumerate(region.limits):
-        size = int(np.prod(limit.gap.shape))
-        entries = np.zeros(max(size, 1))
-        for value, (owner, i, sign) in zip(solution, owners, strict=True):
-            if owner == j:
-                entries[i] += sign * value
-        label = limit.relation.label
-        names = limit.relation.gap.index or tuple(map(str, range(size)))
-        duals[label] = float(entries[0]) if limit.gap.shape == () else dict(zip(names, map(float, entries), strict=True))
+    for limit, (on, sides) in zip(region.limits, active, strict=True):
+        entries = np.zeros(prod(limit.gap.shape))
+        part = solution[first : first + sides * len(on)].reshape(sides, len(on))
+        entries[on] = part[0] - part[1] if limit.equality else part[0]
+        first += part.size
+        duals[limit.relation.label] = by_name(limit.relation, entries)
     return float(residual), duals
+
+
+def by_name(relation: Relation, entries: np.ndarray) -> float | dict[str, float]:
+    """The multipliers [n] of a relation as users see them: by the names of its entries, and a number for a scalar relation."""
+    if relation.gap.shape == ():
+        return float(entries[0])
+    return dict(zip(relation.gap.index or map(str, range(len(entries))), map(float, entries), strict=True))

@@ -15,7 +15,6 @@ import numpy as np
 from scipy.optimize import linprog
 
 from mixopt.forms import Program, unknowns
-from mixopt.language.curvature import curvature
 from mixopt.language.expression import Expr
 from mixopt.runtime.layout import Layout
 from mixopt.runtime.numpy_ops import NUMPY, unspread
@@ -25,13 +24,6 @@ from mixopt.runtime.region import Region
 KINKED = ("max", "min", "maximum", "minimum", "abs", "pos", "norm", "tail")
 SMALL, INSIDE = 1e-6, (1e-12, 1e-8)
 TOLERANCES = {"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10}
-
-
-def convex(form: Program) -> bool:
-    """Whether the rules prove objective and constraints convex."""
-    bends = [(curvature(r.gap), r.sense) for r in form.constraints]
-    limits = all(bend == "affine" or (bend == "convex" and sense != "==") for bend, sense in bends)
-    return limits and curvature(form.objective) in ("affine", "convex")
 
 
 def linear_size(form: Program) -> int:
@@ -68,28 +60,45 @@ def linear_gap(form: Program, w: np.ndarray, given: Mapping[str, np.ndarray]) ->
     return max(float(model.values[form.objective]) - float(least.fun) - float(goal.offset[0]), 0.0)
 
 
-def dual_gap(function: Function, region: Region, w: np.ndarray, known: Mapping[str, Any]) -> tuple[float | None, np.ndarray]:
+@dataclass(frozen=True)
+class Tangent:
+    """The value and gradient [k] of a smooth objective at a point [k]."""
+
+    point: np.ndarray
+    height: float
+    slope: np.ndarray
+
+
+def dual_gap(function: Function, region: Region, here: Tangent, known: Mapping[str, Any]) -> tuple[float | None, Tangent]:
     """``tangent_gap`` of a smooth convex program by multipliers that are known, whatever found them: no linear program.
 
-    For any m >= 0 the least of tangent + m (linearised constraints) over the simplexes and bounds lies below the optimum (weak
-    duality). None where a multiplier is missing, or a variable without bounds leaves no bound.
+    None where a multiplier is missing, or a variable without bounds leaves no bound; with it the tangent that gave it.
     """
-    layout, limits = region.layout, region.limits
-    if any(limit.relation.label not in known for limit in limits):
-        return None, w
-    forces = [told(known[limit.relation.label], limit.equality) for limit in limits]
-    value, best, where = function.value(w), np.inf, w
-    for point in (w, *_inside(w, layout.lower == 0)):
-        height, slope = function.value_and_gradient(point)
-        for limit, force in zip(limits, forces, strict=True):
-            height = height + float(force @ np.atleast_1d(limit.gap.value(point)))
-            slope = slope + limit.rows(point).T @ force
-        gap = max(value - height + float(slope @ point) - _least(slope, layout), 0.0)
-        if gap < best / 2:
-            best, where = gap, point
-        if best <= 1e-9 * (1 + abs(value)):
-            break
-    return (best if np.isfinite(best) else None), where
+    best, where = multiplied(region, here.height, here, known), here
+    inside = _inside(here.point, region.layout.lower == 0) if best is not None and best > 1e-9 * (1 + abs(here.height)) else ()
+    for point in inside:
+        at = Tangent(point, *function.value_and_gradient(point))
+        gap = multiplied(region, here.height, at, known)
+        if gap is not None and best is not None and gap < best / 2:
+            best, where = gap, at
+    return best, where
+
+
+def multiplied(region: Region, value: float, at: Tangent, known: Mapping[str, Any]) -> float | None:
+    """The value minus the least of tangent + m (linearised constraints) over simplexes and bounds; None where there is no least.
+
+    For any m >= 0 that least lies below the optimum of a convex program (weak duality).
+    """
+    layout, height, slope = region.layout, at.height, at.slope
+    for limit in region.limits:
+        if limit.relation.label not in known:
+            return None
+        force = told(known[limit.relation.label], limit.equality)
+        if force.any():
+            height = height + float(force @ limit.gaps(at.point))
+            slope = slope + limit.rows(at.point).T @ force
+    gap = max(value - height + float(slope @ at.point) - _least(slope, layout), 0.0)
+    return gap if np.isfinite(gap) else None
 
 
 def told(dual: float | Mapping[str, float], equality: bool) -> np.ndarray:

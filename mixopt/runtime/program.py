@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -11,39 +12,70 @@ from mixopt.errors import ProblemError
 from mixopt.language.expression import Expr
 
 from .layout import Layout
-from .numpy_ops import NUMPY, unspread
+from .numpy_ops import NUMPY
 
 MOST_DENSE = 1_000_000
 """A Jacobian with more entries is a sparse matrix."""
+ADDING = ("add", "subtract", "stack")
+NUMBERS = ("constant", "parameter")
 
 
 class Function:
     """An expression of one mixture, lowered once; ``value`` and ``gradient`` evaluate it at given weights [k].
 
     The expression may be a scalar or a vector [n]; ``jacobian`` is [n, k]. With several unknowns, k is the length of all of
-    them one behind the other, as ``Layout`` lays them.
+    them one behind the other, as ``Layout`` lays them. Parameters that ``given`` lacks are open: ``with_numbers`` first.
     """
 
-    def __init__(self, expr: Expr, unknowns: Expr | tuple[Expr, ...], given: Mapping[str, np.ndarray]):
-        layout = Layout.of(unknowns)
+    def __init__(self, expr: Expr, unknowns: Expr | tuple[Expr, ...] | Layout, given: Mapping[str, np.ndarray]):
+        layout = unknowns if isinstance(unknowns, Layout) else Layout.of(unknowns)
         self._nodes = list(expr.walk())
         slots = {node: i for i, node in enumerate(self._nodes)}
         self._args = [tuple(slots[a] for a in node.args) for node in self._nodes]
         self._at = {slots[s]: (where, s.shape == ()) for s, where in layout.slices.items() if s in slots}
-        self._fixed: list[Any] = [self._leaf(node, layout, given) for node in self._nodes]
+        for node in self._nodes:
+            if node.op not in NUMPY and node.op not in NUMBERS and node not in layout.slices:
+                raise ProblemError(f"'{node}' is not a number that a program can evaluate; it needs a learner")
         self._live = self._depending()
+        self._work = [
+            (i, NUMPY[node.op], node, args, tuple((j, a, self._nodes[a].shape == ()) for j, a in enumerate(args) if self._live[a]))
+            for i, (node, args) in enumerate(zip(self._nodes, self._args, strict=True))
+            if self._live[i] and i not in self._at
+        ]
+        self._fixed = self._numbers(given)
         self.shape = expr.shape or ()
         self.size = layout.size
 
-    @staticmethod
-    def _leaf(node: Expr, layout: Layout, given: Mapping[str, np.ndarray]) -> Any:
-        if node.op == "constant":
-            return node.data.value
-        if node.op == "parameter":
-            return given[node.data[0]]
-        if node in layout.slices or node.op in NUMPY:
-            return None
-        raise ProblemError(f"'{node}' is not a number that a program can evaluate; it needs a learner")
+    def _numbers(self, given: Mapping[str, np.ndarray]) -> list[Any]:
+        """The value of every node that no unknown enters; None for the others, and for what awaits a parameter's number."""
+        values: list[Any] = []
+        for node, args, live in zip(self._nodes, self._args, self._live, strict=True):
+            parts = [values[a] for a in args]
+            if node.op == "constant":
+                values.append(node.data.value)
+            elif node.op == "parameter":
+                values.append(given.get(node.data[0]))
+            elif live or any(part is None for part in parts):
+                values.append(None)
+            else:
+                values.append(NUMPY[node.op].value(node, *parts))
+        return values
+
+    def with_numbers(self, given: Mapping[str, np.ndarray]) -> Function:
+        """The same expression with these numbers of its parameters; nothing is lowered again."""
+        again = copy(self)
+        again._fixed = again._numbers(given)
+        return again
+
+    @property
+    def steady(self) -> bool:
+        """Whether parameters are only added to what depends on the unknowns: an affine expression has one Jacobian for all numbers."""
+        moved: list[bool] = []
+        for node, args, live in zip(self._nodes, self._args, self._live, strict=True):
+            moved.append(node.op == "parameter" or any(moved[a] for a in args))
+            if live and node.op not in ADDING and any(moved[a] and not self._live[a] for a in args):
+                return False
+        return True
 
     def _depending(self) -> list[bool]:
         live: list[bool] = []
@@ -52,15 +84,11 @@ class Function:
         return live
 
     def _forward(self, w: np.ndarray) -> list[Any]:
-        values: list[Any] = []
-        for i, node in enumerate(self._nodes):
-            if i in self._at:
-                where, scalar = self._at[i]
-                values.append(w[where][0] if scalar else w[where])
-            elif self._fixed[i] is not None:
-                values.append(self._fixed[i])
-            else:
-                values.append(NUMPY[node.op].value(node, *(values[a] for a in self._args[i])))
+        values = self._fixed.copy()
+        for i, (where, scalar) in self._at.items():
+            values[i] = w[where][0] if scalar else w[where]
+        for i, op, node, args, _ in self._work:
+            values[i] = op.value(node, *[values[a] for a in args])
         return values
 
     def value(self, w: np.ndarray) -> Any:
@@ -105,15 +133,13 @@ class Function:
     def _pull(self, values: list[Any], seed: Any) -> np.ndarray:
         cotangents: list[Any] = [None] * len(values)
         cotangents[-1] = seed
-        for i in range(len(values) - 1, -1, -1):
-            if cotangents[i] is None or not self._live[i] or i in self._at:
+        for i, op, node, args, live in reversed(self._work):
+            if cotangents[i] is None:
                 continue
-            args = self._args[i]
-            inputs = [np.asarray(values[a]) for a in args]
-            for a, part in zip(args, NUMPY[self._nodes[i].op].pull(self._nodes[i], cotangents[i], *inputs), strict=True):
-                if self._live[a]:
-                    part = unspread(part, values[a])
-                    cotangents[a] = part if cotangents[a] is None else cotangents[a] + part
+            parts = op.pull(node, cotangents[i], *[np.asarray(values[a]) for a in args])
+            for j, a, scalar in live:
+                part = np.asarray(parts[j]).sum() if scalar and np.shape(parts[j]) else parts[j]
+                cotangents[a] = part if cotangents[a] is None else cotangents[a] + part
         gradient = np.zeros(self.size)
         for i, (where, _) in self._at.items():
             if cotangents[i] is not None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -29,13 +29,43 @@ class InfeasibleError(MixoptError):
 
 
 @dataclass(frozen=True)
+class Rows:
+    """The Jacobian [n, k] of a linear constraint; which rows have one entry that is not zero, in which columns, and those entries."""
+
+    matrix: Any
+    single: np.ndarray
+    at: np.ndarray
+    slope: np.ndarray
+
+    @staticmethod
+    def of(matrix: Any) -> Rows:
+        """The rows of a matrix, dense or sparse."""
+        return Rows(matrix, *_singles(matrix))
+
+
+@dataclass(frozen=True)
 class Limit:
-    """One constraint as functions: gap(w) <= 0 or == 0, entry by entry."""
+    """One constraint as functions: gap(w) <= 0 or == 0, entry by entry; ``steady`` is its Jacobian where no numbers change it."""
 
     relation: Relation
     gap: Function
     linear: bool
     middle: np.ndarray
+    steady: Rows | None = None
+
+    @staticmethod
+    def opened(relation: Relation, layout: Layout) -> Limit:
+        """A constraint whose parameters have no numbers yet."""
+        gap, middle = Function(relation.gap, layout, {}), layout.middle()
+        linear = curvature(relation.gap) in ("affine", "constant")
+        if not (linear and gap.steady):
+            return Limit(relation, gap, linear, middle)
+        any_numbers = {n.data[0]: np.ones(n.shape or ()) for n in relation.gap.walk() if n.op == "parameter"}
+        return Limit(relation, gap, linear, middle, Rows.of(gap.with_numbers(any_numbers).rows(middle)))
+
+    def with_numbers(self, given: Mapping[str, np.ndarray]) -> Limit:
+        """The constraint with numbers for its parameters."""
+        return Limit(self.relation, self.gap.with_numbers(given), self.linear, self.middle, self.steady)
 
     @property
     def equality(self) -> bool:
@@ -44,16 +74,26 @@ class Limit:
 
     def rows(self, w: np.ndarray) -> Any:
         """The Jacobian of the gap at w, found once where it is the same everywhere."""
-        return self._same if self.linear else self.gap.rows(w)
+        return self.same.matrix if self.linear else self.gap.rows(w)
 
     @cached_property
-    def _same(self) -> Any:
-        return self.gap.rows(self.middle)
+    def same(self) -> Rows:
+        """The Jacobian of a linear constraint."""
+        return self.steady or Rows.of(self.gap.rows(self.middle))
+
+    @cached_property
+    def offset(self) -> np.ndarray:
+        """The gaps [n] of a linear constraint where all unknowns are 0."""
+        return np.atleast_1d(self.gap.value(np.zeros(len(self.middle))))
+
+    def gaps(self, w: np.ndarray) -> np.ndarray:
+        """The gaps [n] at w, of a scalar one too."""
+        return self.same.matrix @ w + self.offset if self.linear else np.atleast_1d(self.gap.value(w))
 
     def residual(self, w: np.ndarray) -> float:
         """Largest violation at w, 0 where the constraint holds."""
-        gap = np.atleast_1d(self.gap.value(w))
-        return float(np.max(np.abs(gap) if self.equality else np.maximum(gap, 0.0)))
+        gap = self.gaps(w)
+        return float((np.abs(gap) if self.equality else np.maximum(gap, 0.0)).max())
 
 
 class Steps(Protocol):
@@ -94,29 +134,13 @@ class Region:
     @staticmethod
     def compile(unknowns: Expr | tuple[Expr, ...], constraints: Sequence[Relation], given: Mapping[str, np.ndarray]) -> Region:
         """The region of a problem's constraints, with parameters at their given values."""
+        return Region.opened(unknowns, constraints)(given)
+
+    @staticmethod
+    def opened(unknowns: Expr | tuple[Expr, ...], constraints: Sequence[Relation]) -> Callable[[Mapping[str, np.ndarray]], Region]:
+        """What makes the region of given values, all that does not depend on them done."""
         layout = Layout.of(unknowns)
-        k, middle = layout.size, layout.middle()
-        lower, upper = layout.lower.copy(), layout.upper.copy()
-        rows: dict[bool, list[tuple[Any, np.ndarray]]] = {True: [], False: []}
-        limits = []
-        for relation in constraints:
-            gap = relation.gap
-            limit = Limit(relation, Function(gap, layout.symbols, given), curvature(gap) in ("affine", "constant"), middle)
-            limits.append(limit)
-            if not limit.linear:
-                continue
-            offsets = np.atleast_1d(limit.gap.value(np.zeros(k)))
-            matrix = limit.rows(middle)
-            single, at, slope = _singles(matrix)
-            bound = -offsets[single] / slope
-            above, below = (slope > 0) | limit.equality, (slope < 0) | limit.equality
-            np.minimum.at(upper, at[above], bound[above])
-            np.maximum.at(lower, at[below], bound[below])
-            if not single.all():
-                rows[limit.equality].append((matrix[~single], -offsets[~single]))
-        G, h = _matrix(rows[False], k)
-        A, b = _matrix(rows[True], k)
-        return Region(layout.names, lower, upper, G, h, A, b, tuple(limits), layout)
+        return partial(_of, layout, tuple(Limit.opened(relation, layout) for relation in constraints))
 
     @property
     def size(self) -> int:
@@ -244,6 +268,26 @@ class Region:
     def residuals(self, w: np.ndarray) -> dict[str, float]:
         """Largest violation of each constraint at w, by name."""
         return {limit.relation.label: limit.residual(w) for limit in self.limits}
+
+
+def _of(layout: Layout, limits: tuple[Limit, ...], given: Mapping[str, np.ndarray]) -> Region:
+    """The region of constraints with numbers for their parameters."""
+    lower, upper = layout.lower.copy(), layout.upper.copy()
+    rows: dict[bool, list[tuple[Any, np.ndarray]]] = {True: [], False: []}
+    limits = tuple(limit.with_numbers(given) for limit in limits)
+    for limit in limits:
+        if not limit.linear:
+            continue
+        same = limit.same
+        bound = -limit.offset[same.single] / same.slope
+        above, below = (same.slope > 0) | limit.equality, (same.slope < 0) | limit.equality
+        np.minimum.at(upper, same.at[above], bound[above])
+        np.maximum.at(lower, same.at[below], bound[below])
+        if not same.single.all():
+            rows[limit.equality].append((same.matrix[~same.single], -limit.offset[~same.single]))
+    G, h = _matrix(rows[False], layout.size)
+    A, b = _matrix(rows[True], layout.size)
+    return Region(layout.names, lower, upper, G, h, A, b, limits, layout)
 
 
 def dense(matrix: Any) -> np.ndarray:

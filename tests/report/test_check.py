@@ -11,7 +11,7 @@ import mixopt as mx
 from mixopt.compiler.classify import classify
 from mixopt.forms import Program
 from mixopt.report.check import certify, program_check
-from mixopt.report.kinks import convex, dual_gap, linear_gap
+from mixopt.report.kinks import Tangent, dual_gap, linear_gap
 from mixopt.runtime.layout import Layout
 from mixopt.runtime.program import Function
 from mixopt.runtime.region import Region
@@ -118,7 +118,7 @@ def test_the_gap_bounds_the_distance_to_the_optimum_and_closes_at_it(seed):
     note(str(problem))
     form = classify(problem)
     assert isinstance(form, Program)
-    assert convex(form)
+    assert form.convex
     best = mx.solve(problem)
     assert best.status is mx.Status.OPTIMAL or best.message.endswith("optimal_inaccurate")  # it says where it is not sure
     away = Function(form.objective, W, {}).value(w) - best.value
@@ -196,13 +196,17 @@ def test_a_gap_by_multipliers_is_a_bound_whatever_they_are():
     best = mx.solve(problem)
     form, region = classify(problem), Region.compile(W, limits, {})
     function = Function(form.objective, W, {})
-    tight, _ = dual_gap(function, region, best.vector, best.duals)
+
+    def at(w):
+        return Tangent(w, *function.value_and_gradient(w))
+
+    tight, _ = dual_gap(function, region, at(best.vector), best.duals)
     assert 0 <= tight <= 1e-4, "of the first order in the error of the weights, for the ball bends"
     for duals in ({"ball": 0.0, "cap": 0.0}, {"ball": 3.0, "cap": 1.0}, {"ball": -5.0, "cap": 0.2}):
         for w in (best.vector, np.full(4, 0.25)):
-            gap, _ = dual_gap(function, region, w, duals)
+            gap, _ = dual_gap(function, region, at(w), duals)
             assert gap >= w @ cost - best.value - 1e-9
-    assert dual_gap(function, region, best.vector, {"ball": 1.0})[0] is None
+    assert dual_gap(function, region, at(best.vector), {"ball": 1.0})[0] is None
 
 
 def test_a_gap_by_multipliers_needs_bounds_for_every_variable():
@@ -211,5 +215,6 @@ def test_a_gap_by_multipliers_needs_bounds_for_every_variable():
     form, region = classify(problem), Region.compile((W, t), problem.subject_to, {})
     function, best = Function(form.objective, (W, t), {}), mx.solve(problem)
     x = np.append(best.vector, best[t])
-    assert dual_gap(function, region, x, {"above": 1.0})[0] <= 1e-6
-    assert dual_gap(function, region, x, {"above": 0.5})[0] is None, "t could fall without end"
+    at = Tangent(x, *function.value_and_gradient(x))
+    assert dual_gap(function, region, at, {"above": 1.0})[0] <= 1e-6
+    assert dual_gap(function, region, at, {"above": 0.5})[0] is None, "t could fall without end"
