@@ -11,6 +11,7 @@ import numpy as np
 
 from mixopt.errors import ProblemError, unknown
 from mixopt.forms import Abilities, Form, Program, kind
+from mixopt.language.atoms import tail_caps
 from mixopt.language.culprit import culprit
 from mixopt.language.curvature import curvature, sign
 from mixopt.language.expression import Expr
@@ -237,7 +238,10 @@ def conic_table() -> dict[str, Callable[..., Any]]:
             return (1 if n.data % 2 == 0 else -1) * cp.power(-x, n.data, approx=False)
         return cp.power(x, n.data, approx=False)
 
-    def tail(n: Expr, x: Any) -> Any:
+    def tail(n: Expr, x: Any, *parts: Any) -> Any:
+        if parts:  # the least over t is the tail; the mean lies below it, and tells cvxpy its sign
+            t = cp.Variable()
+            return cp.maximum(t + tail_caps(n) @ cp.pos(x - t), parts[0] @ x)
         count = round(n.data * x.size, 9)
         whole, part = int(count), count % 1
         pieces = [(1 - part, whole), (part, whole + 1)]

@@ -116,19 +116,40 @@ def logsumexp(x: Operand, temperature: float = 1.0) -> Expr:
     return Expr("logsumexp", (_vector(x, "logsumexp"),), (), None, _positive(temperature, "logsumexp", "temperature"))
 
 
-def tail(x: Operand, share: float) -> Expr:
+def tail(x: Operand, share: float, weights: Operand | None = None) -> Expr:
     """The mean [] of the largest ``share`` of the entries: the conditional value at risk (CVaR) of losses.
 
-    Where share * n is not whole, the last entry counts in part (Rockafellar and Uryasev 2000, Eq. 4). It is the largest
-    w @ x over weights w on the simplex with w <= 1 / (share n). share = 1 is the mean, share <= 1/n the largest entry.
+    Entry i stands for p_i of the whole: 1/n, or with ``weights`` [n], numbers >= 0, its part of their sum, as ``domains.natural`` for
+    the worst share of the tokens. Where the largest entries do not make up the share exactly, the last one counts in part
+    (Rockafellar and Uryasev 2000, Eq. 4). It is the largest w @ x over weights w on the simplex with w <= p / share:
+    share = 1 is the mean, and a share that no entry falls short of the largest entry.
 
     Raises:
-        ProblemError: a share outside (0, 1].
+        ProblemError: a share outside (0, 1], or weights that are not n numbers >= 0 with a sum > 0.
     """
     vector = _vector(x, "tail")
     if _positive(share, "tail", "share") > 1:
         raise ProblemError(f"tail has the share {share:g}; a share is a number in (0, 1], such as 0.25 for the worst quarter")
-    return Expr("tail", (vector,), (), None, float(share))
+    if weights is None:
+        return Expr("tail", (vector,), (), None, float(share))
+    parts = expression(weights)
+    if (
+        parts.op != "constant"
+        or parts.shape != vector.shape
+        or builtins.min(parts.data.value) < 0
+        or not 0 < parts.data.value.sum() < math.inf
+    ):
+        raise ProblemError(
+            f"tail has the weights '{parts}'; they are {len(vector)} numbers >= 0, one for each entry of '{vector}', not all 0"
+        )
+    return Expr("tail", (vector, constant(parts.data.value / parts.data.value.sum(), parts.index)), (), None, float(share))
+
+
+def tail_caps(node: Expr) -> np.ndarray:
+    """The most that each entry may weigh in a tail [n]: its part of the whole over the share."""
+    n = len(node.args[0])
+    parts = np.full(n, 1 / n) if len(node.args) == 1 else node.args[1].data.value
+    return np.asarray(parts / node.data)
 
 
 def maximum(x: Operand, y: Operand) -> Expr:

@@ -308,6 +308,11 @@ def _at_step(step: str) -> _Write:
     return lambda node, parts, letters: _Part(f"{parts[0].within(_INDEXED)}^{{({step})}}", _POWER)
 
 
+def _tail(node: Expr, parts: list[_Part], _: _Letters) -> _Part:
+    weights = f"^{{{parts[1].text}}}" if len(parts) > 1 else ""
+    return _Part(rf"\operatorname{{CVaR}}_{{{_number(node.data).text}}}{weights}{_bracketed(parts[0].text)}")
+
+
 def _clip(node: Expr, parts: list[_Part], _: _Letters) -> _Part:
     return _Part(r"\operatorname{clip}" + _bracketed(", ".join([parts[0].text, *(_number(v).text for v in node.data)])))
 
@@ -368,7 +373,7 @@ LATEX: dict[str, _Write] = {
     "clip": _clip,
     "max": _function(r"\max"),
     "min": _function(r"\min"),
-    "tail": _indexed("CVaR"),
+    "tail": _tail,
     "maximum": _function(r"\max"),
     "minimum": _function(r"\min"),
     "entropy": _function(r"\operatorname{H}"),

@@ -37,6 +37,8 @@ def _written(node: Expr, parts: list[str]) -> str:
         return f"{_within(node, 0, parts, op.level)}[{_taken(node)}]"
     if node.op == "opaque":
         return f"{node.data.name}({parts[0]})"
+    if node.op == "tail" and len(parts) > 1:
+        return f"tail({parts[0]}, {_plain(node.data)}, {parts[1]})"
     settings = node.data if node.op == "clip" else (node.data,) if node.op in _SETTINGS and node.data != _SETTINGS[node.op] else ()
     return f"{node.op}({', '.join([*parts, *map(_plain, settings)])})"
 

@@ -153,6 +153,7 @@ MAKERS: dict[str, Callable[[Parts], Expr]] = {
     "cardinality": lambda parts: support.count(parts.only),
     "least_used": lambda parts: support.least_used(parts.only),
     "opaque": _opaque,
+    "tail": lambda parts: atoms.tail(parts.args[0], parts.data, *parts.args[1:]),
     "stack": lambda parts: atoms.stack(parts.args, parts.index),
     "matmul": lambda parts: _renamed(matmul(*parts.both), parts),
     "domain_mean": lambda parts: symbols.domain_mean(parts.only, parts.names),

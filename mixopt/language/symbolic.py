@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from fractions import Fraction
-from itertools import combinations
+from itertools import chain, combinations
 from math import comb, floor
 from typing import Any, final
 
@@ -13,6 +13,7 @@ import numpy as np
 
 from mixopt.errors import ProblemError
 
+from .atoms import tail_caps
 from .expression import TOKENS, Expr
 from .history import live
 from .latex import latex, letter, upright
@@ -200,7 +201,7 @@ def sympy_table(names: Names) -> dict[str, Callable[..., Any]]:
         "clip": each(lambda n, x: sp.Min(sp.Max(x, exact(n.data[0])), exact(n.data[1]))),
         "max": lambda n, x: sp.Max(*x),
         "min": lambda n, x: sp.Min(*x),
-        "tail": lambda n, x: _tail(n, x),
+        "tail": lambda n, x, *parts: _weighted_tail(n, x) if parts else _tail(n, x),
         "maximum": each(lambda n, x, y: sp.Max(x, y)),
         "minimum": each(lambda n, x, y: sp.Min(x, y)),
         "entropy": lambda n, x: -_sum(v * sp.log(v) for v in x),
@@ -233,6 +234,22 @@ def _tail(n: Expr, x: Any) -> Any:
     else:
         sums = [_sum(x[i] for i in some) + rest * x[j] for some in chosen for j in range(size) if j not in some]
     return sympy.Max(*sums) / count
+
+
+def _weighted_tail(n: Expr, x: Any) -> Any:
+    """The largest mean over the corners of the weights below their caps: some entries at them, one in part, and no others."""
+    import sympy
+
+    caps, size = [exact(c) for c in tail_caps(n)], len(x)
+    if size * 2**size > 10 * _CHOICES:
+        raise ProblemError(f"'{n}' is the largest of too many means to write out; derive it for fewer entries")
+    means = []
+    for some in chain.from_iterable(combinations(range(size), m) for m in range(size)):
+        rest = 1 - _sum(caps[i] for i in some)
+        means += [
+            _sum([*(caps[i] * x[i] for i in some), rest * x[j]]) for j in range(size) if j not in some and -1e-12 <= rest <= caps[j] + 1e-12
+        ]
+    return sympy.Max(*means)
 
 
 def _small(node: Expr) -> None:

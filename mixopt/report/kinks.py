@@ -15,6 +15,7 @@ import numpy as np
 from scipy.optimize import linprog
 
 from mixopt.forms import Program, unknowns
+from mixopt.language.atoms import tail_caps
 from mixopt.language.expression import Expr
 from mixopt.runtime.layout import Layout
 from mixopt.runtime.numpy_ops import NUMPY, unspread
@@ -202,11 +203,10 @@ class _Tangent:
         return _Affine(bound.slope.sum(0, keepdims=True), np.zeros(1)) if summed else bound
 
     def _tail(self, node: Expr, x: _Affine, bound: _Affine) -> _Affine:
-        """The least t + sum of pos(x - t) / (share n): the first variable is t, the others are the excesses over it."""
-        count = len(bound.slope) - 1
+        """The least t + sum of caps pos(x - t): the first variable is t, the others are the excesses over it."""
         level, excess = _Affine(bound.slope[:1], bound.offset[:1]), _Affine(bound.slope[1:], bound.offset[1:])
         self.cuts += [-excess, x.minus(level).minus(excess)]
-        return _Affine(level.slope + excess.slope.sum(0, keepdims=True) / (node.data * count), level.offset)
+        return _Affine(level.slope + tail_caps(node)[None] @ excess.slope, level.offset)
 
     def _fresh(self, count: int) -> _Affine:
         first, self._used = self._used, self._used + count

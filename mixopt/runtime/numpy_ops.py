@@ -10,6 +10,7 @@ import numpy as np
 from scipy.special import expit, logsumexp, rel_entr, softmax, xlogy
 
 from mixopt.errors import ProblemError
+from mixopt.language.atoms import tail_caps
 from mixopt.language.expression import Expr
 from mixopt.language.opaque import TAKERS
 from mixopt.language.support import SUPPORT
@@ -74,12 +75,17 @@ def _rise(x: A, p: float) -> A:
         return np.nan_to_num(p * np.power(base, p - 1), nan=np.nan)
 
 
-def _tail_weights(x: A, share: float) -> A:
+def _tail_weights(n: Expr, x: A) -> A:
     """The share of each entry in the mean of the largest: the last one taken counts in part."""
-    count = share * x.size
+    order = np.argsort(-x, kind="stable")
+    caps = tail_caps(n)[order]
     weights = np.zeros(x.size)
-    weights[np.argsort(-x, axis=None, kind="stable")] = np.clip(count - np.arange(x.size), 0, 1) / count
-    return weights.reshape(x.shape)
+    weights[order] = np.clip(1 - (np.cumsum(caps) - caps), 0, caps)
+    return weights
+
+
+def _tail(n: Expr, g: A, x: A, *parts: A) -> tuple[A, ...]:
+    return (g * _tail_weights(n, x), *(np.zeros_like(p) for p in parts))
 
 
 def _huber(x: A, delta: float) -> A:
@@ -130,7 +136,7 @@ NUMPY: dict[str, NumpyOp] = {
     "softplus": NumpyOp(lambda n, x: np.logaddexp(x, 0.0), lambda n, g, x: (g * expit(x),)),
     "logsumexp": NumpyOp(lambda n, x: n.data * logsumexp(x / n.data), lambda n, g, x: (g * softmax(x / n.data),)),
     "huber": NumpyOp(lambda n, x: _huber(x, n.data), lambda n, g, x: (g * np.clip(x, -n.data, n.data),)),
-    "tail": NumpyOp(lambda n, x: (_tail_weights(x, n.data) * x).sum(), lambda n, g, x: (g * _tail_weights(x, n.data),)),
+    "tail": NumpyOp(lambda n, x, *parts: (_tail_weights(n, x) * x).sum(), _tail),
     "rel_entropy": NumpyOp(
         lambda n, x, y: rel_entr(x, y),
         lambda n, g, x, y: _relative(g, x, y),

@@ -42,10 +42,10 @@ def _power(node: Any, x: Tensor) -> Tensor:
     return torch.pow(torch.where(x < 0, math.nan, x) if node.data < 0 else x, node.data)
 
 
-def _tail(node: Any, x: Tensor) -> Tensor:
-    largest, _ = torch.sort(x.reshape(-1), descending=True)
-    count = node.data * len(largest)
-    shares = torch.clamp(count - torch.arange(len(largest), dtype=x.dtype, device=x.device), 0, 1) / count
+def _tail(node: Any, x: Tensor, *parts: Tensor) -> Tensor:
+    largest, order = torch.sort(x, descending=True, stable=True)
+    caps = (parts[0].detach().to(x.dtype) / node.data)[order] if parts else torch.full_like(x, 1 / (node.data * len(x)))
+    shares = torch.clamp(1 - (caps.cumsum(0) - caps), torch.zeros_like(caps), caps)
     return (shares * largest).sum()
 
 

@@ -53,6 +53,7 @@ EXAMPLES = {
     "min": mx.min(W * P),
     "tail": mx.tail(W * P, 0.5),
     "tail of whole entries": mx.tail(W * P, 2 / 3),
+    "tail with weights": mx.tail(W * P, 0.4, [0.2, 0.5, 0.3]),
     "maximum": mx.maximum(W, P),
     "minimum": mx.minimum(W, 0.25),
     "entropy": mx.entropy(W),

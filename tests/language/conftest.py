@@ -74,7 +74,18 @@ SAMPLES = {
 """An example of each operation, by its name."""
 
 EACH = [mx.exp, mx.square, mx.abs, mx.pos, mx.softplus, lambda x: -x, lambda x: mx.huber(x, 0.5), lambda x: mx.clip(x, -1, 0.25)]
-FOLDS = [mx.sum, mx.mean, mx.max, mx.min, mx.sum_squares, mx.norm, mx.logsumexp, lambda x: mx.norm(x, 1), lambda x: mx.tail(x, 0.5)]
+FOLDS = [
+    lambda x: mx.tail(x, 0.3, np.arange(1.0, len(x) + 1)),
+    mx.sum,
+    mx.mean,
+    mx.max,
+    mx.min,
+    mx.sum_squares,
+    mx.norm,
+    mx.logsumexp,
+    lambda x: mx.norm(x, 1),
+    lambda x: mx.tail(x, 0.5),
+]
 PAIRS = [lambda x, y: x + y, lambda x, y: x - y, lambda x, y: x * y, mx.maximum, mx.minimum, lambda x, y: x / (mx.square(y) + 1)]
 
 

@@ -56,6 +56,13 @@ def test_every_record_stands_under_its_own_name():
         (lambda: mx.huber(W, 0), "huber has the delta '0'; it is a finite number > 0"),
         (lambda: mx.logsumexp(W, -1), "logsumexp has the temperature '-1'; it is a finite number > 0"),
         (lambda: mx.tail(W, 1.5), r"tail has the share 1.5; a share is a number in \(0, 1\], such as 0.25 for the worst quarter"),
+        (
+            lambda: mx.tail(W, 0.5, [0.5, 0.5]),
+            r"tail has the weights '\[0.5, 0.5\]'; they are 3 numbers >= 0, one for each entry of 'w', not all 0",
+        ),
+        (lambda: mx.tail(W, 0.5, [0.5, 0.8, -0.3]), "they are 3 numbers >= 0"),
+        (lambda: mx.tail(W, 0.5, [0.0, 0.0, 0.0]), "not all 0"),
+        (lambda: mx.tail(W, 0.5, mx.parameter("p", 3)), "tail has the weights 'p'"),
         (lambda: mx.tail(W, mx.parameter("a")), "tail has the share 'a'; it is a finite number > 0"),
         (lambda: mx.rel_entropy(W, [0.5, 0.5, 0]), "needs y > 0 everywhere, but the least entry of '.*' is 0"),
         (lambda: mx.kl(W, [0.5, 0.5]), r"shapes do not fit in.*\[3\].*\[2\]"),

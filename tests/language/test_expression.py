@@ -43,6 +43,7 @@ W = mx.Mixture(DOMAINS)
         (mx.logsumexp(W), "logsumexp(w)"),
         (mx.logsumexp(W, 0.5), "logsumexp(w, 0.5)"),
         (mx.tail(mx.huber(W, 0.1), 0.25), "tail(huber(w, 0.1), 0.25)"),
+        (mx.tail(W, 0.25, [1, 1, 2]), "tail(w, 0.25, [0.25, 0.25, 0.5])"),
         (mx.stack([W["web"], W]), "stack(w[web], w)"),
         (mx.rel_entropy(W, 0.5), "rel_entropy(w, 0.5)"),
         (np.array([1.0, 2.0, 3.0]) @ W, "[1, 2, 3] @ w"),

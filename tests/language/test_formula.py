@@ -50,6 +50,7 @@ MEANT = {
     "kl(w, [0.2, 0.3, 0.5])": mx.kl(W, [0.2, 0.3, 0.5]),
     "quad_form(w, [[1, 0, 0], [0, 1, 0], [0, 0, 1]])": mx.quad_form(W, np.eye(3)),
     "tail(A @ w, 0.5)": mx.tail(mx.constant(A) @ W, 0.5),
+    "tail(w, 0.5, [1, 2, 5])": mx.tail(W, 0.5, [1, 2, 5]),
     "\n  w\t+ 1 ": W + 1,
 }
 

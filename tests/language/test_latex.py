@@ -48,6 +48,10 @@ CASES = {
     "logsumexp": (-mx.logsumexp(V), r"-\log \mathbf{1}^{\top} \exp(\ell_{\text{val}}(\theta))"),
     "temperature": (mx.logsumexp(V, 0.5), r"0.5 \log \mathbf{1}^{\top} \exp\left(\frac{\ell_{\text{val}}(\theta)}{0.5}\right)"),
     "huber": (mx.huber(V, 1e-3), r"\operatorname{huber}_{0.001}(\ell_{\text{val}}(\theta))"),
+    "tail with weights": (
+        mx.tail(V, 0.25, DOMAINS.natural),
+        r"\operatorname{CVaR}_{0.25}^{(0.8, 0.1, 0.1)}(\ell_{\text{val}}(\theta))",
+    ),
     "tail": (mx.tail(V, 0.25), r"\operatorname{CVaR}_{0.25}(\ell_{\text{val}}(\theta))"),
     "relative entropy": (mx.rel_entropy(W, DOMAINS.natural), r"\operatorname{rel\,entr}(w, w_{\text{natural}})"),
     "stack": (mx.stack([R, W, 1]), r"(\lambda_{2}, w, 1)"),

@@ -162,6 +162,9 @@ def test_a_kink_of_numbers_alone_is_a_number():
 def test_a_tail_and_any_norm_are_certified_at_their_kinks():
     worst, _ = checked(mx.minimize(mx.tail(W * [1.0, 2.0, 3.0, 4.0], 0.5), over=W), np.array([12, 6, 4, 3]) / 25)
     assert worst.gap == pytest.approx(0.0, abs=1e-9)
+    parts = [0.4, 0.3, 0.2, 0.1]
+    shared, _ = checked(mx.minimize(mx.tail(W * [1.0, 2.0, 3.0, 4.0], 0.5, parts), over=W), np.array([12, 6, 4, 3]) / 25)
+    assert shared.gap == pytest.approx(0.0, abs=1e-9)
     target = np.array([0.4, 0.3, 0.2, 0.1])
     near, _ = checked(mx.minimize(mx.norm(W - target, 1.5), over=W), target)
     assert near.gap == pytest.approx(0.0, abs=1e-9)

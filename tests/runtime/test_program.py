@@ -54,6 +54,7 @@ EXAMPLES = {
     "tail": mx.tail(X, 0.5),
     "tail in part": mx.tail(X, 0.4),
     "tail of one": mx.tail(X, 0.1),
+    "tail with weights": mx.tail(X, 0.4, [0.1, 0.5, 0.0, 0.4]),
     "rel_entropy": mx.rel_entropy(X, Y),
     "rel_entropy of a scalar": mx.rel_entropy(S, Y),
     "rel_entropy to a scalar": mx.rel_entropy(X, S),
@@ -168,6 +169,9 @@ def test_relative_entropy_has_the_same_edges_everywhere():
 def test_a_tail_of_everything_is_the_mean_and_of_little_the_largest():
     x = np.array([3.0, 1.0, 2.0, 5.0])
     at = {share: float(NUMPY["tail"].value(mx.tail(X, share), x)) for share in (1e-3, 0.25, 0.4, 0.5, 0.75, 1.0)}
+    parts = np.array([1.0, 2.0, 3.0, 2.0]) / 8
+    assert float(NUMPY["tail"].value(mx.tail(X, 1.0, parts), x, parts)) == pytest.approx(parts @ x)
+    assert float(NUMPY["tail"].value(mx.tail(X, 0.5, parts), x, parts)) == pytest.approx((2 * 5 + 1 * 3 + 1 * 2) / 4)
     assert at == pytest.approx({1e-3: 5.0, 0.25: 5.0, 0.4: (5 + 0.6 * 3) / 1.6, 0.5: 4.0, 0.75: 10 / 3, 1.0: 2.75})
 
 

@@ -106,6 +106,31 @@ def test_a_tail_is_the_largest_payoff_of_capped_weights():
         assert value == pytest.approx(-dual.fun, abs=1e-8)
 
 
+@pytest.mark.parametrize("share", [0.1, 0.3, 0.5, 0.95, 1.0])
+@pytest.mark.parametrize("weights", [[1.0, 2.0, 3.0, 4.0], [0.0, 0.5, 0.2, 0.3]])
+def test_a_weighted_tail_is_the_largest_payoff_below_each_entry_s_part(share, weights):
+    """As above with caps p_i / share; the value is the optimum of the whole linear program in w, t and the excesses, too."""
+    from scipy.optimize import linprog
+
+    caps = np.array(weights) / np.sum(weights) / share
+    w, value = solved(mx.tail(LOSSES @ W, share, weights))
+    dual = linprog(-(LOSSES @ w), A_eq=np.ones((1, 4)), b_eq=[1], bounds=[(0, c) for c in caps])
+    assert value == pytest.approx(-dual.fun, abs=1e-8)
+    whole = linprog(
+        [0, 0, 0, 1, *caps],
+        A_ub=np.hstack([LOSSES, -np.ones((4, 1)), -np.eye(4)]),
+        b_ub=np.zeros(4),
+        A_eq=[[1, 1, 1, 0, 0, 0, 0, 0]],
+        b_eq=[1],
+        bounds=[(0, None)] * 3 + [(None, None)] + [(0, None)] * 4,
+    )
+    assert value == pytest.approx(whole.fun, abs=1e-7)
+    result = mx.solve(mx.minimize(mx.square(mx.tail(mx.pos(LOSSES @ W), share, weights)), over=W))  # its sign is known to the cone as well
+    assert result.status is mx.Status.OPTIMAL
+    assert result.check.gap is not None
+    assert result.check.gap <= 1e-6
+
+
 def test_logsumexp_meets_the_entropy_that_it_is_dual_to():
     """max w @ x + T H(w) = T log sum exp(x / T)."""
     x, temperature = np.array([0.3, -0.2, 0.9]), 0.2
