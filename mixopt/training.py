@@ -15,6 +15,7 @@ from mixopt.compiler.sampling import drawn
 from mixopt.errors import InputError, ProblemError
 from mixopt.forms import Abilities, Form, Program, Saddle
 from mixopt.language.expression import Expr
+from mixopt.language.history import live
 from mixopt.language.problem import Problem
 from mixopt.language.symbols import domains_of
 from mixopt.method import Method
@@ -127,12 +128,13 @@ class _Fixed(Solver):
         leaves, optimizer, generator = state.memory
         model = task.model
         assert model is not None
-        value = model.lower(state.weights, leaves, model.draw(state.weights, generator))
+        env = model.env(state.weights, leaves, model.draw(state.weights, generator), state.past)
+        (value, *_) = model.first(env)
         optimizer.zero_grad()
         value.backward()
         model.meter.gradients += 1
         optimizer.step()
-        return State(state.weights, state.memory, {"value": value.detach()})
+        return State(state.weights, state.memory, {"value": value.detach()}, past=env.kept)
 
     def leaves(self, state: State) -> Any:
         return state.memory[0]
@@ -144,7 +146,7 @@ def _form(problem: Problem | Method | Expr) -> Saddle:
         problem = problem.problem
     if isinstance(problem, Expr):
         symbols = {op: [n for n in problem.walk() if n.op == op] for op in ("mixture", "model")}
-        trained = {n.args[0] for n in problem.walk() if n.op in ("losses", "loss", "tokens")} & set(symbols["model"])
+        trained = {n.args[0] for n in live(problem) if n.op in ("losses", "loss", "tokens")} & set(symbols["model"])
         if problem.shape != () or len(symbols["mixture"]) != 1 or len(trained) != 1:
             raise ProblemError(
                 f"'{problem}' is no number with the losses of one model at the weights of one mixture; write w @ losses(theta, domains)"

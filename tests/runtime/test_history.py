@@ -272,6 +272,20 @@ def test_what_holds_of_any_history(xs, rate):
         kept = {node: after for node, (_, after) in found.items()}
 
 
+def test_training_at_fixed_weights_keeps_history():
+    """Uniform weights on f / initial(f): each loss falls at a rate set by its start; history alone has nothing to follow."""
+    w, theta = mx.Mixture(NAMES), mx.model()
+    f = mx.losses(theta, NAMES)
+    done = mx.train(w @ (f / mx.initial(f)), learner(), [1 / 3] * 3, budget=mx.Budget(steps=4))
+    x, c = START, CENTRES.numpy()
+    first = (x - c) ** 2 / 2
+    for _ in range(4):
+        x = x - LR * np.mean((x - c) / first)
+    assert done.parameters.item() == pytest.approx(x)
+    with pytest.raises(mx.ProblemError, match="is no number with the losses of one model"):
+        mx.train(w @ mx.previous(f), learner(), [1 / 3] * 3)
+
+
 def sampled_by(sampling):
     """A small sampled model whose windows of training are drawn so."""
     draw = np.random.default_rng(0)
