@@ -117,11 +117,12 @@ class Implicit(BilevelSolver):
 
 @dataclass(frozen=True)
 class Curved:
-    """The lower level at some parameters: curvature products p -> B p, and its gradient [P]."""
+    """An objective at some parameters: curvature products p -> B p, its gradient [P], and how exact the products are, relatively."""
 
     at: Leaves
     product: Product
     slope: Tensor
+    exact: float = 0.0
 
 
 def hessian(model: Modelled, lower: Tensor, at: Leaves) -> Curved:
@@ -221,7 +222,7 @@ def newton(
         if not size > goal or taken == inner.steps:
             return bent, taken
         share = min(share, (size / last) ** 2) if taken else share
-        aim = max(0.1 * goal / size, share)
+        aim = max(0.1 * goal / size, share, bent.exact)
         solved: Solved = conjugate_gradients(bent.product, -bent.slope, steps=system.steps, tolerance=aim)
         moved = None
         for path in (solved.x, -bent.slope):  # the gradient where Newton's step is no descent, or too long to be shortened

@@ -31,7 +31,7 @@ RULES: dict[str, dict[float, float]] = {
 ORDERS = {"one-sided": 1, "central": 2, "richardson": 2}
 DOUBLE, SINGLE, SMALL = 1000.0, 100.0, 1e-12
 """The penalty where none is given: for parameters whose rounding is small, and for others."""
-PRODUCTS = ConjugateGradients(steps=500, tolerance=1e-6)
+PRODUCTS = ConjugateGradients(steps=500)
 
 
 @dataclass(frozen=True)
@@ -193,16 +193,14 @@ class ValueFunction(BilevelSolver):
 
 
 def differenced(model: Modelled, objective: Callable[[Leaves], Tensor], value: Tensor, at: Leaves) -> Curved:
-    """p -> H p by central differences of gradients, for what cannot be differentiated twice."""
+    """p -> H p by differences of gradients, for what cannot be differentiated twice: one more gradient a product."""
     slope, base = vector(model.gradient(value, at)).detach(), vector(at).detach()
-    far = rounding(at) ** (1 / 3) * (1 + base.norm())
-
-    def gradient(flat: Tensor) -> Tensor:
-        moved = tuple(leaf.detach().requires_grad_() for leaf in split(flat, at))
-        return vector(model.gradient(objective(moved), moved))
+    half = rounding(at) ** 0.5
+    far = half * (1 + base.norm())
 
     def product(p: Tensor) -> Tensor:
         step = far / p.norm()
-        return (gradient(base + step * p) - gradient(base - step * p)) / (2 * step)
+        moved = tuple(leaf.detach().requires_grad_() for leaf in split(base + step * p, at))
+        return (vector(model.gradient(objective(moved), moved)) - slope) / step
 
-    return Curved(at, product, slope)
+    return Curved(at, product, slope, 100 * half)
