@@ -214,7 +214,7 @@ def _symbol(name: str) -> _Part:
     """A letter as it is, Greek by its name, a trailing number as an index, anything else upright."""
     staged = re.fullmatch(r"(.+)\[(\d+)\]", name)
     if staged:
-        return _Part(f"{_symbol(staged[1]).within(_WHOLE)}^{{({staged[2]})}}", _INDEXED)
+        return _Part(f"{_symbol(staged[1]).within(_WHOLE)}^{{({staged[2]})}}", _POWER)
     stem = name.rstrip(digits).rstrip("_")
     if stem and stem != name and name[len(stem) :].lstrip("_").isdigit():
         return _Part(f"{_symbol(stem).within(_WHOLE)}_{{{name[len(stem) :].lstrip('_')}}}", _INDEXED)

@@ -131,3 +131,11 @@ def test_a_saved_problem_keeps_its_history():
     problem = game(W @ mx.surrogate(mx.ema(mx.exp(LOSSES) - mx.previous(mx.initial(LOSSES)), 0.25), gradient=LOSSES))
     assert mx.from_json(mx.to_json(problem)) == problem
     assert str(mx.from_json(mx.to_json(problem))) == str(problem)
+
+
+def test_a_stage_has_one_superscript_at_a_time():
+    """LaTeX refuses two superscripts on one symbol: a stage's number goes into brackets under a power, a transpose and a step."""
+    stage = mx.Mixture(DOMAINS, name="p", stages=2)[0]
+    assert mx.previous(stage).latex() == "(p^{(0)})^{(t-1)}"
+    assert mx.square(stage).latex() == "(p^{(0)})^{2}"
+    assert (stage @ W).latex() == r"(p^{(0)})^{\top} w"
