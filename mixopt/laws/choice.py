@@ -1,0 +1,78 @@
+"""The law that decides best on the runs at hand, and why it was taken."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import final
+
+from mixopt.runs import Runs
+
+from .comparison import USUAL, Entry, LawComparison, compare_laws
+from .law import Law
+from .named import Fitter
+from .validation import CrossValidation, Loss
+
+_REPEATS = 2
+_ALIKE = 1e-9
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Choice:
+    """The law that was chosen out of those compared, and a sentence that says why."""
+
+    comparison: LawComparison
+    entry: Entry
+
+    @property
+    def name(self) -> str:
+        """The law's name."""
+        return self.entry.name
+
+    @property
+    def validation(self) -> CrossValidation:
+        """Its cross-validation, on the first repetition of the folds."""
+        return self.entry.validations[0]
+
+    def fit(self, runs: Runs) -> Law:
+        """The law fitted to runs as it was when it was compared."""
+        return self.entry.fit(runs)
+
+    @property
+    def sentence(self) -> str:
+        """Why this law: its expected regret and error beside those of the others."""
+        others = sorted((e for e in self.comparison.fitted if e is not self.entry), key=lambda e: e.regret)
+        own = f"{self.name}: its decisions on held-out runs lose {_told(self.entry)}"
+        if not others:
+            return f"The law is {own}; no other could be fitted."
+        beside = ", ".join(f"{e.name} {_told(e)}" for e in others)
+        return f"The law is {own}, in shares of what a random run loses (RMSE in brackets); {beside}."
+
+
+def choose(
+    runs: Runs,
+    laws: Iterable[str] | Mapping[str, Fitter] = USUAL,
+    *,
+    loss: Loss | None = None,
+    folds: int = 5,
+    repeats: int = _REPEATS,
+    seed: int = 0,
+) -> Choice:
+    """The law of least expected regret at the objective ``loss``, cross-validated; of laws alike in it, that of the least error.
+
+    The regret of one decision among R runs is a single number that chance may have made 0. The regret expected of R runs drawn
+    again at random (``accuracy.expected_regret``) averages over the decisions that these runs could have asked for, and the
+    folds are drawn ``repeats`` times. The arguments are those of ``compare_laws``.
+
+    Raises:
+        InputError: what ``compare_laws`` refuses.
+    """
+    compared = compare_laws(runs, laws, loss=loss, folds=folds, repeats=repeats, seed=seed)
+    least = min(entry.regret for entry in compared.fitted)
+    alike = [entry for entry in compared.fitted if entry.regret <= least + _ALIKE]
+    return Choice(compared, min(alike, key=lambda entry: entry.figure("rmse")))
+
+
+def _told(entry: Entry) -> str:
+    return f"{100 * entry.regret:.1f} % ({entry.figure('rmse'):.3g})"

@@ -1,0 +1,195 @@
+"""What a law's posterior says: its spread against the closed form, the coverage of its intervals, and where to run next."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mixopt.errors import InputError
+from mixopt.laws import Exponential, cross_validate
+from mixopt.laws.laplace import covariance, half_hessian
+from mixopt.laws.law import At
+from mixopt.laws.posterior import Gain, bootstrap, laplace
+from mixopt.laws.suggestion import suggest
+from mixopt.runs import Runs, Targets
+
+REGMIX = Path(__file__).parents[2] / "../shared/data/regmix"
+needs_regmix = pytest.mark.skipif(not REGMIX.exists(), reason="needs ../shared/data/regmix beside the project")
+A = np.array([[-1.0, 0.6, 0.2], [0.5, -2.0, 0.4]])
+NAMES = ["web", "code", "books"]
+
+
+def table(rows: int = 60, noise: float = 0.02, seed: int = 0, together: float = 0.0, up: bool = False) -> Runs:
+    rng = np.random.default_rng(seed)
+    w = rng.dirichlet(np.ones(3), rows)
+    e = rng.normal(size=(rows, 2))
+    e[:, 1] = together * e[:, 0] + np.sqrt(1 - together**2) * e[:, 1]
+    y = 1.5 + np.exp(w @ A.T) + noise * e
+    ways = {"python": "max"} if up else {}
+    return Runs.from_arrays(NAMES, w, Targets(["chat", "python"], ways), y * ([1, -1] if up else [1, 1]))
+
+
+def mean(metrics: np.ndarray) -> np.ndarray:
+    return metrics.mean(axis=-1)
+
+
+def test_the_draws_have_the_covariance_of_the_linearised_least_squares():
+    runs = table(noise=0.01, together=0.8)
+    law = Exponential.fit(runs)
+    checked = cross_validate(runs)
+    found = laplace(law, runs, checked, draws=4000)
+    theta = np.array([d.theta for d in found.draws])
+    sigma = covariance(checked.predicted - checked.measured)
+    J = [law.curve.jacobian(law.theta[[j]], At.of(runs))[0] for j in range(2)]
+    pinv = [np.linalg.pinv(j) for j in J]
+    for a, b in ((0, 0), (0, 1), (1, 1)):
+        wanted = sigma[a, b] * pinv[a] @ pinv[b].T
+        got = (theta[:, a] - law.theta[a]).T @ (theta[:, b] - law.theta[b]) / len(theta)
+        np.testing.assert_allclose(got, wanted, atol=0.12 * np.abs(wanted).max())
+    assert sigma[0, 1] / np.sqrt(sigma[0, 0] * sigma[1, 1]) > 0.6
+
+
+def test_parameters_are_within_their_own_intervals_as_often_as_these_say():
+    hits = []
+    for seed in range(40):
+        runs = table(40, noise=0.02, seed=seed)
+        found = laplace(Exponential.fit(runs), runs, cross_validate(runs, folds=4), draws=200)
+        theta = np.array([d.theta for d in found.draws])
+        low, high = np.quantile(theta, (0.05, 0.95), axis=0)
+        truth = np.column_stack([[1.5, 1.5], A])
+        hits.append((low <= truth) & (truth <= high))
+    assert 0.84 <= np.mean(hits) <= 0.97
+
+
+def test_draws_keep_the_bounds_of_the_curve():
+    rng = np.random.default_rng(0)
+    w = rng.dirichlet(np.ones(3), 30)
+    runs = Runs.from_arrays(NAMES, w, ["chat"], np.exp(w @ A[:1].T) * np.exp(0.05 * rng.normal(size=(30, 1))))  # the floor is 0
+    law = Exponential.fit(runs)
+    found = laplace(law, runs, cross_validate(runs), draws=300)
+    floors = np.array([d.c[0] for d in found.draws])
+    assert (floors >= 0).all()
+    assert (floors == 0).any()
+    assert (floors > 0.01).any()
+    errors = np.array([np.abs(d.predict(w) - law.predict(w)).max() for d in found.draws])
+    assert errors.max() < 0.5
+
+
+def test_what_no_run_tells_stays_at_the_fit():
+    runs = table(30)
+    flat = runs.mixtures.copy()
+    flat[:, 2] = 0
+    short = Runs.from_arrays(NAMES, flat / flat.sum(1, keepdims=True), ["chat", "python"], runs.metrics)
+    law = Exponential.fit(short, ridge=1e-3)
+    bare = replace(law, fitted=replace(law.fitted, ridge=np.zeros(2)))
+    found = laplace(bare, short, cross_validate(short, ridge=1e-3), draws=50)
+    assert {d.A[0, 2] for d in found.draws} == {law.A[0, 2]}
+    assert len({d.A[0, 0] for d in found.draws}) == 50
+
+
+@pytest.mark.parametrize("loss", [None, mean], ids=["targets", "objective"])
+def test_intervals_hold_unseen_runs_as_often_as_they_say(loss):
+    runs, unseen = table(300, noise=0.05, seed=1), table(2000, noise=0.05, seed=2)
+    found = laplace(Exponential.fit(runs), runs, cross_validate(runs))
+    spans = found.intervals(unseen.mixtures, 0.9, loss)
+    truth = unseen.metrics if loss is None else loss(unseen.metrics)
+    hit = (spans[..., 0] <= truth) & (truth <= spans[..., 1])
+    assert 0.85 <= hit.mean() <= 0.95
+    wider = found.intervals(unseen.mixtures, 0.95, loss)
+    assert (np.diff(wider) >= np.diff(spans)).all()
+
+
+def test_a_target_to_be_maximised_has_the_intervals_of_its_negative():
+    down, up = table(40), table(40, up=True)
+    one, other = (laplace(Exponential.fit(r), r, cross_validate(r)) for r in (down, up))
+    point = down.mixtures[:3]
+    np.testing.assert_allclose(other.intervals(point)[:, 1], -one.intervals(point)[:, 1, ::-1])
+    np.testing.assert_allclose(other.intervals(point)[:, 0], one.intervals(point)[:, 0])
+
+
+def test_the_error_of_a_gain_is_smaller_than_that_of_either_value_and_covers_the_truth():
+    hits, better, worse = [], np.array([0.5, 0.4, 0.1]), np.array([0.4, 0.4, 0.2])
+    for seed in range(40):
+        runs = table(40, noise=0.02, seed=seed)
+        found = laplace(Exponential.fit(runs), runs, cross_validate(runs, folds=4), draws=200)
+        gain = found.gain(better, worse, mean)
+        truth = (np.exp(A @ worse) - np.exp(A @ better)).mean()
+        low, high = gain.interval(0.9)
+        hits.append(low <= truth <= high)
+    assert 0.8 <= np.mean(hits) <= 1.0
+    assert gain.error < found.spread([better, worse], mean).max()
+    assert Gain(1.0, 0.0).interval() == (1.0, 1.0)
+
+
+def test_a_bootstrap_agrees_with_laplace_where_the_law_is_right():
+    runs = table(120, noise=0.02)
+    checked = cross_validate(runs)
+    one = laplace(Exponential.fit(runs), runs, checked, draws=300)
+    other = bootstrap(Exponential.fit, runs, checked, draws=60)
+    np.testing.assert_array_equal(one.law.theta, other.law.theta)
+    points = np.random.default_rng(0).dirichlet(np.ones(3), 20)
+    assert np.median(other.spread(points) / one.spread(points)) == pytest.approx(1, abs=0.3)
+
+
+def test_the_next_runs_are_d_optimal():
+    runs = table(20, noise=0.02)
+    law = Exponential.fit(runs)
+    candidates = np.random.default_rng(1).dirichlet(np.ones(3), 30)
+
+    def information(rows: np.ndarray) -> float:
+        J = [law.curve.jacobian(law.theta[[j]], At(np.vstack([runs.mixtures, rows])))[0] for j in range(2)]
+        return sum(np.linalg.slogdet(j.T @ j)[1] for j in J)
+
+    found = suggest(law, runs, 3, candidates=candidates)
+    kept: list[np.ndarray] = []
+    for row in found:
+        gains = [information(np.array([*kept, c])) for c in candidates if not any((c == k).all() for k in kept)]
+        assert information(np.array([*kept, row])) == pytest.approx(max(gains))
+        kept.append(row)
+    drawn = suggest(laplace(law, runs, cross_validate(runs), draws=2000), runs, 1, candidates=candidates)
+    order = np.argsort([-information(c[None]) for c in candidates])
+    assert drawn[0].tolist() in candidates[order[:5]].tolist()
+
+
+def test_suggestions_are_mixtures_near_the_runs():
+    runs = table(15)
+    found = suggest(Exponential.fit(runs), runs, 6)
+    np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-5)
+    assert len(np.unique(found, axis=0)) == 6
+    np.testing.assert_array_equal(found, suggest(Exponential.fit(runs), runs, 6))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda runs, law: laplace(law, runs, cross_validate(runs), draws=1), "1 draws tell no spread"),
+        (lambda runs, law: bootstrap(Exponential.fit, runs, draws=1), "1 draws tell no spread"),
+        (lambda runs, law: laplace(law, runs, cross_validate(runs)).intervals(runs.mixtures, 0.999), "60 runs are too few for intervals"),
+        (lambda runs, law: laplace(law, runs, cross_validate(runs)).intervals(runs.mixtures, 90), "the level is 90"),
+        (lambda runs, law: suggest(law, runs, 0), "0 mixtures are to be chosen"),
+        (lambda runs, law: suggest(law, runs, 2, candidates=[[0.5, 0.5]]), r"candidates have shape \(1, 2\); \[N, 3\]"),
+    ],
+)
+def test_what_cannot_be_told_is_refused(call, message):
+    runs = table()
+    with pytest.raises(InputError, match=message):
+        call(runs, Exponential.fit(runs))
+
+
+def test_the_half_hessian_is_that_of_the_ridge():
+    runs = table(20)
+    law = Exponential.fit(runs, ridge=0.1)
+    jacobian, rows, inverse = half_hessian(law, runs, 0)
+    np.testing.assert_allclose(inverse @ (jacobian.T @ jacobian + rows.T @ rows), np.eye(4), atol=1e-6)
+    np.testing.assert_allclose(rows.T @ rows, 0.1 * law.curve.penalty(3).T @ law.curve.penalty(3))
+
+
+@needs_regmix
+def test_ninety_percent_intervals_cover_the_unseen_regmix_runs():
+    train, test = (Runs.from_csv(REGMIX / f"{part}_mixture_1m.csv", REGMIX / f"{part}_pile_loss_1m.csv") for part in ("train", "test"))
+    found = laplace(Exponential.fit(train), train, cross_validate(train), draws=100)
+    spans = found.intervals(test.mixtures)
+    assert 0.85 <= ((spans[..., 0] <= test.metrics) & (test.metrics <= spans[..., 1])).mean() <= 0.95
