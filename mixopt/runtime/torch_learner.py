@@ -15,7 +15,7 @@ from torch.func import functional_call, jvp
 from mixopt.errors import InputError, LearnerError, listed, unknown
 from mixopt.forms import Abilities, Provided
 
-from .learner import Batch, Learner, Optimizer
+from .learner import Batch, Learner, Optimizer, differentiable_twice
 from .streams import Streams
 from .tree import Leaves, copied
 
@@ -74,14 +74,16 @@ class TorchLearner(Learner):
         self._optimizer: Optimizer = optimizer or (lambda tensors: torch.optim.AdamW(tensors, lr=1e-3))
         self._fixed = {name: stream.fixed(evaluation) for name, stream in self._streams.items()}
         self._shares = _shares(sampling, self._streams)
+        self._try()
+        twice, forward = self._orders()
         self._abilities = Abilities(
             provides={n: Provided(s.names, len(s.names), tokens=True) for n, s in self._streams.items()},
             exact=False,
-            gauss_newton=True,
+            double_backward=twice,
+            gauss_newton=forward,
             sampling=sampling if isinstance(sampling, str) else "shares",
             sampled=tuple(self._streams) if isinstance(sampling, str) else tuple(self._shares),
         )
-        self._try()
 
     @property
     def abilities(self) -> Abilities:
@@ -227,6 +229,20 @@ class TorchLearner(Learner):
                 raise LearnerError("the module's logits carry no gradient of its parameters: does it run under no_grad, or detach them?")
             if stream.vocabulary > logits.shape[-1]:
                 raise InputError(f"{name!r} holds token {stream.vocabulary - 1}, but the module's vocabulary is {logits.shape[-1]}")
+
+    def _orders(self) -> tuple[bool, bool]:
+        """Whether the module's operations have a double backward and a forward mode, tried on two tokens at most."""
+        length = min(2, *(stream.context for stream in self._streams.values()))
+        tokens = torch.zeros(1, length, dtype=torch.long, device=self._device)
+        leaves = copied(self.start(), trainable=True)
+        with self.second_order():
+            twice = differentiable_twice(cross_entropy(self._logits(leaves, tokens), tokens), leaves)
+            still = copied(leaves)
+            try:
+                jvp(lambda *parts: self._logits(parts, tokens), still, still)
+            except RuntimeError:
+                return twice, False
+        return twice, True
 
 
 @final

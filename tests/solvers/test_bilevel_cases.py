@@ -110,7 +110,7 @@ def test_the_value_function_has_the_stored_bias_at_each_penalty(case, difference
 
 
 def test_the_value_function_reaches_the_optimum_of_case_b_within_its_bias(load):
-    """One-sided differences of the penalty 100 end 0.004 away, at the stored optimum of their own; the default is a thousand times nearer."""
+    """One-sided differences of the penalty 100 end 0.004 away, at the stored optimum of their own; the default a thousand times nearer."""
     z, figures = load("b_ridge_k8_d50")
     train, val = functions("b", z)
     learner = mx.FunctionLearner(torch.zeros(50, dtype=torch.float64), losses={"train": train, "val": val})
