@@ -1,12 +1,55 @@
 """Mixing laws fitted from proxy runs: how each target's metric depends on the mixture."""
 
+from .ado import ADO as ADO
+from .apple import AppleAdditive as AppleAdditive
+from .apple import AppleJoint as AppleJoint
+from .autoscale import AutoScale as AutoScale
+from .choice import Choice as Choice
+from .choice import choose as choose
+from .comparison import LawComparison as LawComparison
+from .comparison import compare_laws as compare_laws
+from .dcpt import DCPT as DCPT
 from .exponential import Exponential as Exponential
 from .law import Fit as Fit
 from .law import Law as Law
 from .law import TargetLaw as TargetLaw
+from .posterior import Gain as Gain
+from .posterior import Posterior as Posterior
+from .posterior import bootstrap as bootstrap
+from .posterior import laplace as laplace
+from .scaling import Chinchilla as Chinchilla
+from .suggestion import suggest as suggest
 from .table import LAWS as LAWS
 from .table import load as load
+from .task import TaskLaw as TaskLaw
+from .task import task_scores as task_scores
 from .validation import CrossValidation as CrossValidation
 from .validation import cross_validate as cross_validate
 
-__all__ = ["LAWS", "CrossValidation", "Exponential", "Fit", "Law", "TargetLaw", "cross_validate", "load"]
+__all__ = [
+    "ADO",
+    "DCPT",
+    "LAWS",
+    "AppleAdditive",
+    "AppleJoint",
+    "AutoScale",
+    "Chinchilla",
+    "Choice",
+    "CrossValidation",
+    "Exponential",
+    "Fit",
+    "Gain",
+    "Law",
+    "LawComparison",
+    "Posterior",
+    "TargetLaw",
+    "TaskLaw",
+    "bootstrap",
+    "choose",
+    "compare_laws",
+    "cross_validate",
+    "laplace",
+    "load",
+    "suggest",
+    "task_scores",
+]
