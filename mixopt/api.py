@@ -270,7 +270,9 @@ def _task(ready: Plan, given: Mapping[str, Any] | None, seed: int, start: Start)
     form = ready.form
     numbers, models = bind_given(form, given)
     orders = bind_losses(form, None if ready.learner is None else ready.learner.abilities)
-    for inner, limits in (back.inner() for back in ready.recover):
+    for back in ready.recover:
+        back.check(lambda e: Function(e, (form.mixture,), numbers).value(np.ones(len(form.mixture))))
+        inner, limits = back.inner()
         none = Region.compile(inner, limits, numbers).empty
         if none:
             raise ProblemError(f"the inner level is over no weights at all: {none}")
@@ -353,6 +355,7 @@ def _result(ready: Plan, task: Task, outcome: Outcome) -> Result:
         outcome.message if conflict is None else str(conflict),
         () if conflict is None else conflict.names,
         {} if w is None else task.region.layout.values(w),
+        tuple(z for z in (back.inner()[0] for back in ready.recover) if str(z) in duals),
     )
 
 

@@ -142,8 +142,7 @@ class _Fixed(Solver):
 
 def _form(problem: Problem | Method | Expr) -> Saddle:
     """What the model minimises, as both views of a saddle whose weights stay."""
-    if isinstance(problem, Method):
-        problem = problem.problem
+    problem = problem.problem if isinstance(problem, Method) else problem
     if isinstance(problem, Expr):
         symbols = {op: [n for n in problem.walk() if n.op == op] for op in ("mixture", "model")}
         trained = {n.args[0] for n in live(problem) if n.op in ("losses", "loss", "tokens")} & set(symbols["model"])

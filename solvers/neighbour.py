@@ -10,7 +10,8 @@ from mixopt.compiler.classify import classify
 from mixopt.compiler.rewrites import rewritten
 from mixopt.errors import RefusalError
 from mixopt.forms import Program, kind
-from mixopt.language.problem import Problem
+from mixopt.language.problem import Problem, problem_in
+from mixopt.method import Method
 
 from .conic import conic_table
 from .conic_program import ConicProgram
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     import cvxpy
 
 
-def to_cvxpy(problem: Problem, given: Mapping[str, Any] | None = None) -> cvxpy.Problem:
+def to_cvxpy(problem: Problem | Method, given: Mapping[str, Any] | None = None) -> cvxpy.Problem:
     """A program as a ``cvxpy.Problem`` in the problem's own sense, with the names that it has here.
 
     ``found.var_dict["w"]`` is the mixture's variable. The first constraints are those of ``subject_to``, in their order and each with
@@ -41,7 +42,7 @@ def to_cvxpy(problem: Problem, given: Mapping[str, Any] | None = None) -> cvxpy.
     """
     import cvxpy as cp
 
-    form = classify(rewritten(problem).problem)
+    form = classify(rewritten(problem_in(problem)).problem)
     if not isinstance(form, Program):
         raise RefusalError(f"cvxpy takes programs, and this is a {kind(form)}: its losses are known only by training a model")
     numbers = None if given is None else bind_given(form, given)[0]

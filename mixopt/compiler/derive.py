@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import chain, islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,19 +14,22 @@ from mixopt.forms import Bilevel, Program, Saddle
 from mixopt.language.curvature import curvature
 from mixopt.language.expression import Expr, Relation
 from mixopt.language.latex import letter, upright
-from mixopt.language.problem import Problem
+from mixopt.language.problem import Problem, problem_in
 from mixopt.language.symbolic import Names, exact, symbolic
 
 from .classify import classify
 from .derivation import Derivation, Step
 from .rewrites import rewritten
+
+if TYPE_CHECKING:
+    from mixopt.method import Method
 from .value_form import value_form
 
 LONGEST = 20_000
 """The most terms that all derivatives may have together."""
 
 
-def derive(problem: Problem) -> Derivation:
+def derive(problem: Problem | Method) -> Derivation:
     """What follows from a problem by calculus, with every derivative written out, as sympy objects and a short text.
 
     Of a program: the gradient, the Lagrangian, its stationarity and complementarity conditions (Karush, Kuhn and Tucker), and the
@@ -48,7 +51,7 @@ def derive(problem: Problem) -> Derivation:
     Raises:
         ProblemError: the problem is none of the three forms, or has more entries than can be written out one by one.
     """
-    plain = rewritten(problem)
+    plain = rewritten(problem_in(problem))
     form = classify(plain.problem)
     names = Names()
     if isinstance(form, Program):

@@ -65,16 +65,25 @@ def biased(form: Form, abilities: Abilities | None) -> tuple[str, ...]:
     return tuple(dict.fromkeys(notes))
 
 
+SMOOTH = {
+    "max": "mx.logsumexp(x, t) for mx.max(x) is smooth, and at most t log n above it",
+    "min": "-mx.logsumexp(-x, t) for mx.min(x) is smooth, and at most t log n below it",
+    "pos": "mx.softplus(x / t) * t for mx.pos(x) is smooth, and at most t log 2 above it",
+    "abs": "mx.huber(x, t) / t for mx.abs(x) is smooth, and at most t / 2 below it",
+}
+"""What takes the place of a kink, with how far it is from it."""
+
+
 def kinked(form: Form) -> tuple[str, ...]:
-    """Where the upper objective of a bilevel problem has a kink, at which descent along its gradient can stall."""
+    """Where the upper objective of a bilevel problem has a kink, at which descent along its gradient can stall, with the mend."""
     nodes = form.upper.walk() if isinstance(form, Bilevel) else ()
     kinks = [
-        str(n)
-        for n in nodes
-        if not OPS[n.op].smooth and any(leaf.op not in ("constant", "parameter") for leaf in n.walk() if not leaf.args)
+        n for n in nodes if not OPS[n.op].smooth and any(leaf.op not in ("constant", "parameter") for leaf in n.walk() if not leaf.args)
     ]
     return tuple(
-        f"the upper objective has a kink at '{kink}', where descent can stall away from the optimum; read the check" for kink in kinks
+        f"the upper objective has a kink at '{n}', where descent can stall away from the optimum; read the check"
+        + (f". {SMOOTH[n.op]}" if n.op in SMOOTH else "")
+        for n in kinks
     )
 
 

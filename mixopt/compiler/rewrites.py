@@ -9,8 +9,9 @@ from typing import Any, final
 
 import numpy as np
 
-from mixopt.errors import ProblemError, listed
+from mixopt.errors import InputError, ProblemError, listed
 from mixopt.language import atoms
+from mixopt.language.curvature import sign as sign_of
 from mixopt.language.expression import Expr, Relation, constant
 from mixopt.language.history import refuse_history
 from mixopt.language.problem import Problem
@@ -32,8 +33,13 @@ class Inner:
     outer: Problem
     weights: Expr
     costs: Expr
-    temperature: float
+    temperature: float | Expr
     constraints: tuple[Relation, ...]
+
+    @property
+    def entropic(self) -> bool:
+        """Whether there is an entropic term; its temperature is a number, or an expression of parameters that is never negative."""
+        return isinstance(self.temperature, Expr) or self.temperature > 0
 
     @property
     def sign(self) -> int:
@@ -61,6 +67,9 @@ class Recover(ABC):
     @abstractmethod
     def duals(self, duals: Duals, evaluate: Evaluate) -> Duals:
         """The duals with those of the rewrite in the user's names; ``evaluate`` gives the value of an expression at the answer."""
+
+    def check(self, evaluate: Evaluate) -> None:  # noqa: B027  (most hold at any numbers)
+        """Raise InputError where the rewrite does not hold at the numbers of a run; ``evaluate`` gives the value of parameters."""
 
     @abstractmethod
     def inner(self) -> tuple[Expr, tuple[Relation, ...]]:
@@ -97,6 +106,11 @@ class Softmax(Recover):
 
     weights: Expr
     scores: Expr
+    temperature: float | Expr
+
+    def check(self, evaluate: Evaluate) -> None:
+        if isinstance(self.temperature, Expr) and not evaluate(self.temperature) > 0:
+            raise InputError(f"the temperature '{self.temperature}' of '{self.weights}' is 0 at the numbers given; it is > 0")
 
     def inner(self) -> tuple[Expr, tuple[Relation, ...]]:
         return self.weights, ()
@@ -138,7 +152,7 @@ class Epigraph(Rewrite):
     """
 
     def refuses(self, inner: Inner) -> str:
-        if inner.temperature:
+        if inner.entropic:
             return "the payoff has an entropic term"
         if inner.trained and inner.constraints:
             return "its constraints need further unknowns, which a bilevel problem does not take; leave them out, or add an entropic term"
@@ -179,19 +193,19 @@ class LogSumExp(Rewrite):
     """
 
     def refuses(self, inner: Inner) -> str:
-        if not inner.temperature:
-            return "the payoff has no entropic term, T * entropy(z) or -T * kl(z, q) with a number T > 0"
+        if not inner.entropic:
+            return "the payoff has no entropic term, T * entropy(z) or -T * kl(z, q) with a number T > 0, or a parameter with nonneg=True"
         if inner.constraints:
             return f"with an entropic term the inner constraints {listed([r.label for r in inner.constraints])} leave no closed form"
         return ""
 
     def apply(self, inner: Inner) -> Rewritten:
         z, f, T = inner.weights, inner.costs, inner.temperature
-        soft = atoms.logsumexp(f if inner.sign > 0 else -f, T)
-        said = "maximum" if inner.sign > 0 else "minimum"
-        step = f"inner {said} over '{z}' with an entropic term -> log-sum-exp at temperature {T:g} (exact; '{z}' is its softmax)"
         scores = (f if inner.sign > 0 else -f) / T
-        back = () if inner.trained else (Softmax(z, scores),)
+        soft = T * atoms.logsumexp(scores) if isinstance(T, Expr) else atoms.logsumexp(f if inner.sign > 0 else -f, T)
+        said, degree = "maximum" if inner.sign > 0 else "minimum", T if isinstance(T, Expr) else f"{T:g}"
+        step = f"inner {said} over '{z}' with an entropic term -> log-sum-exp at temperature {degree} (exact; '{z}' is its softmax)"
+        back = () if inner.trained else (Softmax(z, scores, T),)
         return Rewritten(inner.with_objective(soft if inner.sign > 0 else -soft), (step,), back)
 
 
@@ -262,23 +276,29 @@ def _inner(problem: Problem, inside: Problem) -> Inner:
     return Inner(problem, z, costs, temperature, inside.subject_to)
 
 
-def _linear(payoff: Expr, z: Expr, sign: int) -> tuple[Expr, float]:
+def _linear(payoff: Expr, z: Expr, sign: int) -> tuple[Expr, float | Expr]:
     """costs [m] and temperature such that the payoff is z @ costs + sign temperature entropy(z), for z on the simplex."""
     costs: list[tuple[int, Expr]] = []
-    temperature = 0.0
+    temperature: float | Expr = 0.0
     for s, term in terms(payoff):
         if not holds(term, z):
             costs.append((s, term))
             continue
-        factor, core = _scaled(term)
+        factor, given, core = _scaled(term)
         if core.op in ("entropy", "kl") and core.args[0] == z and not any(holds(a, z) for a in core.args[1:]):
             weight = s * sign * factor * (1 if core.op == "entropy" else -1)
+            if given is not None and sign_of(given) == "-":
+                given, weight = -given, -weight
+            if given is not None and sign_of(given) != "+":
+                raise NotLinearError(f"the temperature '{given}' in '{term}' may be negative; declare it with nonneg=True")
             if weight <= 0:
                 raise NotLinearError(f"'{term}' is convex in '{z}' where the inner level needs it concave: its sign is the other way round")
+            degree = weight if given is None else given if weight == 1 else weight * given
             if core.op == "kl":
                 q = core.args[1]
-                costs.append((sign, constant(weight * np.log(q.data.value)) if q.op == "constant" else weight * atoms.log(q)))
-            temperature += weight
+                logs = constant(np.log(q.data.value)) if q.op == "constant" else atoms.log(q)
+                costs.append((sign, constant(weight * logs.data.value) if given is None and q.op == "constant" else degree * logs))
+            temperature = degree if isinstance(temperature, float) and not temperature else temperature + degree
             continue
         entropic = next((n for n in term.walk() if n.op in ("entropy", "kl") and n.args[0] == z), None)
         if entropic is not None:
@@ -293,19 +313,24 @@ def _linear(payoff: Expr, z: Expr, sign: int) -> tuple[Expr, float]:
     return (total if total.shape else total + np.zeros(len(z))), temperature
 
 
-def _scaled(term: Expr) -> tuple[float, Expr]:
-    """The constant factors of a term, and the rest."""
-    factor = 1.0
+def _scaled(term: Expr) -> tuple[float, Expr | None, Expr]:
+    """The constant factors of a term, those of parameters (None for none), and the rest."""
+    factor, given = 1.0, None
     while True:
-        fixed = [a for a in term.args if a.op == "constant" and a.shape == ()]
+        fixed = [a for a in term.args if a.shape == () and all(n.args or n.op in ("constant", "parameter") for n in a.walk())]
         if term.op == "negate":
             factor, term = -factor, term.args[0]
-        elif term.op == "multiply" and fixed:
-            factor, term = factor * float(fixed[0].data.value), next(a for a in term.args if a is not fixed[0])
-        elif term.op == "divide" and term.args[1].op == "constant" and term.args[1].shape == ():
-            factor, term = factor / float(term.args[1].data.value), term.args[0]
+            continue
+        if term.op == "multiply" and fixed:
+            by, term, turned = fixed[0], next(a for a in term.args if a is not fixed[0]), False
+        elif term.op == "divide" and term.args[1] in fixed:
+            by, term, turned = term.args[1], term.args[0], True
         else:
-            return factor, term
+            return factor, given, term
+        if by.op == "constant":
+            factor *= 1 / float(by.data.value) if turned else float(by.data.value)
+        else:
+            given = (1 / by if turned else by) if given is None else given / by if turned else given * by
 
 
 def _free(name: str, taken: set[str]) -> str:

@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from mixopt.errors import ProblemError, listed
 
@@ -41,6 +42,11 @@ class Problem:
 
     def _repr_latex_(self) -> str:
         return f"$$\n{latex(self)}\n$$"
+
+
+def problem_in(given: Any) -> Any:
+    """The problem that a method, a plan or a result is of; anything else comes back as it is."""
+    return getattr(given, "problem", given)
 
 
 def minimize(objective: Operand | Problem, *, over: Expr | tuple[Expr, ...], subject_to: Iterable[Relation] = ()) -> Problem:

@@ -135,7 +135,8 @@ class Result:
     ``conflict`` names a least set of constraints that no weights satisfy together, where the problem is infeasible for it.
 
     With several mixtures, or stages of one, or auxiliary variables, ``result[symbol]`` is the answer for one of them; ``vector`` then
-    holds the weights of all mixtures one behind the other, and the trace follows the first.
+    holds the weights of all mixtures one behind the other, and the trace follows the first. ``result[z]`` is also the answer for
+    the mixture z of an ``inner`` problem that was rewritten: its weights are duals, here put exactly on the simplex.
     """
 
     problem: Problem
@@ -152,6 +153,7 @@ class Result:
     message: str = ""
     conflict: tuple[str, ...] = ()
     values: Mapping[Expr, Any] = field(default_factory=dict, repr=False)
+    inner: tuple[Expr, ...] = ()
 
     @property
     def weights(self) -> dict[str, float]:
@@ -181,7 +183,10 @@ class Result:
         """
         if isinstance(symbol, Expr) and symbol.op == "stages":
             return [self[stage] for stage in symbol.args]
-        known = {**dict.fromkeys(self._mixtures), **self.values}
+        if symbol in self.inner:
+            found = np.maximum(list(self.duals[str(symbol)].values()), 0.0)  # type: ignore[union-attr]
+            return dict(zip(symbol.index or (), (found / found.sum()).tolist(), strict=True))
+        known = {**dict.fromkeys(self._mixtures), **self.values, **dict.fromkeys(self.inner)}
         if symbol not in known:
             raise ProblemError(
                 f"the result has weights for {listed(known) if len(known) > 1 else repr(str(self.mixture))}, not for '{symbol}'; "

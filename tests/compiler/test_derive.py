@@ -242,3 +242,8 @@ def test_an_inner_maximum_is_rewritten_first():
     w = POINTS[0]
     expected = 0.1 * np.log(np.exp((np.array([2.0, 1.0]) + np.exp(A[:2] @ w)) / 0.1).sum())
     assert numbers(found, found["objective"], w)[0] == pytest.approx(expected, rel=1e-10)
+
+
+def test_a_method_is_derived_as_its_problem():
+    problem = mx.minimize(mx.sum_squares(W), over=W)
+    assert mx.derive(mx.Method(problem, mx.solvers.Conic()))["gradient"] == mx.derive(problem)["gradient"]

@@ -143,7 +143,8 @@ def test_a_kink_in_the_upper_objective_is_noted():
     trained = mx.argmin(W @ LOSSES + mx.abs(W["web"] - 0.5) * mx.sum_squares(THETA), over=THETA)
     worst = mx.minimize(mx.max(mx.losses(trained, DOMAINS, name="val")) + mx.abs(mx.parameter("x")), over=W)
     assert mx.plan(worst).choice.notes == (
-        "the upper objective has a kink at 'max(losses(theta*, 'val'))', where descent can stall away from the optimum; read the check",
+        "the upper objective has a kink at 'max(losses(theta*, 'val'))', where descent can stall away from the optimum; read the check. "
+        "mx.logsumexp(x, t) for mx.max(x) is smooth, and at most t log n above it",
     )
     assert mx.plan(BILEVEL).choice.notes == ()
 

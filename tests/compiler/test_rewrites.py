@@ -126,6 +126,45 @@ def test_an_entropic_term_gives_log_sum_exp_and_a_softmax(term, prior, T):
     np.testing.assert_allclose(vector(descent.duals["z"]), vector(result.duals["z"]), atol=1e-5)
 
 
+T, BETA = mx.parameter("T", nonneg=True), mx.parameter("beta", nonneg=True)
+GIVEN = {
+    "both": (T * mx.entropy(Z) - 0.1 * mx.kl(Z, PRIOR), 0.1 * mx.entropy(Z) - 0.1 * mx.kl(Z, PRIOR), {"T": 0.1}),
+    "twice": (-(2 * T) * mx.kl(Z, PRIOR), -0.6 * mx.kl(Z, PRIOR), {"T": 0.3}),
+    "inverse": (-(mx.kl(Z, mx.parameter("q", 4, nonneg=True)) / BETA), -0.25 * mx.kl(Z, PRIOR), {"beta": 4.0, "q": PRIOR}),
+}
+
+
+@pytest.mark.parametrize(("term", "written", "numbers"), GIVEN.values(), ids=GIVEN)
+def test_a_temperature_may_be_a_parameter(term, written, numbers):
+    result, same = mx.solve(worst(Z @ COSTS + term), given=numbers), mx.solve(worst(Z @ COSTS + written))
+    assert result.status is mx.Status.OPTIMAL
+    assert result.value == pytest.approx(same.value, abs=1e-8)
+    assert result.duals["z"] == pytest.approx(same.duals["z"], abs=1e-6)
+
+
+def test_one_plan_serves_several_temperatures_and_refuses_0():
+    plan = mx.plan(worst(Z @ COSTS + T * mx.entropy(Z)))
+    assert "log-sum-exp at temperature T" in str(plan)
+    for degree in (0.05, 0.5):
+        result = plan.run(given={"T": degree})
+        at = np.exp(A @ result.vector)
+        assert result.value == pytest.approx(degree * np.log(np.exp(at / degree).sum()), abs=1e-9)
+    with pytest.raises(mx.InputError, match="the temperature 'T' of 'z' is 0 at the numbers given; it is > 0"):
+        plan.run(given={"T": 0.0})
+
+
+@pytest.mark.parametrize("term", [None, 0.2 * mx.entropy(Z)], ids=["epigraph", "log-sum-exp"])
+def test_the_inner_weights_are_an_answer_on_the_simplex(term):
+    result = mx.solve(worst(Z @ COSTS if term is None else Z @ COSTS + term))
+    assert list(result[Z]) == TASKS
+    assert sum(result[Z].values()) == pytest.approx(1, abs=1e-15)
+    assert min(result[Z].values()) >= 0
+    assert result[Z] == pytest.approx(result.duals["z"], abs=1e-6)
+    assert result[W] == result.weights
+    with pytest.raises(mx.ProblemError, match=r"the result has weights for .w.*, z., not for 'u'"):
+        result[mx.Mixture(TASKS, "u")]
+
+
 def test_the_turned_entropic_game_has_the_same_answer():
     one = mx.solve(worst(Z @ COSTS - 0.3 * mx.kl(Z, PRIOR)))
     other = mx.solve(mx.maximize(mx.minimize(0.3 * mx.kl(Z, PRIOR) - Z @ COSTS, over=Z), over=W))
@@ -185,7 +224,11 @@ REFUSED = {
     "a wrong level": (lambda: worst(Z @ COSTS, outer=[(Z <= 0.5).named("cap")]), "'cap' stands on the wrong level"),
     "tied": (lambda: worst(Z @ COSTS, [(Z["chat"] <= W["web"]).named("tie")]), "'tie' ties the two levels"),
     "a bent constraint": (lambda: worst(Z @ COSTS, [mx.sum_squares(Z) <= 0.5]), "'sum_squares.z. <= 0.5' is not linear in 'z'; for a ball"),
-    "an open temperature": (lambda: worst(Z @ COSTS + mx.parameter("T") * mx.entropy(Z)), "otherwise than as a number times it"),
+    "an open temperature": (
+        lambda: worst(Z @ COSTS + mx.parameter("T") * mx.entropy(Z)),
+        "'T' in .* may be negative; declare it with nonneg=True",
+    ),
+    "weights as a temperature": (lambda: worst(Z @ COSTS + W["web"] * mx.entropy(Z)), "otherwise than as a number times it"),
     "no inner weights": (lambda: worst(mx.sum(COSTS)), "does not depend on 'z'"),
     "a taken name": (lambda: worst(Z @ COSTS, outer=[(W["web"] <= 0.5).named("z")]), "a constraint has the name 'z'"),
 }

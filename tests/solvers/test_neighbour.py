@@ -68,3 +68,10 @@ def test_what_trains_a_model_is_refused():
     assert str(error.value) == "cvxpy takes programs, and this is a saddle: its losses are known only by training a model"
     with pytest.raises(mx.ProblemError, match="is no convex expression"):
         mx.to_cvxpy(mx.minimize(mx.sum_squares(W), over=W, subject_to=[mx.cardinality(W, 2)]))
+
+
+def test_a_method_goes_over_as_its_problem():
+    w = mx.Mixture(["web", "code"])
+    method = mx.Method(mx.minimize(mx.sum_squares(w - np.array([1.0, 0.0])), over=w), mx.solvers.Conic())
+    found = mx.to_cvxpy(method)
+    assert found.solve(solver="CLARABEL") == pytest.approx(0.0, abs=1e-7)
