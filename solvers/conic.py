@@ -38,11 +38,11 @@ class Conic(Solver):
     """A convex program with convex constraints, solved to optimality by an interior-point method.
 
     ``solver`` names one of cvxpy's; ``options`` go to it unread. The default is CLARABEL, run to gaps of 1e-10 or, where
-    rounding forbids that, to its own 1e-8; the answer of a smooth program over few domains is then polished. Duals come back by the constraint's name: >= 0 for an inequality, and the
-    value improves by the dual times a small relaxation. A plan that is run again with other numbers keeps what cvxpy has
-    compiled. ``cardinality`` and ``used`` make it a search over supports: by HiGHS where all else is linear, else by branch
-    and bound with a convex program a node, ``nodes`` of them at most. No start is used: interior-point methods begin inside
-    the cone, and OSQP and SCS at their own last solution.
+    rounding forbids that, to its own 1e-8; the answer of a smooth program over few domains is then polished. Duals come back
+    by the constraint's name: >= 0 for an inequality, and the value improves by the dual times a small relaxation. A plan that
+    is run again with other numbers keeps what cvxpy has compiled. ``cardinality`` and ``used`` make it a search over supports:
+    by HiGHS where all else is linear, else by branch and bound with a convex program a node, ``nodes`` of them at most. No start
+    is used: interior-point methods begin inside the cone, and OSQP and SCS at their own last solution.
     """
 
     starts: ClassVar[bool] = False

@@ -22,6 +22,7 @@ from .simplex import project
 from .sparse import stacked
 
 ROUNDING = 1e-15
+MET = 1e-9
 
 
 class InfeasibleError(MixoptError):
@@ -211,11 +212,11 @@ class Region:
         if self.kind == "simplex":
             return np.eye(self.size)[int(np.argmin(g))]
         if self.boxed:
-            w, room = self.lower.copy(), 1 - self.lower.sum()
-            for i in np.argsort(g, kind="stable"):
-                add = min(room, self.upper[i] - self.lower[i])
-                w[i] += add
-                room -= add
+            order = np.argsort(g, kind="stable")
+            wide = (self.upper - self.lower)[order]
+            before = np.cumsum(wide) - wide
+            w = self.lower.copy()
+            w[order] += np.clip(1 - self.lower.sum() - before, 0, wide)
             return w
         solved = self._lp(g)
         if solved.x is None:
@@ -261,9 +262,11 @@ class Region:
         return np.clip(nearest, self.lower, self.upper)
 
     def start(self, wanted: np.ndarray | None) -> np.ndarray:
-        """Weights [k] to start from: the wanted ones or uniform, moved into the linear constraints."""
+        """Weights [k] to start from: the wanted ones or uniform, moved into the linear constraints where they do not meet all already."""
         w = self.layout.middle() if wanted is None else wanted
-        return w if self.kind == "simplex" else self.project(w)
+        if self.kind == "simplex" or max(self.residuals(w).values(), default=np.inf) <= MET:
+            return w
+        return self.project(w)
 
     def residuals(self, w: np.ndarray) -> dict[str, float]:
         """Largest violation of each constraint at w, by name."""

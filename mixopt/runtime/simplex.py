@@ -41,18 +41,23 @@ def mirror(w: Vector, g: Vector, rate: float, *, temperature: float = 0.0, lower
 
 
 def project(x: Vector, *, lower: Vector = None, upper: Vector = None) -> Vector:
-    """The point of the simplex, or of the box in it, nearest to x [k]: clip(x - tau, lower, upper) with sum 1."""
+    """The point of the simplex, or of the box in it, nearest to x [k]: clip(x - tau, lower, upper) with sum 1.
+
+    The sum falls with tau along straight pieces; their ends are sorted.
+    """
     if lower is None and upper is None:
         return _on_simplex(x)
     xp = namespace(x)
     low = xp.zeros_like(x) if lower is None else lower
     high = xp.ones_like(x) if upper is None else upper
-    least, most = (x - high).min() - 1, (x - low).max() + 1
-    for _ in range(HALVINGS):
-        tau = (least + most) / 2
-        over = xp.clip(x - tau, low, high).sum() > 1
-        least, most = xp.where(over, tau, least), xp.where(over, most, tau)
-    tau = (least + most) / 2
+    ends = xp.concatenate((x - high, x - low))  # as tau grows, an entry leaves its upper bound at the one and meets its lower at the other
+    order = xp.argsort(ends)
+    ends = ends[order]
+    falls = xp.concatenate((xp.ones_like(x), -xp.ones_like(x)))[order].cumsum(0)  # how many entries fall beyond each end
+    zero = xp.zeros_like(x[:1])
+    sums = high.sum() - xp.concatenate((zero, (falls[:-1] * (ends[1:] - ends[:-1])).cumsum(0)))
+    at = xp.clip((sums >= 1).sum() - 1, 0, None)
+    tau = xp.take(ends, at) + (xp.take(sums, at) - 1) / xp.clip(xp.take(falls, at), 1, None)
     u = xp.clip(x - tau, low, high)
     free = (x - tau > low) & (x - tau < high)  # the multiplier solves a linear equation on the entries strictly inside
     count = xp.clip(free.sum(), 1, None)

@@ -132,8 +132,37 @@ def test_settings_are_positive():
 
 
 def test_a_budget_of_steps_ends_it_with_what_there_is():
-    problem = mx.minimize(NATURAL, over=W, subject_to=[BALL])
-    result = mx.solve(problem, solver=Lagrangian(), budget=mx.Budget(steps=2))
+    problem = mx.minimize(NATURAL, over=W, subject_to=[(mx.sum_squares(W) <= 0.34).named("ball")])
+    result = mx.solve(problem, solver=Lagrangian(tolerance=1e-30), budget=mx.Budget(steps=2))
     assert result.status is mx.Status.BUDGET
     assert len(result.trace) == 2
     assert result.trace["violation"][1] < result.trace["violation"][0]
+
+
+def many(k: int, ties: bool) -> mx.Problem:
+    """A law over many domains under two balls and caps, and sums of groups where they are asked for."""
+    rng = np.random.default_rng(0)
+    w, q = mx.Mixture([f"d{i}" for i in range(k)]), rng.dirichlet(np.full(k, 3.0)) + 1e-3
+    q = q / q.sum()
+    limits = [(mx.kl(w, q) <= 0.1).named("near"), (mx.sum_squares(w) <= 3 / k).named("spread"), (w <= 3 * q).named("caps")]
+    limits += [(mx.sum(w[part.tolist()]) <= 0.45).named(f"group {part[0]}") for part in np.array_split(np.arange(k), 3) if ties]
+    return mx.minimize(mx.mean(mx.exp(rng.normal(size=(5, k)) @ w)), over=w, subject_to=limits)
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_many_domains_take_few_steps_and_are_certified(ties):
+    """Descent alone needs thousands of gradients here; Newton steps on what binds end it to rounding."""
+    result = mx.solve(many(100, ties), solver=Lagrangian())
+    assert result.status is mx.Status.OPTIMAL
+    assert len(result.trace) <= 10
+    assert result.check.feasible
+    assert result.check.gap <= 1e-8
+    assert result.check.kkt <= 1e-8
+
+
+def test_a_start_at_the_answer_saves_steps():
+    first = mx.solve(many(100, False), solver=Lagrangian())
+    again = mx.solve(many(100, False), solver=Lagrangian(), start=first)
+    assert "start" not in again.message
+    assert len(again.trace) < len(first.trace)
+    np.testing.assert_allclose(again.vector, first.vector, atol=1e-7)
