@@ -54,11 +54,15 @@ class ValueFunction(BilevelSolver):
     Rounding is multiplied by the penalty: without one it is 1,000 for parameters in float64, and 100 for others.
 
     With an exact learner each theta_s is trained until |grad| <= ``inner.tolerance``, by Newton steps whose products are differences
-    of gradients. With a sampled one each is a copy of the model that takes the same optimizer steps on the same batches, and the
-    penalty at outer step t is ``penalty (1 + t)^growth``; where no run has trained them (a hypergradient, an audit, a certificate) they
-    take ``steps`` plain gradient steps of ``step_size`` from the model as it stands.
+    of gradients, and a run descends the function whose gradient the differences are: it differs from the upper value as they do from
+    the hypergradient. The parameters that come back are theta_0, the lower level's own.
 
-    Source: Kwon et al. 2023, arXiv 2301.10945 (F2SA; its Theorem has the growth 1/7); arXiv 2509.02937 (higher differences).
+    With a sampled one each theta_s is a copy of the model that takes the same optimizer steps on the same batches, with the same dropout,
+    and the penalty at outer step t is ``penalty (1 + t)^growth``; where no run has trained them (a hypergradient, an audit, a certificate)
+    they take ``steps`` plain gradient steps of ``step_size`` from the model as it stands. Copies of a network drift apart where its
+    training is unstable, and the penalty multiplies that too: lower it, or the optimizer's rate, or audit the direction.
+
+    Source: Kwon et al. 2023, arXiv 2301.10945 (F2SA, with the growth 1/7 of its schedules); arXiv 2509.02937 (higher differences).
     """
 
     penalty: float | None = None
