@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -16,6 +16,8 @@ from mixopt.runs import Runs, Targets
 
 from .law import At, Fit, Law, array, bound, odd_scales, signs
 from .least_squares import Settings, fit_targets
+
+_FARTHEST_FLOOR = 1e2
 
 
 class Curve(ABC):
@@ -30,6 +32,18 @@ class Curve(ABC):
     spare: ClassVar[int] = 1
     """How many runs more than parameters a fit without a ridge asks for; 0 where the source interpolates."""
 
+    finalists: ClassVar[int] = 1
+    """From how many of its starts, the best ones, a fit is carried to its end: more than one only where local optima are known."""
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Which of params, tokens and steps it needs beside those that its law always does."""
+        return ()
+
+    def of(self, index: np.ndarray) -> Curve:
+        """The curve of these targets, or rows of theta: itself but for laws in which each target has a domain of its own."""
+        return self
+
     @abstractmethod
     def parameters(self, domains: Domains) -> tuple[str, ...]:
         """The names of theta's p entries, such as "c" and "A[web]"."""
@@ -42,9 +56,13 @@ class Curve(ABC):
     def jacobian(self, theta: np.ndarray, at: At) -> np.ndarray:
         """d losses / d theta [B, R, p]."""
 
+    def bend(self, theta: np.ndarray, at: At, pull: np.ndarray) -> np.ndarray | None:
+        """sum_r pull_r d2 losses_r / d theta2 [B, p, p] for pull [B, R], which turns Gauss's steps into Newton's; None leaves it out."""
+        return None
+
     @abstractmethod
     def starts(self, at: At, y: np.ndarray, settings: Settings) -> np.ndarray:
-        """Where the least squares of y [R] may begin [S, p]; it begins at the best of them."""
+        """Where the least squares of y [R] may begin [S, p]; it begins at the best of them (``finalists``)."""
 
     @abstractmethod
     def expression(self, theta: np.ndarray, w: Expr, names: tuple[str, ...], scale: Mapping[str, float]) -> Expr:
@@ -59,9 +77,13 @@ class Curve(ABC):
         """The rows P [q, p] of the ridge: ridge |P theta|^2 is added to the squares; those that are centred shrink to a common slope."""
         return np.eye(self.size(k))
 
+    def wary(self, mixtures: np.ndarray) -> np.ndarray:
+        """The rows [q, p] of the ridge that ``ridge="auto"`` takes, which may weigh a domain more that hardly varies in the runs [R, k]."""
+        return self.penalty(mixtures.shape[1])
+
     def of_target(self, j: int) -> Curve:
-        """The curve of target j alone, where targets differ in more than their parameters, such as each in its own domain."""
-        return self
+        """The curve of target j alone."""
+        return self.of(np.array([j]))
 
     def content(self) -> dict[str, Any]:
         """What a file needs to make the curve again, as JSON holds it."""
@@ -78,6 +100,7 @@ class CurveLaw(Law):
 
     curve: Curve
     theta: np.ndarray
+    settings: Settings = field(default_factory=Settings)
 
     @classmethod
     def fitted_to(cls, runs: Runs, curve: Curve, settings: Settings) -> Self:
@@ -86,7 +109,7 @@ class CurveLaw(Law):
         Raises:
             InputError: runs that cannot tell the parameters apart, a constant target, or runs without the N, D or s it needs.
         """
-        lacking = [n for n in cls.needs if getattr(runs, n) is None]
+        lacking = [n for n in (*cls.needs, *curve.needs) if getattr(runs, n) is None]
         if lacking:
             raise InputError(
                 f"the {cls.name} law needs {listed(lacking)} of every run, and the table has no such column; "
@@ -94,7 +117,16 @@ class CurveLaw(Law):
             )
         found = fit_targets(curve, At.of(runs), signs(runs.targets) * runs.metrics, settings, runs)
         fit = replace(found.fit, notes=(*found.fit.notes, *odd_scales(runs, cls.needs)))
-        return cls(runs.domains, runs.targets, fit, curve, found.theta)
+        return cls(runs.domains, runs.targets, fit, curve, found.theta, settings)
+
+    @property
+    def requires(self) -> tuple[str, ...]:
+        return (*self.needs, *self.curve.needs)
+
+    def ridge_rows(self, j: int, at: At) -> np.ndarray:
+        """The rows [q, p] of target j's ridge, whose squared product with theta was added to the squares over the runs ``at``."""
+        ridge = 0.0 if self.fitted.ridge is None else float(self.fitted.ridge[j])
+        return replace(self.settings, strength=ridge).rows(self.curve.of_target(j), at)
 
     def _losses_at(self, at: At) -> np.ndarray:
         return self.curve.value(self.theta, at).T
@@ -122,3 +154,22 @@ class CurveLaw(Law):
         curve = cls.shape(content)
         theta = array(content["theta"], (len(targets), len(curve.parameters(domains))))
         return cls(domains, targets, fitted, curve, theta)
+
+
+def lowest(y: np.ndarray) -> float:
+    """The least floor of a target's losses y [R]: 0 where all are > 0, else 100 times their spread below the smallest."""
+    return 0.0 if y.min() > 0 else float(y.min() - _FARTHEST_FLOOR * np.ptp(y))
+
+
+def centred(k: int, before: int) -> np.ndarray:
+    """The rows [k, before + k] that take the mean from the last k parameters; those before them are left out."""
+    return np.hstack([np.zeros((k, before)), np.eye(k) - 1 / k])
+
+
+def spread(mixtures: np.ndarray) -> np.ndarray:
+    """How much more than others a domain's slope is held back by a wary ridge [k]: the mean of all domains' spreads over its own.
+
+    A domain whose weight hardly varies in the runs [R, k] tells little of its slope; it counts at most a hundredfold.
+    """
+    sizes = mixtures.std(axis=0)
+    return np.asarray(sizes.mean() / np.maximum(sizes, 0.01 * sizes.mean()))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, final
+from typing import Any, ClassVar, Literal, final
 
 import numpy as np
 
@@ -13,12 +13,11 @@ from mixopt.language.domains import Domains
 from mixopt.language.expression import Expr, constant
 from mixopt.runs import Runs
 
-from .curve import Curve, CurveLaw
+from .curve import Curve, CurveLaw, centred, lowest, spread
 from .law import At
-from .least_squares import Settings, rho_of
+from .least_squares import Settings
 
-_START_GAPS = np.geomspace(1e-3, 1e2, 60)
-_FARTHEST_FLOOR = 1e2
+_START_GAPS = np.geomspace(1e-3, 1e2, 16)
 _REWEIGHTINGS = 10
 
 
@@ -40,12 +39,21 @@ class ExponentialCurve(Curve):
 
     def bounds(self, at: At, y: np.ndarray) -> np.ndarray:
         found = super().bounds(at, y)
-        found[0, 0] = _lowest(y)
+        found[0, 0] = lowest(y)
+        return found
+
+    def bend(self, theta: np.ndarray, at: At, pull: np.ndarray) -> np.ndarray:
+        risen = np.exp(theta[:, 1:] @ at.mixtures.T) * pull
+        found = np.zeros((*theta.shape, theta.shape[1]))
+        found[:, 1:, 1:] = (at.mixtures.T * risen[:, None]) @ at.mixtures
         return found
 
     def penalty(self, k: int) -> np.ndarray:
         """The slopes about their mean, which a constant added to all of them does not change on the simplex."""
-        return np.hstack([np.zeros((k, 1)), np.eye(k) - 1 / k])
+        return centred(k, 1)
+
+    def wary(self, mixtures: np.ndarray) -> np.ndarray:
+        return spread(mixtures)[:, None] * centred(mixtures.shape[1], 1)
 
     def starts(self, at: At, y: np.ndarray, settings: Settings) -> np.ndarray:
         """Variable projection: for each trial floor c, log(y - c) is linear in w; least squares weighted by y - c gives A.
@@ -54,23 +62,21 @@ class ExponentialCurve(Curve):
         neither a high nor a low outlier decides where the fit begins; runs below the floor do not count.
         """
         robust = settings.loss == "huber"
-        w, centre = at.mixtures, settings.rows(self, at.mixtures.shape[1])[:, 1:]
-        rho, delta, lowest = rho_of(settings.loss, len(y)), settings.huber_delta, _lowest(y)
+        w, centre = at.mixtures, settings.rows(self, at)[:, 1:]
         low, high = np.quantile(y, (0.1, 0.9)) if robust else (y.min(), y.max())
-        starts = []
-        for gap in _START_GAPS * (high - low or np.ptp(y)):
-            c = max(low - gap, lowest)
-            above = np.maximum(y - c, 0)
-            logs = np.log(np.where(above > 0, above, 1))
-            trust = np.ones_like(y)
-            for _ in range(_REWEIGHTINGS if robust else 1):
-                rows = w * (above * trust)[:, None]
-                gram = rows.T @ rows + centre.T @ centre
-                gram.flat[:: len(gram) + 1] += 1e-12 * np.trace(gram) + np.finfo(float).tiny
-                a = np.linalg.solve(gram, rows.T @ (above * trust * logs))
-                trust = np.sqrt(rho(((np.exp(w @ a) - above) / delta) ** 2)[1])
-            starts.append(np.append(c, a))
-        return np.array(starts)
+        c = np.maximum(low - _START_GAPS * (high - low or np.ptp(y)), lowest(y))
+        above = np.maximum(y - c[:, None], 0)
+        logs = np.log(np.where(above > 0, above, 1))
+        trust = np.ones_like(above)
+        for _ in range(_REWEIGHTINGS if robust else 1):
+            weights = (above * trust) ** 2
+            gram = (w.T * weights[:, None]) @ w + centre.T @ centre
+            spot = np.arange(len(w.T))
+            gram[:, spot, spot] += 1e-12 * np.trace(gram, axis1=1, axis2=2)[:, None] + np.finfo(float).tiny
+            a = np.linalg.solve(gram, ((weights * logs) @ w)[:, :, None])[:, :, 0]
+            gaps = np.abs(np.exp(a @ w.T) - above)
+            trust = np.sqrt(settings.huber_delta / np.maximum(gaps, settings.huber_delta))
+        return np.column_stack([c, a])
 
     def expression(self, theta: np.ndarray, w: Expr, names: tuple[str, ...], scale: Mapping[str, float]) -> Expr:
         return constant(theta[:, 0], index=names) + exp(constant(theta[:, 1:]) @ w)
@@ -91,17 +97,18 @@ class Exponential(CurveLaw):
     name: ClassVar[str] = "exponential"
 
     @classmethod
-    def fit(cls, runs: Runs, ridge: float = 0.0, loss: str = "linear", huber_delta: float = 0.02) -> Exponential:
+    def fit(cls, runs: Runs, ridge: float | Literal["auto"] = "auto", loss: str = "linear", huber_delta: float = 0.02) -> Exponential:
         """Fit every target by least squares to the runs that have it, from a variable-projection start with the analytic Jacobian.
 
         Minimises sum_r rho(L(w_r) - y_r) + ridge sum_i (A_i - mean A)^2 for each target: rho is the square, or with
         ``loss="huber"`` the square up to ``huber_delta`` (target units) and linear beyond. As in both sources a floor c is
         >= 0 where all values (of a target to be minimised) are > 0; else it stays within 100 times their spread below the
-        smallest. A ridge of 1e-4 to 1e-3 (target units squared) is for few runs, Huber for runs that went wrong; plain
-        squares fit clean tables best.
+        smallest. A ridge (target units squared) is for few runs: "auto" takes none with 5 runs a parameter or more, and below
+        chooses each target's by cross-validation, a slope counting by its domain's spread in the runs. Huber is for runs that went
+        wrong; plain squares fit clean tables best.
 
         Raises:
-            InputError: no more runs than the k + 1 parameters, or mixtures that do not tell them apart, without a ridge;
+            InputError: no more runs than the k + 1 parameters, or mixtures that do not tell them apart, without a ridge in numbers;
                 a constant target; a setting out of range.
         """
         return cls.fitted_to(runs, ExponentialCurve(), Settings(ridge, loss, huber_delta))
@@ -119,8 +126,3 @@ class Exponential(CurveLaw):
     @classmethod
     def shape(cls, content: Mapping[str, Any]) -> ExponentialCurve:
         return ExponentialCurve()
-
-
-def _lowest(y: np.ndarray) -> float:
-    """The least floor of a target's losses y [R]."""
-    return 0.0 if y.min() > 0 else float(y.min() - _FARTHEST_FLOOR * np.ptp(y))

@@ -52,7 +52,8 @@ class At:
 class Fit:
     """How a law was fitted: the largest weight of each domain in the runs, ``seen`` [k], and by target [m]: the number of
     ``runs``, the error ``rmse`` on them in the target's unit, whether the least squares ``converged`` by its tolerances, and how
-    many of its parameters the runs ``identified`` (the numerical rank of the Jacobian); ``notes`` are sentences for people."""
+    many of its parameters the runs ``identified`` (the numerical rank of the Jacobian); ``notes`` are sentences for people;
+    ``ridge`` [m] is the ridge of each target where the law has one."""
 
     seen: np.ndarray
     runs: np.ndarray
@@ -60,6 +61,7 @@ class Fit:
     converged: np.ndarray
     identified: np.ndarray
     notes: tuple[str, ...] = ()
+    ridge: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         for entry in fields(self):
@@ -82,6 +84,11 @@ class Law(ABC):
     """What the command line and the files call it."""
     needs: ClassVar[tuple[str, ...]] = ()
     """Which of params, tokens and steps it cannot do without."""
+
+    @property
+    def requires(self) -> tuple[str, ...]:
+        """Which of params, tokens and steps this law needs: ``needs``, and what the runs or its text made it depend on."""
+        return self.needs
 
     @abstractmethod
     def _losses_at(self, at: At) -> np.ndarray:
@@ -179,7 +186,7 @@ class Law(ABC):
                 raise InputError(f"{name!r} is no scale of a law; the scales are {listed(SCALES)}")
             if not (np.isfinite(np.asarray(values, dtype=float)) & (np.asarray(values, dtype=float) > 0)).all():
                 raise InputError(f"{name} ({SCALES[name]}) must be finite and > 0")
-        lacking = [n for n in self.needs if n not in known]
+        lacking = [n for n in self.requires if n not in known]
         if lacking:
             raise InputError(
                 f"the {self.name} law depends on {listed(SCALES[n] for n in lacking)}; give {', '.join(f'{n}=...' for n in lacking)}"
@@ -231,7 +238,7 @@ class Law(ABC):
         return "\n".join([*rows, *self.fitted.notes])
 
     def _vertex(self, j: int) -> str:
-        return "" if self.needs else self[self.targets.names[j]].vertex
+        return "" if self.requires else self[self.targets.names[j]].vertex
 
 
 @final
@@ -325,4 +332,5 @@ def array(values: Any, shape: tuple[int, ...], kind: type = float) -> np.ndarray
 def _fit(told: Mapping[str, Any], k: int, m: int) -> Fit:
     kinds = {"seen": float, "runs": int, "rmse": float, "converged": bool, "identified": int}
     arrays = {n: array(told[n], (k,) if n == "seen" else (m,), kind) for n, kind in kinds.items()}
-    return Fit(**arrays, notes=tuple(told["notes"]))
+    ridge = told.get("ridge")
+    return Fit(**arrays, notes=tuple(told["notes"]), ridge=None if ridge is None else array(ridge, (m,)))

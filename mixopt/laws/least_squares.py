@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, final
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal, final
 
 import numpy as np
 
@@ -14,6 +14,8 @@ from mixopt.language.domains import Domains
 from mixopt.runs import Runs
 
 from .law import At, Fit
+from .levenberg import Squares, descend
+from .ridge import chosen
 
 if TYPE_CHECKING:
     from .curve import Curve
@@ -30,28 +32,37 @@ class Settings:
     """How a curve is fitted: ``loss`` "linear" (squares) or "huber" with its width in the targets' unit, and a ridge.
 
     The objective of each target is sum_r v_r rho(L(w_r) - y_r) + ridge |P theta|^2; rho is the square, or under Huber the square up
-    to ``huber_delta`` and linear beyond; v_r is the weight of the run, 1 where the table has none.
+    to ``huber_delta`` and linear beyond; v_r is the weight of the run, 1 where the table has none. With ``ridge="auto"`` each
+    target's ridge is chosen by cross-validation (``chosen``) and is its ``strength`` here, and P is the curve's ``wary``.
 
     Raises:
         InputError: a ridge that is negative, another loss, or a width that is not > 0.
     """
 
-    ridge: float = 0.0
+    ridge: float | Literal["auto"] = 0.0
     loss: str = "linear"
     huber_delta: float = 0.02
+    strength: float = 0.0
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.ridge) and self.ridge >= 0):
-            raise InputError(f"ridge is {self.ridge}; it must be a finite number >= 0")
+        if self.ridge != "auto" and (isinstance(self.ridge, str) or not (math.isfinite(self.ridge) and self.ridge >= 0)):
+            raise InputError(f"ridge is {self.ridge!r}; it must be a finite number >= 0, or 'auto'")
         if self.loss not in ("linear", "huber"):
             raise InputError(f"loss is {self.loss!r}; it is 'linear' (least squares) or 'huber'")
         if not (math.isfinite(self.huber_delta) and self.huber_delta > 0):
             raise InputError(f"huber_delta is {self.huber_delta}; it must be a finite number > 0, in the targets' unit")
 
-    def rows(self, curve: Curve, k: int) -> np.ndarray:
+    @property
+    def number(self) -> float:
+        """The ridge of a target."""
+        return self.strength if self.ridge == "auto" else float(self.ridge)
+
+    def rows(self, curve: Curve, at: At) -> np.ndarray:
         """The rows of the ridge's residuals [q, p], none without a ridge."""
-        p = curve.size(k)
-        return math.sqrt(self.ridge) * curve.penalty(k) if self.ridge else np.empty((0, p))
+        k = at.mixtures.shape[1]
+        if not self.number:
+            return np.empty((0, curve.size(k)))
+        return math.sqrt(self.number) * (curve.wary(at.mixtures) if self.ridge == "auto" else curve.penalty(k))
 
 
 @final
@@ -70,14 +81,16 @@ def fit_targets(curve: Curve, at: At, y: np.ndarray, settings: Settings, runs: R
         InputError: too few runs without a ridge, or a constant target.
     """
     check_runs(runs, curve, settings)
-    there = np.stack([_there(column, runs.weights) for column in y.T], axis=1)
-    columns = enumerate(zip(y.T, there.T, strict=True))
-    found = [_fit_target(curve.of_target(j), at.rows(rows), column[rows], settings) for j, (column, rows) in columns]
-    theta = np.array([f[0] for f in found])
+    problem = _squares(curve, at, y, settings)
+    if settings.ridge == "auto":
+        problem = replace(problem, ridge=chosen(problem, lambda j, ridge: _start(problem, j, replace(settings, strength=ridge))))
+    theta, done = _fitted(problem, settings)
     theta.flags.writeable = False
-    weights = there * (1 if runs.weights is None else runs.weights[:, None])
-    rmse = np.sqrt(np.where(there, weights * (curve.value(theta, at).T - y) ** 2, 0).sum(axis=0) / weights.sum(axis=0))
-    fit = Fit(runs.mixtures.max(axis=0), there.sum(axis=0), rmse, np.array([f[1] for f in found]), np.array([f[2] for f in found]))
+    there = problem.v > 0
+    gaps = np.where(there, curve.value(theta, at) - problem.y, 0)
+    rmse = np.sqrt((problem.v * gaps**2).sum(axis=1) / problem.v.sum(axis=1))
+    told = np.array([_rank(curve.of(np.array([j])).jacobian(t[None], at)[0][there[j]]) for j, t in enumerate(theta)])
+    fit = Fit(runs.mixtures.max(axis=0), there.sum(axis=1), rmse, done, told, _notes(settings, problem.ridge), problem.ridge)
     return Fitted(theta, fit)
 
 
@@ -86,29 +99,66 @@ def _there(column: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
     return np.isfinite(column) if weights is None else np.isfinite(column) & (weights > 0)
 
 
-def _fit_target(curve: Curve, at: At, y: np.ndarray, settings: Settings) -> tuple[np.ndarray, bool, int]:
-    """theta [p], whether it converged, and how many parameters the runs identify, for one target [R]."""
+def _squares(curve: Curve, at: At, y: np.ndarray, settings: Settings) -> Squares:
+    """The least squares of all targets [m, R]."""
+    k, m = at.mixtures.shape[1], y.shape[1]
+    v = np.isfinite(y.T) * (1.0 if at.weights is None else at.weights)
+    bounds = [curve.of(np.array([j])).bounds(at.rows(v[j] > 0), column[v[j] > 0]) for j, column in enumerate(y.T)]
+    rows = replace(settings, strength=1.0).rows(curve, at) if settings.ridge == "auto" else curve.penalty(k)
+    ridge = np.full(m, settings.number)
+    huber = settings.huber_delta if settings.loss == "huber" else None
+    return Squares(curve, at, np.where(v > 0, y.T, 0), v, ridge, rows.T @ rows, np.stack(bounds, axis=1), huber)
+
+
+def _start(problem: Squares, j: int, settings: Settings) -> np.ndarray:
+    """The best starts of a target [finalists, p], the best first."""
+    there, curve = problem.v[j] > 0, problem.curve.of(np.array([j]))
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        starts = np.clip(curve.starts(problem.at.rows(there), problem.y[j, there], settings), *problem.bounds[:, j])
+        alone = replace(problem.rows(np.full(len(starts), j)), ridge=np.full(len(starts), settings.number))
+        return starts[np.argsort(alone.cost(starts), kind="stable")[: curve.finalists]]
+
+
+def _fitted(problem: Squares, settings: Settings) -> tuple[np.ndarray, np.ndarray]:
+    """The parameters of every target [m, p], from the finalists among its starts, and whether each converged [m]."""
+    starts = [_start(problem, j, replace(settings, strength=float(r))) for j, r in enumerate(problem.ridge)]
+    whose = np.repeat(np.arange(len(starts)), [len(s) for s in starts])
+    theta, cost, done = descend(problem.rows(whose), np.concatenate(starts))
+    best = [rows[np.argmin(cost[rows])] for j in range(len(starts)) for rows in (np.flatnonzero(whose == j),)]
+    theta, done = theta[best], done[best]
+    for j in np.flatnonzero(~done):
+        theta[j], done[j] = _finished(problem.rows(np.array([j])), theta[j], settings)
+    return theta, done
+
+
+def _finished(problem: Squares, start: np.ndarray, settings: Settings) -> tuple[np.ndarray, bool]:
+    """One target by scipy's trust region, for what Levenberg-Marquardt did not bring to its end."""
     from scipy.optimize import least_squares
 
-    rows = settings.rows(curve, at.mixtures.shape[1])
-    rho = rho_of(settings.loss, len(y), at.weights)
+    curve, there = problem.curve, problem.v[0] > 0
+    at, y = problem.at.rows(there), problem.y[0, there]
+    rows = replace(settings, strength=float(problem.ridge[0])).rows(curve, problem.at)
+    result = least_squares(
+        lambda theta: np.concatenate([curve.value(theta[None], at)[0] - y, rows @ theta]),
+        start,
+        lambda theta: np.vstack([curve.jacobian(theta[None], at)[0], rows]),
+        tuple(problem.bounds[:, 0]),
+        x_scale="jac",
+        loss=rho_of(settings.loss, len(y), at.weights),
+        f_scale=settings.huber_delta,
+        ftol=1e-12,
+        xtol=1e-12,
+        gtol=1e-12,
+        max_nfev=500,
+    )
+    return result.x, bool(result.status > 0)
 
-    def residuals(theta: np.ndarray) -> np.ndarray:
-        return np.concatenate([curve.value(theta[None], at)[0] - y, rows @ theta])
 
-    def jacobian(theta: np.ndarray) -> np.ndarray:
-        return np.vstack([curve.jacobian(theta[None], at)[0], rows])
-
-    def cost(theta: np.ndarray) -> float:
-        found = float(rho((residuals(theta) / settings.huber_delta) ** 2)[0].sum())
-        return found if math.isfinite(found) else math.inf
-
-    tight = {"ftol": 1e-12, "xtol": 1e-12, "gtol": 1e-12, "max_nfev": 500}
-    low, high = curve.bounds(at, y)
-    with np.errstate(over="ignore", invalid="ignore"):  # a trial step may overflow; least_squares then shortens it
-        start = np.clip(min(curve.starts(at, y, settings), key=cost), low, high)
-        result = least_squares(residuals, start, jacobian, (low, high), x_scale="jac", loss=rho, f_scale=settings.huber_delta, **tight)
-    return result.x, bool(result.status > 0), _rank(curve.jacobian(result.x[None], at)[0])
+def _notes(settings: Settings, ridge: np.ndarray) -> tuple[str, ...]:
+    if settings.ridge != "auto" or not ridge.any():
+        return ()
+    span = f"{ridge.min():.2g}" + (f" to {ridge.max():.2g}" if np.ptp(ridge) else "")
+    return (f"ridge chosen by cross-validation: {span}",)
 
 
 def _rank(jacobian: np.ndarray) -> int:
@@ -125,12 +175,12 @@ def check_runs(runs: Runs, curve: Curve, settings: Settings) -> None:
     for name, y in zip(runs.targets.names, runs.metrics.T, strict=True):
         there = _there(y, runs.weights)
         R = int(there.sum())
-        if (3 if settings.ridge else p + curve.spare) > R:
+        if (p + curve.spare if settings.ridge in (0, "auto") else 3) > R:
             lacking = f"{R} runs with target {name!r}" if len(runs) > R else f"{R} runs"
             raise InputError(f"{lacking} are too few for the {p} parameters of each target ({k} domains); {mend}")
         if np.ptp(y[there]) <= 1e-12 * max(1.0, float(np.abs(y[there]).max())):
             raise InputError(f"target {name!r} is {y[there][0]:.6g} in every run, so there is nothing to fit; leave it out of the table")
-        if settings.ridge == 0 and curve.by_every_domain:
+        if settings.ridge in (0, "auto") and curve.by_every_domain:
             _check_rank(runs.domains, runs.mixtures[there], mend)
 
 
