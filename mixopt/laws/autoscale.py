@@ -20,6 +20,7 @@ from .least_squares import Settings
 
 _HELD = (0.5, 2.0)
 _POWERS = (0.5, 1.0, 2.0)
+_GRID_A, _GRID_B = np.geomspace(0.05, 10, 9), np.geomspace(0.05, 4, 9)
 
 
 @final
@@ -33,6 +34,7 @@ class AutoScaleCurve(Curve):
     unit: np.ndarray
 
     spare: ClassVar[int] = 0
+    finalists: ClassVar[int] = 24
 
     def parameters(self, domains: Domains) -> tuple[str, ...]:
         return ("L0", *(f"log a[{n}]" for n in domains), *(f"log b[{n}]" for n in domains))
@@ -56,13 +58,14 @@ class AutoScaleCurve(Curve):
         return found
 
     def starts(self, at: At, y: np.ndarray, settings: Settings) -> np.ndarray:
-        """The same a and b for every domain, on a grid, beside the metric of the run nearest to the base.
+        """The same a and b for every domain, on a grid; with runs to spare the curves nearest to non-negative sums of such curves too.
 
         Two curves can pass through three amounts; like the source's fit from a = b = 1 it ends at the one with the larger a.
         """
         n, k = self._amounts(at), at.mixtures.shape[1]
         base = float(y[np.abs(n - 1).sum(axis=1).argmin()])
-        return np.array([[base, *[np.log(a)] * k, *[np.log(b)] * k] for a in _HELD for b in _POWERS])
+        common = [[base, *[np.log(a)] * k, *[np.log(b)] * k] for a in _HELD for b in _POWERS]
+        return np.array(common if len(y) <= 2 * k + 1 else [*common, *_additive_starts(n, y)])
 
     def expression(self, theta: np.ndarray, w: Expr, names: tuple[str, ...], scale: Mapping[str, float]) -> Expr:
         share, rows = float(scale["tokens"]) / self.unit, []
@@ -136,6 +139,24 @@ class AutoScale(CurveLaw):
     @classmethod
     def shape(cls, content: Mapping[str, Any]) -> AutoScaleCurve:
         return AutoScaleCurve(np.array(content["unit"], dtype=float))
+
+
+def _additive_starts(n: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """theta whose curves are, each for itself, the nearest to sums of many curves fitted to y [R] at amounts n [R, k]; and with one of
+    the domains at the nearest curve of another kind, since a steep and a flat one may look alike."""
+    from scipy.optimize import nnls
+
+    R, k = n.shape
+    a, b = (x.ravel() for x in np.meshgrid(_GRID_A, _GRID_B))
+    curves = (a + n[:, :, None]) ** -b - (a + 1) ** -b  # [R, k, grid]
+    table = np.concatenate([np.ones((R, 1)), curves.reshape(R, -1)], axis=1)
+    factors, _ = nnls(table, y, maxiter=10 * table.shape[1])
+    sums = (curves * factors[1:].reshape(k, -1)).sum(axis=2) / max(factors[0], 1e-12 * float(y.max()))
+    gaps = ((curves - sums[:, :, None]) ** 2).sum(axis=0)
+    best = gaps.argmin(axis=1)
+    other = np.where(np.abs(np.log(a / a[best][:, None])) > 1, gaps, np.inf).argmin(axis=1)
+    chosen = np.vstack([best, np.where(np.eye(k, dtype=bool), other, best)])
+    return np.column_stack([np.full(k + 1, factors[0]), np.log(a[chosen]), np.log(b[chosen])])
 
 
 def _position(runs: Runs, base: str) -> int:
