@@ -93,9 +93,10 @@ class ValueFunction(BilevelSolver):
     def rewrites(self, form: Form) -> tuple[str, ...]:
         assert isinstance(form, Bilevel)
         stated = value_form(form, self.penalty)
+        bias = f"{self.differences} differences: biased by O(1/penalty{'^2' if ORDERS[self.differences] > 1 else ''})"
         return (
-            f"lower level -> value gap '{stated.gap}' <= 0, '{form.theta}' free; as a penalty: minimise '{stated.penalised.objective}' "
-            f"({self.differences} differences: biased by O(1/penalty{'^2' if ORDERS[self.differences] > 1 else ''}))",
+            f"lower level -> value gap '{stated.gap}' <= 0, '{form.theta}' free",
+            f"value gap -> penalty, minimise '{stated.penalised.objective}' ({bias})",
         )
 
     @property

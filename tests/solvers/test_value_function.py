@@ -204,6 +204,6 @@ def test_it_refuses_other_forms_and_needs_no_ability(toy):
 def test_a_plan_states_the_form_that_is_solved(toy):
     route = str(mx.plan(toy.problem(), toy.learner, solver=ValueFunction(penalty=50, differences="one-sided")))
     assert "lower level -> value gap 'w @ losses(theta, 'train') + 0.125*sum_squares(theta) - (w @ losses(theta*, 'train')" in route
-    assert "minimise 'loss(theta, 'val') + 50*(w @" in route
+    assert "\n        value gap -> penalty, minimise 'loss(theta, 'val') + 50*(w @" in route
     assert "(one-sided differences: biased by O(1/penalty))" in route
     assert "value gap" not in str(mx.plan(toy.problem(), toy.learner))
