@@ -13,7 +13,7 @@ from mixopt.compiler.classify import classify
 from mixopt.compiler.rewrites import rewritten
 from mixopt.compiler.sampling import drawn
 from mixopt.errors import InputError, ProblemError
-from mixopt.forms import Abilities, Form, Program, Saddle
+from mixopt.forms import Abilities, Form, Program, Saddle, measurements
 from mixopt.language.expression import Expr
 from mixopt.language.history import live
 from mixopt.language.problem import Problem
@@ -86,7 +86,7 @@ def train(
         LearnerError: the learner does not provide a loss that is named.
         InputError: weights, numbers or a budget that do not fit.
     """
-    form = _form(problem)
+    form, names = _form(problem)
     if not hasattr(learner, "abilities"):
         raise InputError(f"the second argument is a learner, not {learner!r}")
     if budget is not None and not isinstance(budget, Budget):
@@ -98,7 +98,7 @@ def train(
     if inplace and outcome.leaves is not None:
         learner.store(leaves)
     own = dict(zip(form.mixture.index or (), task.start.tolist(), strict=True))
-    losses = _losses(task.model, leaves, form)
+    losses = _losses(task.model, leaves, names)
     return Training(own, losses, learner.tree(leaves), outcome.status, outcome.trace, outcome.cost, outcome.message)
 
 
@@ -140,8 +140,8 @@ class _Fixed(Solver):
         return state.memory[0]
 
 
-def _form(problem: Problem | Method | Expr) -> Saddle:
-    """What the model minimises, as both views of a saddle whose weights stay."""
+def _form(problem: Problem | Method | Expr) -> tuple[Saddle, dict[str, tuple[str, ...] | None]]:
+    """What the model minimises, as both views of a saddle whose weights stay; and the entries of all losses that the problem names."""
     problem = problem.problem if isinstance(problem, Method) else problem
     if isinstance(problem, Expr):
         symbols = {op: [n for n in problem.walk() if n.op == op] for op in ("mixture", "model")}
@@ -150,12 +150,17 @@ def _form(problem: Problem | Method | Expr) -> Saddle:
             raise ProblemError(
                 f"'{problem}' is no number with the losses of one model at the weights of one mixture; write w @ losses(theta, domains)"
             )
-        return Saddle(symbols["mixture"][0], trained.pop(), problem, problem)
+        alone = Saddle(symbols["mixture"][0], trained.pop(), problem, problem)
+        return alone, _names(alone)
     form = classify(rewritten(problem).problem)
     if isinstance(form, Program):
         raise ProblemError("the problem is a program, which trains no model; give what it minimises, such as w @ losses(theta, domains)")
     objective = form.descent if isinstance(form, Saddle) else form.lower
-    return Saddle(form.mixture, form.theta, objective, objective)
+    return Saddle(form.mixture, form.theta, objective, objective), _names(form)
+
+
+def _names(form: Form) -> dict[str, tuple[str, ...] | None]:
+    return {n.data: n.index for n in measurements(form) if n.op == "losses"}
 
 
 def _task(form: Saddle, learner: Learner, weights: Any, given: Mapping[str, Any] | None, seed: int) -> Task:
@@ -169,12 +174,11 @@ def _task(form: Saddle, learner: Learner, weights: Any, given: Mapping[str, Any]
     return Task(form, Region.compile(form.mixture, (), numbers), w, numbers, seed, model)
 
 
-def _losses(model: Modelled, leaves: Any, form: Saddle) -> dict[str, dict[str, float] | float]:
+def _losses(model: Modelled, leaves: Any, own: Mapping[str, tuple[str, ...] | None]) -> dict[str, dict[str, float] | float]:
     """The losses under every name on the evaluation sample, by domain where they are vectors."""
     import torch
 
     found: dict[str, dict[str, float] | float] = {}
-    own = {n.data: n.index for n in model.second.measures if n.op == "losses"}
     with torch.no_grad():
         for name, has in model.learner.abilities.provides.items():
             values = model.learner.losses(leaves, name, model.learner.evaluation()).double().tolist()

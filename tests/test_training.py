@@ -58,6 +58,15 @@ def test_the_model_goes_to_the_minimum_of_the_weighted_losses(problem, weights):
     assert not learner.start()[0].any()  # a copy is trained
 
 
+def test_losses_are_named_as_the_problem_names_them():
+    learner = mx.FunctionLearner(
+        torch.zeros(2, dtype=torch.float64), dict.fromkeys(("train", "val", "more"), lambda p: ((p - CENTRES) ** 2).sum(1))
+    )
+    problem = mx.minimize(mx.mean(mx.losses(mx.argmin(PLAIN, over=THETA), ["x", "y"], name="val")), over=W)
+    found = mx.train(problem, learner, [0.5, 0.5], budget=mx.Budget(steps=1))
+    assert {name: list(each) for name, each in found.losses.items()} == {"train": ["a", "b"], "val": ["x", "y"], "more": ["0", "1"]}
+
+
 def test_weights_may_come_from_a_result_and_go_in_place():
     law = mx.solve(mx.minimize(mx.kl(W, np.array([0.25, 0.75])), over=W))
     given = torch.zeros(2, dtype=torch.float64)
