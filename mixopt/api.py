@@ -33,7 +33,7 @@ from mixopt.runtime.region import Region
 from mixopt.solver import Budget, Outcome, Solver, Task, Watch, run
 from mixopt.solvers.constraints import refuses_region
 from mixopt.solvers.infeasible import conflict_of
-from mixopt.solvers.table import TABLE
+from mixopt.solvers.table import TABLE, considered
 
 if TYPE_CHECKING:
     from mixopt.runtime.learner import Learner
@@ -125,8 +125,8 @@ def plan(problem: Problem | Method, learner: Learner | None = None, *, solver: S
         bind_losses(form, abilities)
         bind_tokens(form, abilities)
         drawn(form, abilities)
-    reasons = {entry.name: entry.reasons(form, abilities) for entry in TABLE}
-    takers = [entry for entry in TABLE if not reasons[entry.name]]
+    reasons = considered(form, abilities)
+    takers = [entry for entry in TABLE if reasons.get(entry.name) == ()]
     if solver is not None:
         own = solver.refuses(form, abilities)
         if own:

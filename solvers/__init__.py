@@ -6,8 +6,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from .conic import Conic as Conic
+from .grid import Grid as Grid
 from .lagrangian import Lagrangian as Lagrangian
 from .projected import Projected as Projected
+from .simulation import Simulation as Simulation
+from .water_filling import WaterFilling as WaterFilling
 
 if TYPE_CHECKING:
     from .descent_ascent import DescentAscent as DescentAscent
@@ -39,11 +42,14 @@ __all__ = [
     "Conic",
     "ConjugateGradients",
     "DescentAscent",
+    "Grid",
     "Implicit",
     "Inner",
     "Lagrangian",
     "Normalised",
     "Projected",
+    "Simulation",
     "Unrolled",
     "ValueFunction",
+    "WaterFilling",
 ]

@@ -5,9 +5,16 @@ from __future__ import annotations
 from typing import Literal
 
 from mixopt.language.curvature import curvature
-from mixopt.language.expression import Relation
+from mixopt.language.expression import Expr, Relation
+from mixopt.language.opaque import TAKERS, blind
 
 Geometry = Literal["entropic", "euclidean"]
+
+
+def refuses_blind(*expressions: Expr) -> tuple[str, ...]:
+    """Why steps along a gradient are not possible, where a part has none."""
+    node = blind(*expressions)
+    return () if node is None else (f"'{node}' is opaque, so there is no gradient to descend; {TAKERS}",)
 
 
 def refuses_region(constraints: tuple[Relation, ...]) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from mixopt.errors import InputError
-from mixopt.forms import Abilities, Form, Program, kind, one_mixture
+from mixopt.forms import Abilities, Form, Program, kind, one_mixture, sides
 from mixopt.language.curvature import curvature, smooth
 from mixopt.report.result import Status
 from mixopt.runtime.descent import begin, mirror_step, spectral_step
@@ -17,7 +17,7 @@ from mixopt.runtime.simplex import smoothed
 from mixopt.runtime.tilt import tilted
 from mixopt.solver import Pace, Solver, State, Task
 
-from .constraints import Geometry, refuses_region
+from .constraints import Geometry, refuses_blind, refuses_region
 
 _SOFT = {
     "max": "logsumexp(x, temperature)",
@@ -51,6 +51,9 @@ class Projected(Solver):
     def refuses(self, form: Form, abilities: Abilities | None) -> tuple[str, ...]:
         if not isinstance(form, Program):
             return (f"it takes programs, and this is a {kind(form)}",)
+        unseen = refuses_blind(form.objective, *sides(form))
+        if unseen:
+            return unseen
         reasons = [*one_mixture(form)] or list(refuses_region(form.constraints))
         kink = smooth(form.objective)
         if kink is not None:

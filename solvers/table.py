@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from mixopt.forms import Abilities, Bilevel, Form, Program, Saddle, kind
+from mixopt.forms import Abilities, Bilevel, Form, Program, Saddle, kind, sides
+from mixopt.language.opaque import blind
 from mixopt.solver import Solver
 
 from .conic import Conic
+from .grid import Grid
 from .lagrangian import Lagrangian
 from .projected import Projected
+from .simulation import Simulation
+from .water_filling import WaterFilling
 
 KINDS = {Program: "programs", Saddle: "saddles", Bilevel: "bilevel problems"}
 
@@ -22,6 +26,8 @@ class Entry:
     name: str
     takes: type[Form]
     make: Callable[[Form, Abilities | None], Solver]
+    spare: bool = False
+    """Whether it is thought of only where an opaque part leaves no choice, or where its name is given."""
 
     def reasons(self, form: Form, abilities: Abilities | None) -> tuple[str, ...]:
         """Why the default settings do not take the form; a solver of another form is not even imported."""
@@ -63,8 +69,17 @@ TABLE = (
     Entry("Conic", Program, lambda form, abilities: Conic()),
     Entry("Projected", Program, lambda form, abilities: Projected()),
     Entry("Lagrangian", Program, lambda form, abilities: Lagrangian()),
+    Entry("WaterFilling", Program, lambda form, abilities: WaterFilling(), spare=True),
+    Entry("Simulation", Program, lambda form, abilities: Simulation(), spare=True),
+    Entry("Grid", Program, lambda form, abilities: Grid(), spare=True),
     Entry("DescentAscent", Saddle, _descent_ascent),
     Entry("Implicit", Bilevel, _implicit),
     Entry("Unrolled", Bilevel, _unrolled),
     Entry("ValueFunction", Bilevel, _value_function),
 )
+
+
+def considered(form: Form, abilities: Abilities | None) -> dict[str, tuple[str, ...]]:
+    """Why each solver does not take a form, by name, empty where it does; spare ones only for programs with an opaque part."""
+    unseen = isinstance(form, Program) and blind(form.objective, *sides(form)) is not None
+    return {e.name: e.reasons(form, abilities) for e in TABLE if not e.spare or (unseen and e.takes is Program)}

@@ -59,8 +59,8 @@ def opaque(w: Expr, function: Callable[[np.ndarray], np.ndarray], name: str, ind
         raise ProblemError(f"an opaque function is of a vector of weights, and this is {shown(w) if isinstance(w, Expr) else repr(w)}")
     if not callable(function):
         raise ProblemError(f"the opaque function {name!r} is {function!r}; give a function of weights [R, k]")
-    if not isinstance(name, str) or not name.isidentifier():
-        raise ProblemError(f"an opaque function is named {name!r}; its name is a word of letters, digits and _")
+    if not isinstance(name, str) or not name.strip() or "\n" in name or len(name) > 200:
+        raise ProblemError(f"an opaque function is named {name!r}; a name is a text of one line")
     names = None if index is None else tuple(index)
     return Expr("opaque", (w,), () if names is None else (len(names),), names, Blackbox(name, function))
 

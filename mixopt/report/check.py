@@ -12,6 +12,7 @@ from scipy.optimize import brentq, nnls
 
 from mixopt.forms import Program, unknowns
 from mixopt.language.expression import Relation, equal
+from mixopt.language.opaque import blind
 from mixopt.language.support import SUPPORT, Switch, switch
 from mixopt.runtime.program import Function
 from mixopt.runtime.region import Region, dense
@@ -82,6 +83,10 @@ def program_check(
     ``known`` are the solver's multipliers, which bound the gap, and stand in for ours where the problem is too large to find any;
     ``function`` is the objective where it is lowered already.
     """
+    unseen = blind(form.objective, *(side for r in form.constraints for side in (r.left, r.right)))
+    if unseen is not None:
+        note = f"no gap or KKT residual: '{unseen}' is opaque, so that there is no gradient, and optimality is not certified"
+        return Check(region.layout.off(w), region.residuals(w), "evaluation in float64", notes=(note,)), {}
     switches = [s for s in map(switch, form.constraints) if s is not None]
     if switches:
         return _on_support(form, switches, region, w, given)

@@ -33,6 +33,7 @@ class Status(Enum):
 
     OPTIMAL = "a global optimum, to the solver's tolerance"
     STATIONARY = "a stationary point, to the solver's tolerance: no small move of the weights helps, to first order"
+    SEARCHED = "the search is over: the best of the points that it tried; nothing is proved of the others"
     BUDGET = "the budget was spent; this is the best point so far. Give a larger budget, or start=result to go on from here"
     STUCK = "it can get no further: rounding, or an inexact inner solve, is in the way"
     INFEASIBLE = "no weights satisfy all the constraints; relax one of them"

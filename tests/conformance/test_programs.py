@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 import mixopt as mx
-from mixopt.solvers import Conic, Projected
+from mixopt.solvers import Conic, Projected, WaterFilling
 
 pytest.importorskip("cvxpy")
 
 DOMAINS = mx.Domains(["a", "b", "c", "d"], tokens=[4.0, 3.0, 2.0, 1.0])
 W = mx.Mixture(DOMAINS)
-SOLVERS = [Conic(), Projected(), Projected(geometry="entropic")]
+SOLVERS = [Conic(), Projected(), Projected(geometry="entropic"), WaterFilling()]
 COST = np.array([3.0, 1.0, 2.0, 5.0])
 
 

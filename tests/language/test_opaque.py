@@ -73,7 +73,7 @@ def test_a_problem_with_it_is_not_saved():
 @pytest.mark.parametrize(
     ("make", "text"),
     [
-        (lambda: mx.opaque(mx.losses(mx.model(), ["a"]), stairs, "a b"), "its name is a word of letters"),
+        (lambda: mx.opaque(mx.losses(mx.model(), ["a"]), stairs, " "), "a name is a text of one line"),
         (lambda: mx.opaque(W["web"], stairs, "f"), r"is of a vector of weights, and this is 'w\[web\]'"),
         (lambda: mx.opaque(np.ones(3), stairs, "f"), "is of a vector of weights"),
         (lambda: mx.opaque(W, 3.0, "f"), r"give a function of weights \[R, k\]"),

@@ -15,6 +15,9 @@ FRACTIONS = st.floats(0.001, 0.5)
 SOLVERS = st.one_of(
     st.builds(solvers.Conic, solver=st.sampled_from(["CLARABEL", "SCS"]), options=st.just({"verbose": 1})),
     st.builds(solvers.Projected, geometry=st.sampled_from(["euclidean", "entropic"]), steps=st.integers(1, 99), tolerance=FRACTIONS),
+    st.builds(solvers.Simulation, draws=st.integers(1, 99), best=st.sampled_from(["mean", "argmin"]), prior=st.just({"a": 0.5, "b": 0.5})),
+    st.builds(solvers.Grid, parts=st.integers(1, 99), spacing=st.sampled_from(["even", "halving"])),
+    st.builds(solvers.WaterFilling, tolerance=FRACTIONS),
     st.builds(solvers.DescentAscent, rate=FRACTIONS | st.builds(solvers.Normalised, move=FRACTIONS), smoothing=FRACTIONS),
     st.builds(solvers.Unrolled, steps=st.integers(1, 99), step_size=FRACTIONS, average=st.sampled_from(["last", "mean"])),
     st.builds(
