@@ -12,10 +12,13 @@ import torch
 from torch import Tensor
 
 from mixopt.forms import Abilities, Bilevel, Form, kind
+from mixopt.language.curvature import steep
 from mixopt.report.result import Status
-from mixopt.runtime.descent import Descent, begin, spectral_step
+from mixopt.runtime.descent import Descent, begin, mirror_step, spectral_step
 from mixopt.runtime.learner import Batch
 from mixopt.runtime.modelled import Modelled
+from mixopt.runtime.simplex import smoothed
+from mixopt.runtime.tilt import tilted
 from mixopt.runtime.tree import Leaves, copied, vector
 from mixopt.solver import Average, Pace, Solver, State, Task
 
@@ -68,7 +71,8 @@ class BilevelSolver(Solver):
     """A bilevel solver: an engine for hypergradients, and the outer step that all engines share.
 
     With an exact learner the weights move by spectral projected gradient with a line search on the upper value, until
-    the Frank-Wolfe gap is below ``tolerance``. With a sampled one each step draws a batch, takes one hypergradient on
+    the Frank-Wolfe gap is below ``tolerance``; by mirror steps with backtracking where the ``geometry`` is entropic, or the upper
+    objective has an entropy, a divergence or a logarithm of the weights, whose slope at 0 has no bound. With a sampled one each step draws a batch, takes one hypergradient on
     it, moves the weights by ``rate`` in the given ``geometry``, and trains the model for ``train`` optimizer steps
     under the new weights; the weights returned are the ``average``.
     """
@@ -131,7 +135,10 @@ class BilevelSolver(Solver):
         assert model is not None
         if model.exact:
             search = _Search(self, model, Trained(model.learner.start(), np.inf))
-            at = begin(search, task.region.start(task.start))
+            w = task.region.start(task.start)
+            if self._entropic(task.form) and (w == 0).any():  # entropic steps never leave a weight of 0
+                w = tilted(task.region, smoothed(w, 1e-3), np.zeros(len(w)))
+            at = begin(search, w)
             failed = _unbounded(at, "the starting weights")
             return State(at.w, (search, at), {}, Status.FAILED if failed else None, _joined(failed, search.near.doubt))
         leaves = copied(model.learner.start(), trainable=True)
@@ -150,9 +157,15 @@ class BilevelSolver(Solver):
         found: Leaves = memory.leaves if isinstance(memory, _Sampled) else memory[0].near.leaves
         return found
 
+    def _entropic(self, form: Form) -> bool:
+        """Whether exact runs take entropic steps: where they are asked for, or the upper objective is steep without end at a weight of 0."""
+        assert isinstance(form, Bilevel)
+        return self.geometry == "entropic" or steep(form.upper)
+
     def _exact(self, task: Task, state: State) -> State:
         search, at = state.memory
-        new: Descent = spectral_step(search, task.region, at)
+        take = mirror_step if self._entropic(task.form) else spectral_step
+        new: Descent = take(search, task.region, at)
         failed, doubt = _unbounded(new, "the weights tried"), search.near.doubt
         info = {"value": new.value, "gap": np.inf, "inner": search.near.inner, "system": search.last.system}
         if failed:

@@ -47,6 +47,15 @@ def smooth(expr: Expr) -> Expr | None:
     return next((n for n in live(expr) if not OPS[n.op].smooth and any(known.of(a) != "constant" for a in n.args)), None)
 
 
+def steep(expr: Expr) -> bool:
+    """Whether a logarithm of the weights themselves stands in it, so that its slope has no bound at a weight of 0."""
+
+    def weights(node: Expr) -> bool:
+        return node.op == "mixture" or (node.op == "take" and weights(node.args[0]))
+
+    return any(node.op in ("entropy", "kl", "rel_entropy", "log") and any(map(weights, node.args)) for node in expr.walk())
+
+
 def depends_on_mixture(expr: Expr) -> bool:
     """Whether any mixture, or auxiliary variable, occurs in the expression."""
     return any(node.op in UNKNOWNS for node in expr.walk())

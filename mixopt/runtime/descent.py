@@ -7,11 +7,13 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
+from scipy.special import rel_entr
 
 from .region import Region
 from .tilt import tilted
 
 MEMORY = 8
+NOISE = 1e-8  # of a value that is itself the end of a minimisation
 SHORTEST, LONGEST = 1e-10, 1e10
 FAR = 1e3
 """A step aims no farther than this: the weights are within 1.5 of each other, and rounding grows with the distance."""
@@ -60,17 +62,28 @@ def spectral_step(oracle: Oracle, region: Region, at: Descent) -> Descent:
 
 
 def mirror_step(oracle: Oracle, region: Region, at: Descent) -> Descent:
-    """One entropic step with backtracking: shortened until f(u) <= f(w) + <g, u - w> + KL(u || w) / rate."""
+    """One entropic step with backtracking: shortened until f(u) <= f(w) + <g, u - w> + KL(u || w) / rate.
+
+    Where the values differ by no more than their own noise, gradients decide: <g(u) - g(w), u - w> <= (KL(u || w) + KL(w || u)) / rate,
+    which the inequality both ways gives.
+    """
 
     def point(share: float) -> np.ndarray:
         return tilted(region, at.w, share * at.length * at.gradient)
 
     def bound(share: float, u: np.ndarray) -> float:
-        used = u > 0
-        divergence = float((u[used] * np.log(u[used] / at.w[used])).sum())
-        return at.value + float(at.gradient @ (u - at.w)) + divergence / (share * at.length)
+        return at.value + float(at.gradient @ (u - at.w)) + _divergence(u, at.w) / (share * at.length)
 
-    return _searched(oracle, at, point, bound, lambda old, new, share: 2 * share * old.length)
+    def even(share: float, u: np.ndarray, gradient: np.ndarray) -> bool:
+        both = (_divergence(u, at.w) + _divergence(at.w, u)) / (share * at.length)
+        return float((gradient - at.gradient) @ (u - at.w)) <= both
+
+    return _searched(oracle, at, point, bound, lambda old, new, share: 2 * share * old.length, even)
+
+
+def _divergence(u: np.ndarray, w: np.ndarray) -> float:
+    """KL(u || w), infinite where u has what w has not."""
+    return float(rel_entr(u, w).sum())
 
 
 def _searched(
@@ -79,14 +92,18 @@ def _searched(
     point: Callable[[float], np.ndarray],
     bound: Callable[[float, np.ndarray], float],
     length: Callable[[Descent, Descent, float], float],
+    even: Callable[[float, np.ndarray, np.ndarray], bool] | None = None,
 ) -> Descent:
     share = 1.0
     rounding = 1e-14 * (1 + abs(at.value))
     while share > 1e-12:
         w = point(share)
         value = oracle.value(w)
-        if value <= bound(share, w) + rounding:
-            new = Descent(w, value, oracle.gradient(w), (*at.values, value)[-MEMORY:], at.length)
+        falls = value <= bound(share, w) + rounding
+        near = even is not None and abs(value - at.value) <= NOISE * (1 + abs(at.value))
+        gradient = oracle.gradient(w) if falls or near else at.gradient
+        if falls or (near and even is not None and even(share, w, gradient)):
+            new = Descent(w, value, gradient, (*at.values, value)[-MEMORY:], at.length)
             return replace(new, length=float(np.clip(length(at, new, share), SHORTEST, LONGEST)))
         share /= 2 if share > 0.1 else 10
     return replace(at, stuck=True)

@@ -46,6 +46,7 @@ class Function:
         self.shape = expr.shape or ()
         self.size = layout.size
 
+    @np.errstate(divide="ignore", invalid="ignore", over="ignore")  # what is not finite is seen, and told, by who asked
     def _numbers(self, given: Mapping[str, np.ndarray]) -> list[Any]:
         """The value of every node that no unknown enters; None for the others, and for what awaits a parameter's number."""
         values: list[Any] = []
