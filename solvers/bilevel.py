@@ -71,9 +71,10 @@ class BilevelSolver(Solver):
     """A bilevel solver: an engine for hypergradients, and the outer step that all engines share.
 
     With an exact learner the weights move by spectral projected gradient with a line search on the upper value, until
-    the Frank-Wolfe gap is below ``tolerance``; by mirror steps with backtracking where the ``geometry`` is entropic, or the upper
-    objective has an entropy, a divergence or a logarithm of the weights, whose slope at 0 has no bound. With a sampled one each step draws a batch, takes one hypergradient on
-    it, moves the weights by ``rate`` in the given ``geometry``, and trains the model for ``train`` optimizer steps
+    the Frank-Wolfe gap is below ``tolerance``; by mirror steps with backtracking where the ``geometry`` is entropic, or the
+    upper objective has an entropy, a divergence or a logarithm of the weights, whose slope at 0 has no bound. With a sampled
+    one each step draws a batch, takes one hypergradient on it, moves the weights by ``rate`` in the given ``geometry``, and
+    trains the model for ``train`` optimizer steps
     under the new weights; the weights returned are the ``average``.
     """
 
@@ -135,10 +136,10 @@ class BilevelSolver(Solver):
         assert model is not None
         if model.exact:
             search = _Search(self, model, Trained(model.learner.start(), np.inf))
-            w = task.region.start(task.start)
-            if self._entropic(task.form) and (w == 0).any():  # entropic steps never leave a weight of 0
-                w = tilted(task.region, smoothed(w, 1e-3), np.zeros(len(w)))
-            at = begin(search, w)
+            first = task.region.start(task.start)
+            if self._entropic(task.form) and (first == 0).any():  # entropic steps never leave a weight of 0
+                first = tilted(task.region, smoothed(first, 1e-3), np.zeros(len(first)))
+            at = begin(search, first)
             failed = _unbounded(at, "the starting weights")
             return State(at.w, (search, at), {}, Status.FAILED if failed else None, _joined(failed, search.near.doubt))
         leaves = copied(model.learner.start(), trainable=True)
@@ -158,7 +159,7 @@ class BilevelSolver(Solver):
         return found
 
     def _entropic(self, form: Form) -> bool:
-        """Whether exact runs take entropic steps: where they are asked for, or the upper objective is steep without end at a weight of 0."""
+        """Whether exact runs take entropic steps: as asked, or for an upper objective that is steep without end at a weight of 0."""
         assert isinstance(form, Bilevel)
         return self.geometry == "entropic" or steep(form.upper)
 
