@@ -53,20 +53,21 @@ def counted(monkeypatch):
 DOMAINS = mx.Domains(["a", "b", "c"])
 
 
-def learner():
+def learner(sampling="uniform"):
     draw = np.random.default_rng(0)
     tokens = {name: draw.integers(0, 8, 200) for name in DOMAINS}
-    return mx.TorchLearner(GPT(8, 8, 8, 1, 1), {"train": tokens, "val": tokens}, context=8, per_domain=2, evaluation=4, optimizer=sgd)
+    streams = {"train": tokens, "val": tokens}
+    return mx.TorchLearner(GPT(8, 8, 8, 1, 1), streams, context=8, per_domain=2, evaluation=4, optimizer=sgd, sampling=sampling)
 
 
 def sgd(tensors):
     return torch.optim.SGD(tensors, lr=0.01)
 
 
-def extra(counted, problem, solver_of, steps, **options):
+def extra(counted, problem, solver_of, steps, sampling="uniform", **options):
     """Reads and transfers that so many further steps add, the certificate and the start being the same for both."""
     few, many = 5, 5 + steps
-    counts = [counted(lambda n=n: mx.solve(problem, learner(), solver=solver_of(n), **options)) for n in (few, many)]
+    counts = [counted(lambda n=n: mx.solve(problem, learner(sampling), solver=solver_of(n), **options)) for n in (few, many)]
     return counts[1] - counts[0]
 
 
@@ -100,6 +101,13 @@ def test_history_is_kept_without_a_wait(counted):
     score = mx.ema(mx.log(seen) - mx.log(mx.previous(seen)), 0.1) / mx.initial(mx.mean(losses))
     problem = mx.minimize(mx.maximize(w @ mx.surrogate(score, gradient=losses), over=w), over=theta)
     assert extra(counted, problem, lambda steps: DescentAscent(steps=steps), 20) == 0
+
+
+@pytest.mark.parametrize("sampling", ["weights", [0.5, 0.3, 0.2]])
+def test_batches_are_drawn_by_the_weights_without_a_wait(counted, sampling):
+    w, theta = mx.Mixture(DOMAINS), mx.model()
+    problem = mx.minimize(mx.maximize(w @ mx.losses(theta, DOMAINS), over=w), over=theta)
+    assert extra(counted, problem, lambda steps: DescentAscent(steps=steps), 20, sampling) == 0
 
 
 def test_one_step_bilevel_waits_only_when_the_host_looks_every_5_steps(counted):

@@ -58,6 +58,15 @@ def test_the_model_goes_to_the_minimum_of_the_weighted_losses(problem, weights):
     assert not learner.start()[0].any()  # a copy is trained
 
 
+def test_values_of_earlier_steps_are_those_of_the_training():
+    """With l_i / l_i at the start the minimum is at the mean of the centres by w_i / l_i(start), here 1 and 1/9."""
+    relative = mx.losses(THETA, NAMES) / mx.initial(mx.losses(THETA, NAMES))
+    found = mx.train(mx.minimize(mx.maximize(W @ relative, over=W), over=THETA), quadratic(), [0.5, 0.5])
+    assert found.parameters.numpy() == pytest.approx(np.array([0.9, 0.1]) @ CENTRES.numpy(), abs=1e-6)
+    assert found.trace["value"][0] == pytest.approx(1.0)
+    assert found.trace["value"][-1] < 1.0
+
+
 def test_losses_are_named_as_the_problem_names_them():
     learner = mx.FunctionLearner(
         torch.zeros(2, dtype=torch.float64), dict.fromkeys(("train", "val", "more"), lambda p: ((p - CENTRES) ** 2).sum(1))

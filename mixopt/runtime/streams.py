@@ -130,9 +130,13 @@ class Streams:
         """
         return self._cut(self._picked(bounds, uniform), uniform[:, 1:].expand(len(bounds), -1))
 
-    def draw_by(self, shares: Any, batch: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Windows [batch, context+1] drawn as in ``draw_mixed`` by shares [k] of the domains, and the domain of each [batch]."""
-        bounds = self.bounds(shares)
+    def draw_by(self, shares: Tensor, batch: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Windows [batch, context+1] drawn as in ``draw_mixed`` by shares [k] of the domains, and the domain of each [batch].
+
+        The shares are trusted to be a mixture, so that nothing waits for a GPU.
+        """
+        sums = shares[None].to(self.home, torch.float64).cumsum(-1)
+        bounds = sums / sums[:, -1:]
         uniform = torch.rand(1, batch + 1, generator=generator, device=generator.device, dtype=torch.float64)
         uniform = uniform.to(self.home, non_blocking=True)
         domains = self._picked(bounds, uniform)

@@ -200,3 +200,15 @@ def test_shares_that_do_not_fit_are_refused(sampling, why):
 def test_shares_over_other_domains_than_the_model_s_losses_are_refused():
     with pytest.raises(LearnerError, match=r"not over the domains of \(train\)"):
         mx.plan(saddle(), made({"x": 0.5, "y": 0.5}))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("sampling", ["weights", Q])
+def test_batches_are_drawn_on_a_gpu_as_on_the_cpu(sampling):
+    """The same windows from the same seed, and the same run but for rounding."""
+    results = [mx.solve(saddle(), made(sampling, device=d), solver=DescentAscent(steps=5), seed=1) for d in ("cpu", "cuda")]
+    np.testing.assert_allclose(results[0].trace.weights, results[1].trace.weights, atol=1e-8)
+    w = torch.tensor([0.5, 0.0, 0.5], dtype=torch.float64)
+    drawn_by = [made(sampling, device=d).draw_by({"train": w.to(d)}, torch.Generator().manual_seed(2))["train"] for d in ("cpu", "cuda")]
+    assert torch.equal(drawn_by[0].windows, drawn_by[1].windows.cpu())
