@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import mixopt as mx
-from mixopt.solvers import DescentAscent, Implicit, Unrolled
+from mixopt.solvers import DescentAscent, Implicit, Unrolled, ValueFunction
 from mixopt.solvers.conic import Conic
 from mixopt.solvers.projected import Projected
 
@@ -15,6 +15,7 @@ SOLVERS = [
     DescentAscent(rate=0.1, geometry="euclidean", average="last", steps=800),
     Implicit(),
     Unrolled(),
+    ValueFunction(),
     Conic(),
     Projected(),
 ]
