@@ -220,7 +220,7 @@ def compare(
 
 
 def hypergradient(
-    problem: Problem,
+    problem: Problem | Method,
     learner: Learner,
     *,
     at: Mapping[str, float] | Sequence[float] | None = None,

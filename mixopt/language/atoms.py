@@ -140,7 +140,7 @@ def tail(x: Operand, share: float, weights: Operand | None = None) -> Expr:
         or not 0 < parts.data.value.sum() < math.inf
     ):
         raise ProblemError(
-            f"tail has the weights '{parts}'; they are {len(vector)} numbers >= 0, one for each entry of '{vector}', not all 0"
+            f"tail has the weights '{parts}'; one for each of the {len(vector)} entries of '{vector}' is expected, >= 0 and not all 0"
         )
     return Expr("tail", (vector, constant(parts.data.value / parts.data.value.sum(), parts.index)), (), None, float(share))
 

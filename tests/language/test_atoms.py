@@ -58,9 +58,9 @@ def test_every_record_stands_under_its_own_name():
         (lambda: mx.tail(W, 1.5), r"tail has the share 1.5; a share is a number in \(0, 1\], such as 0.25 for the worst quarter"),
         (
             lambda: mx.tail(W, 0.5, [0.5, 0.5]),
-            r"tail has the weights '\[0.5, 0.5\]'; they are 3 numbers >= 0, one for each entry of 'w', not all 0",
+            r"tail has the weights '\[0.5, 0.5\]'; one for each of the 3 entries of 'w' is expected, >= 0 and not all 0",
         ),
-        (lambda: mx.tail(W, 0.5, [0.5, 0.8, -0.3]), "they are 3 numbers >= 0"),
+        (lambda: mx.tail(W, 0.5, [0.5, 0.8, -0.3]), "one for each of the 3 entries"),
         (lambda: mx.tail(W, 0.5, [0.0, 0.0, 0.0]), "not all 0"),
         (lambda: mx.tail(W, 0.5, mx.parameter("p", 3)), "tail has the weights 'p'"),
         (lambda: mx.tail(W, mx.parameter("a")), "tail has the share 'a'; it is a finite number > 0"),
