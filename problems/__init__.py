@@ -10,5 +10,6 @@ from .heuristics import uniform as uniform
 from .heuristics import unimax as unimax
 from .mixmax import mixmax as mixmax
 from .mixmin import mixmin as mixmin
+from .regmix import regmix as regmix
 
-__all__ = ["doge", "doremi", "mixmax", "mixmin", "proportional", "temperature", "uniform", "unimax", "validation_problem"]
+__all__ = ["doge", "doremi", "mixmax", "mixmin", "proportional", "regmix", "temperature", "uniform", "unimax", "validation_problem"]

@@ -23,6 +23,7 @@ from .table import LAWS as LAWS
 from .table import load as load
 from .task import TaskLaw as TaskLaw
 from .task import task_scores as task_scores
+from .trees import LightGBM as LightGBM
 from .validation import CrossValidation as CrossValidation
 from .validation import cross_validate as cross_validate
 
@@ -41,6 +42,7 @@ __all__ = [
     "Gain",
     "Law",
     "LawComparison",
+    "LightGBM",
     "Posterior",
     "TargetLaw",
     "TaskLaw",

@@ -8,8 +8,9 @@ from mixopt.errors import InputError, listed, nearest
 
 from .exponential import Exponential
 from .law import Law, read
+from .trees import LightGBM
 
-LAWS: dict[str, type[Law]] = {law.name: law for law in (Exponential,)}
+LAWS: dict[str, type[Law]] = {law.name: law for law in (Exponential, LightGBM)}
 
 
 def load(path: str | os.PathLike[str]) -> Law:

@@ -72,8 +72,9 @@ class Runs:
         steps: ArrayLike | None = None,
         seeds: ArrayLike | None = None,
         weights: ArrayLike | None = None,
+        rescale: bool = True,
     ) -> Runs:
-        """Runs from mixtures [R, k] and metrics [R, m]; each row of mixtures is divided by its sum.
+        """Runs from mixtures [R, k] and metrics [R, m]; each row of mixtures is divided by its sum, unless ``rescale=False``.
 
         Raises:
             InputError: shapes that do not fit, repeated ids, a weight that is negative, NaN or infinite, an infinite
@@ -88,7 +89,8 @@ class Runs:
         files.check_ids(names, "the table of runs")
         _check_cells(rows, ~np.isfinite(rows) | (rows < 0), names, domains.names, "weight", "finite and >= 0")
         _check_cells(values, np.isinf(values), names, targets.names, "metric", "finite, or NaN where it is missing")
-        rows, notes = _renormalised(rows, names)
+        scaled, notes = _renormalised(rows, names)
+        rows, notes = (scaled, notes) if rescale else (rows, ())
         missing = int(np.isnan(values).sum())
         if missing:
             holes = [t for t, bad in zip(targets.names, np.isnan(values).any(0), strict=True) if bad]
@@ -113,6 +115,7 @@ class Runs:
         unit: str | Mapping[str, str] | None = None,
         only: Iterable[str] | None = None,
         drop: Iterable[str] = (),
+        rescale: bool = True,
     ) -> Runs:
         """Runs from a pair of CSV files as RegMix and Olmix publish them, or from one file that ``to_csv`` wrote.
 
@@ -122,7 +125,8 @@ class Runs:
         A pair is joined on the column ``on``, else on the first of run, run_id, id, index and an unnamed first column that
         both have, in the order of the mixtures; a column ``name`` labels the runs. The affixes ``train_``, ``metric/`` and
         ``_val_loss`` are taken off where all columns have them; ``describe()`` prints the map. An empty metric is read as
-        missing. ``only`` and ``drop`` choose metrics, by name or column. Directions and units that are not given come from
+        missing. ``rescale=False`` keeps rows of mixtures as they are where their sum is off 1 by a rounding, as RegMix's code
+        does. ``only`` and ``drop`` choose metrics, by name or column. Directions and units that are not given come from
         the columns' words (loss, bpb, accuracy, ...) where those are certain.
 
         Raises:
@@ -159,6 +163,7 @@ class Runs:
             steps=extras.get("steps"),
             seeds=extras.get("seed"),
             weights=extras.get("weight"),
+            rescale=rescale,
         )
         notes = files.left_out(left, left_rows, right_rows, "metrics") + files.left_out(right, right_rows, left_rows, "mixture")
         return replace(runs, name_map=MappingProxyType(weight_map | metric_map), notes=notes + runs.notes)
