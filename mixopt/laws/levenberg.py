@@ -105,11 +105,13 @@ def _descend(problem: Squares, theta: np.ndarray, steps: int, least: float) -> t
         held = ((here <= low) & (g > 0)) | ((here >= high) & (g < 0))
         level = cost[left] + floor[left]
         cosine = np.where(held, 0, np.abs(g) / np.sqrt(np.maximum(size[left] * level[:, None], np.finfo(float).tiny))).max(axis=1)
-        move = np.clip(here + _step(np.where(held, 0, g), h, held, size[left], damping[left]), low, high) - here
+        there = here + _step(np.where(held, 0, g), h, held, size[left], damping[left])
+        move = np.clip(there, low, high) - here
+        cut = ((there < low) | (there > high)).any(axis=1)  # a step that a bound cuts may promise nothing; a shorter one will
         promised = -(2 * g * move).sum(axis=1) - (move[:, None] @ h @ move[:, :, None])[:, 0, 0]
         reached = part.cost(here + move)
         gain = (cost[left] - reached) / promised
-        done[left] = (cosine <= _ORTHOGONAL) | ~(promised > least * level)
+        done[left] = (cosine <= _ORTHOGONAL) | (~(promised > least * level) & ~cut)
         better = (gain > 1e-4) & (reached < cost[left])
         taken, refused = left[better], left[~better]
         damping[taken] = np.maximum(damping[taken] * np.maximum(1 / 3, 1 - (2 * gain[better] - 1) ** 3), _LEAST_DAMPING)
