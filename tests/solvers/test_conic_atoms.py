@@ -164,3 +164,18 @@ def test_no_other_mixture_is_better(objective):
     near = np.abs(w + np.random.default_rng(0).normal(scale=1e-2, size=(200, 3)))
     others = [*np.random.default_rng(0).dirichlet(np.ones(3), 200), *near / near.sum(1, keepdims=True)]
     assert all(function.value(v) >= value - 1e-8 for v in others)
+
+
+def test_a_weighted_tail_of_given_numbers_is_run_again_and_limits_too():
+    """One plan, several numbers: each run equals a fresh one and closes its own gap; a tail in a constraint has a dual."""
+    costs = LOSSES @ W + mx.parameter("c", 4)
+    cap = (mx.tail(W, 0.4, [1, 1, 2]) <= 0.6).named("cap")
+    plan = mx.plan(mx.minimize(mx.tail(costs, 0.3, [1, 2, 3, 4]) + 0.1 * mx.sum_squares(W), over=W, subject_to=[cap]))
+    for seed in range(3):
+        given = {"c": np.random.default_rng(seed).normal(size=4)}
+        result = plan.run(given=given)
+        assert result.status is mx.Status.OPTIMAL
+        assert result.value == pytest.approx(mx.solve(plan.problem, given=given).value, abs=1e-8)
+        assert result.check.gap <= 1e-6
+        assert result.check.feasible
+        assert result.duals["cap"] >= 0
