@@ -8,6 +8,7 @@ from math import prod
 from typing import Any
 
 import numpy as np
+from scipy.linalg import block_diag
 from scipy.optimize import brentq, nnls
 
 from mixopt.forms import Program, unknowns
@@ -17,7 +18,7 @@ from mixopt.language.support import SUPPORT, Switch, switch
 from mixopt.runtime.program import Function
 from mixopt.runtime.region import Region, dense
 
-from .kinks import Tangent, dual_gap, linear_size, multiplied, tangent_gap, told
+from .kinks import Tangent, dual_gap, linear_size, multiplied, normals, tangent_gap, told
 from .result import Check
 
 ACTIVE = 1e-6
@@ -182,23 +183,32 @@ def stationarity(region: Region, w: np.ndarray, gradient: np.ndarray, known: Map
 
 
 def multipliers(region: Region, w: np.ndarray, gradient: np.ndarray) -> tuple[float, Duals]:
-    """The norm of what is left of the gradient under the best multipliers, and those multipliers by constraint name."""
-    layout, unit = region.layout, np.eye(region.size)
-    columns = [layout.sums, -layout.sums, -unit[w - layout.lower <= ACTIVE], unit[layout.ceiling - w <= ACTIVE]]
-    first = sum(map(len, columns))
-    active = []
+    """The norm of what is left of the gradient under the best multipliers, and those multipliers by constraint name.
+
+    A constraint with kinks has every normal that its linear pieces give, not one slope alone.
+    """
+    layout, unit, k = region.layout, np.eye(region.size), region.size
+    bounds = np.vstack([layout.sums, -layout.sums, -unit[w - layout.lower <= ACTIVE], unit[layout.ceiling - w <= ACTIVE]])
+    columns, further, active = [bounds], [np.empty((len(bounds), 0))], []  # the weights' part, and that of the variables of kinks
     for limit in region.limits:
         on = np.flatnonzero(limit.equality | (limit.gaps(w) > -ACTIVE))
-        rows = dense(limit.rows(w))[on]
-        columns += [rows, -rows] if limit.equality else [rows]
-        active.append((on, 2 if limit.equality else 1))
-    solution, residual = nnls(np.vstack(columns).T, -gradient)
+        if limit.kinked and len(on):
+            rows, cuts = normals(limit, layout, w, ACTIVE)
+            both = np.vstack([rows[on], cuts])
+        else:
+            rows = dense(limit.rows(w))[on]
+            both = np.vstack([rows, -rows]) if limit.equality else rows
+        columns.append(both[:, :k])
+        further.append(both[:, k:])
+        active.append((on, len(both)))
+    system = np.hstack([np.vstack(columns), block_diag(*further)]).T
+    solution, residual = nnls(system, np.append(-gradient, np.zeros(len(system) - k)))
     duals: Duals = {}
-    for limit, (on, sides) in zip(region.limits, active, strict=True):
-        entries = np.zeros(prod(limit.gap.shape))
-        part = solution[first : first + sides * len(on)].reshape(sides, len(on))
-        entries[on] = part[0] - part[1] if limit.equality else part[0]
-        first += part.size
+    first = len(bounds)
+    for limit, (on, count) in zip(region.limits, active, strict=True):
+        entries, part = np.zeros(prod(limit.gap.shape)), solution[first : first + count]
+        entries[on] = part[: len(on)] - part[len(on) :] if limit.equality else part[: len(on)]
+        first += count
         duals[limit.relation.label] = by_name(limit.relation, entries)
     return float(residual), duals
 

@@ -20,7 +20,7 @@ from mixopt.language.expression import Expr
 from mixopt.runtime.layout import Layout
 from mixopt.runtime.numpy_ops import NUMPY, unspread
 from mixopt.runtime.program import Function
-from mixopt.runtime.region import Region
+from mixopt.runtime.region import Limit, Region
 
 KINKED = ("max", "min", "maximum", "minimum", "abs", "pos", "norm", "tail")
 SMALL, INSIDE = 1e-6, (1e-12, 1e-8)
@@ -33,6 +33,17 @@ def linear_size(form: Program) -> int:
     nodes = list(dict.fromkeys(node for root in roots for node in root.walk()))
     width = Layout.of(unknowns(form)).size + sum(map(_variables, nodes))
     return width * max(int(np.prod(node.shape or ())) for node in nodes)
+
+
+def normals(limit: Limit, layout: Layout, w: np.ndarray, near: float) -> tuple[np.ndarray, np.ndarray]:
+    """The linear pieces of a convex constraint at w: its rows [n, z] and those of the cuts that bind [c, z], z its weights and variables.
+
+    Its normals are what nonnegative multiples of both sum to where the variables' part of the sum is 0.
+    """
+    with np.errstate(invalid="ignore", over="ignore"):
+        model = _Tangent([limit.relation.gap], layout, limit.gap.numbers, w)
+    bind = [cut.slope[cut.slope @ model.point + cut.offset > -near] for cut in model.cuts]
+    return model.rows[limit.relation.gap].slope, np.vstack(bind)
 
 
 def linear_gap(form: Program, w: np.ndarray, given: Mapping[str, np.ndarray]) -> float | None:
@@ -170,6 +181,7 @@ class _Tangent:
             if node in layout.slices or any(a in self._live for a in node.args):
                 self._live.add(node)
         self.width = len(w) + sum(_variables(n) for n in nodes if n in self._live)
+        self.point = np.append(w, np.zeros(self.width - len(w)))  # the variables at w, as they come
         for node in nodes:
             self.values[node] = self._value(node, layout, given, w)
             self.rows[node] = self._row(node, layout)
@@ -190,14 +202,14 @@ class _Tangent:
         if node not in self._live or not _variables(node):
             return self._linearised(node)
         args = [self.rows[a] for a in node.args]
-        bound = self._fresh(_variables(node))
+        bound = self._fresh(self._heights(node))
         pieces = {"abs": [*args, -args[0]], "norm": [*args, -args[0]], "pos": [*args, _Affine(0 * bound.slope, 0 * bound.offset)]}
         if node.op == "tail":
             return self._tail(node, args[0], bound)
         if node.op == "norm" and node.data not in (1, np.inf):  # not piecewise linear, but above these, and above its tangent
             pieces["norm"].append(self._linearised(node))
-        below = node.op in ("min", "minimum")
-        for piece in pieces.get(node.op, args):
+        below, chosen = node.op in ("min", "minimum"), pieces.get(node.op, args)
+        for piece in chosen:
             self.cuts.append(bound.minus(piece) if below else piece.minus(bound))
         summed = node.op == "norm" and node.data == 1
         return _Affine(bound.slope.sum(0, keepdims=True), np.zeros(1)) if summed else bound
@@ -208,9 +220,19 @@ class _Tangent:
         self.cuts += [-excess, x.minus(level).minus(excess)]
         return _Affine(level.slope + tail_caps(node)[None] @ excess.slope, level.offset)
 
-    def _fresh(self, count: int) -> _Affine:
-        first, self._used = self._used, self._used + count
-        return _Affine(np.eye(count, self.width, first), np.zeros(count))
+    def _heights(self, node: Expr) -> np.ndarray:
+        """The values at w of the variables that a node brings."""
+        x = np.ravel(self.values[node.args[0]])
+        if node.op == "tail":
+            order = np.argsort(-x)
+            level = x[order[np.argmax(np.cumsum(tail_caps(node)[order]) >= 1 - 1e-12)]]
+            return np.append(level, np.maximum(x - level, 0.0))
+        return np.abs(x) if node.op == "norm" and node.data == 1 else np.ravel(self.values[node])
+
+    def _fresh(self, heights: np.ndarray) -> _Affine:
+        first, self._used = self._used, self._used + len(heights)
+        self.point[first : self._used] = heights
+        return _Affine(np.eye(len(heights), self.width, first), np.zeros(len(heights)))
 
     def _linearised(self, node: Expr) -> _Affine:
         value = np.ravel(self.values[node])

@@ -69,6 +69,11 @@ class Function:
         return again
 
     @property
+    def numbers(self) -> dict[str, np.ndarray]:
+        """The numbers of its parameters by name."""
+        return {n.data[0]: x for n, x in zip(self._nodes, self._fixed, strict=True) if n.op == "parameter"}
+
+    @property
     def steady(self) -> bool:
         """Whether parameters are only added to what depends on the unknowns: an affine expression has one Jacobian for all numbers."""
         moved: list[bool] = []

@@ -13,7 +13,7 @@ from scipy.optimize import linprog, nnls
 from scipy.sparse import csr_array, diags_array
 
 from mixopt.errors import MixoptError
-from mixopt.language.curvature import curvature
+from mixopt.language.curvature import curvature, smooth
 from mixopt.language.expression import Expr, Relation
 
 from .layout import Layout
@@ -86,6 +86,12 @@ class Limit:
     def offset(self) -> np.ndarray:
         """The gaps [n] of a linear constraint where all unknowns are 0."""
         return np.atleast_1d(self.gap.value(np.zeros(len(self.middle))))
+
+    @cached_property
+    def kinked(self) -> bool:
+        """Whether it is a convex inequality with kinks, where one slope does not say all."""
+        gap = self.relation.gap
+        return not self.linear and not self.equality and smooth(gap) is not None and curvature(gap) == "convex"
 
     def gaps(self, w: np.ndarray) -> np.ndarray:
         """The gaps [n] at w, of a scalar one too."""

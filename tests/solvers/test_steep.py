@@ -1,9 +1,10 @@
-"""A divergence in the upper objective: weights that come near 0 without end do not keep an exact bilevel run from its optimum."""
+"""Exact bilevel runs where first-order steps have it hard: slopes without end at a weight of 0, and constraints with kinks."""
 
 from __future__ import annotations
 
 import json
 
+import networkx as nx
 import numpy as np
 import pytest
 import torch
@@ -53,6 +54,19 @@ def test_entropic_steps_reach_the_same_optimum_from_a_corner_under_caps(case):
     assert entropic.status is mx.Status.STATIONARY
     np.testing.assert_allclose(entropic.vector, plain.vector, atol=2e-3)
     assert entropic.value == pytest.approx(plain.value, abs=1e-5)
+
+
+def test_a_ball_with_kinks_is_certified_at_one(case):
+    """Total variation on a ring: several neighbours share a weight, where no single slope of the constraint balances the gradient."""
+    learner, w, loss = case
+    ring = nx.cycle_graph([f"d{i}" for i in range(8)])
+    nx.set_edge_attributes(ring, 1.0, "weight")
+    ball = (mx.graph.total_variation(w, ring, form="raw") <= 0.3).named("variation")
+    result = mx.solve(mx.minimize(loss, over=w, subject_to=[ball]), learner)
+    assert result.status is mx.Status.STATIONARY
+    assert len(np.unique(result.vector.round(7))) <= 5
+    assert result.check.kkt <= 1e-6
+    assert result.duals["variation"] == pytest.approx(0.75, abs=1e-3)
 
 
 @pytest.mark.parametrize(
