@@ -4,6 +4,7 @@ from .ado import ADO as ADO
 from .apple import AppleAdditive as AppleAdditive
 from .apple import AppleJoint as AppleJoint
 from .autoscale import AutoScale as AutoScale
+from .bimix import BiMix as BiMix
 from .choice import Choice as Choice
 from .choice import choose as choose
 from .comparison import LawComparison as LawComparison
@@ -13,10 +14,12 @@ from .exponential import Exponential as Exponential
 from .law import Fit as Fit
 from .law import Law as Law
 from .law import TargetLaw as TargetLaw
+from .linear import Linear as Linear
 from .posterior import Gain as Gain
 from .posterior import Posterior as Posterior
 from .posterior import bootstrap as bootstrap
 from .posterior import laplace as laplace
+from .power import AdditivePower as AdditivePower
 from .scaling import Chinchilla as Chinchilla
 from .suggestion import suggest as suggest
 from .table import LAWS as LAWS
@@ -31,9 +34,11 @@ __all__ = [
     "ADO",
     "DCPT",
     "LAWS",
+    "AdditivePower",
     "AppleAdditive",
     "AppleJoint",
     "AutoScale",
+    "BiMix",
     "Chinchilla",
     "Choice",
     "CrossValidation",
@@ -43,6 +48,7 @@ __all__ = [
     "Law",
     "LawComparison",
     "LightGBM",
+    "Linear",
     "Posterior",
     "TargetLaw",
     "TaskLaw",

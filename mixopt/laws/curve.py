@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -139,10 +139,11 @@ class CurveLaw(Law):
     def loss_of(self, j: int, w: Expr, **scale: float) -> Expr:
         numbers = {n: float(v) for n, v in self.scale(**scale).items()}  # type: ignore[arg-type]
         name = self.targets.names[j]
-        return self.curve.of_target(j).expression(self.theta[[j]], bound(w, self.domains), (name,), numbers)[name]
+        found = self.curve.of_target(j).expression(self.theta[[j]], bound(w, self.domains), (name,), numbers)
+        return found.args[0] if found.op == "stack" else found[name]
 
     def content(self) -> dict[str, Any]:
-        return {"theta": self.theta.tolist(), **self.curve.content()}
+        return {"theta": self.theta.tolist(), "settings": asdict(self.settings), **self.curve.content()}
 
     @classmethod
     @abstractmethod
@@ -153,7 +154,7 @@ class CurveLaw(Law):
     def restored(cls, domains: Domains, targets: Targets, fitted: Fit, content: Mapping[str, Any]) -> Self:
         curve = cls.shape(content)
         theta = array(content["theta"], (len(targets), len(curve.parameters(domains))))
-        return cls(domains, targets, fitted, curve, theta)
+        return cls(domains, targets, fitted, curve, theta, Settings(**content["settings"]))
 
 
 def lowest(y: np.ndarray) -> float:

@@ -16,9 +16,7 @@ from mixopt.runs import Runs
 from .curve import Curve, CurveLaw, centred, lowest, spread
 from .law import At
 from .least_squares import Settings
-
-_START_GAPS = np.geomspace(1e-3, 1e2, 16)
-_REWEIGHTINGS = 10
+from .starts import floors, slopes
 
 
 @final
@@ -61,21 +59,11 @@ class ExponentialCurve(Curve):
         Under a robust rho the least squares are reweighted a few times, and the floor is sought below the lower tenth, so that
         neither a high nor a low outlier decides where the fit begins; runs below the floor do not count.
         """
-        robust = settings.loss == "huber"
-        w, centre = at.mixtures, settings.rows(self, at)[:, 1:]
-        low, high = np.quantile(y, (0.1, 0.9)) if robust else (y.min(), y.max())
-        c = np.maximum(low - _START_GAPS * (high - low or np.ptp(y)), lowest(y))
+        c = floors(y, settings)
         above = np.maximum(y - c[:, None], 0)
         logs = np.log(np.where(above > 0, above, 1))
-        trust = np.ones_like(above)
-        for _ in range(_REWEIGHTINGS if robust else 1):
-            weights = (above * trust) ** 2
-            gram = (w.T * weights[:, None]) @ w + centre.T @ centre
-            spot = np.arange(len(w.T))
-            gram[:, spot, spot] += 1e-12 * np.trace(gram, axis1=1, axis2=2)[:, None] + np.finfo(float).tiny
-            a = np.linalg.solve(gram, ((weights * logs) @ w)[:, :, None])[:, :, 0]
-            gaps = np.abs(np.exp(a @ w.T) - above)
-            trust = np.sqrt(settings.huber_delta / np.maximum(gaps, settings.huber_delta))
+        rows = settings.rows(self, at)[:, 1:]
+        a = slopes(at.mixtures, logs, above**2, rows, settings, lambda a: np.exp(a @ at.mixtures.T) - above)
         return np.column_stack([c, a])
 
     def expression(self, theta: np.ndarray, w: Expr, names: tuple[str, ...], scale: Mapping[str, float]) -> Expr:
@@ -112,6 +100,16 @@ class Exponential(CurveLaw):
                 a constant target; a setting out of range.
         """
         return cls.fitted_to(runs, ExponentialCurve(), Settings(ridge, loss, huber_delta))
+
+    @classmethod
+    def olmix(cls, runs: Runs) -> Exponential:
+        """Olmix's log-linear law as its code fits it: Huber of 0.02, and no ridge; the same objective without its 300 random starts.
+
+        Of the fit their code's optimiser takes exp(A . w) alone: the floors c are no part of its objective.
+
+        Source: Chen et al. 2026, arXiv 2602.12237; code allenai/olmix.
+        """
+        return cls.fit(runs, ridge=0.0, loss="huber", huber_delta=0.02)
 
     @property
     def c(self) -> np.ndarray:

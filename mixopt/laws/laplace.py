@@ -43,8 +43,7 @@ def half_hessian(law: CurveLaw, runs: Runs, j: int) -> tuple[np.ndarray, np.ndar
     there = np.isfinite(runs.metrics[:, j])
     weights = there * (1.0 if runs.weights is None else runs.weights)
     jacobian = curve.jacobian(theta[None], At.of(runs))[0] * np.sqrt(weights)[:, None]
-    ridge = 0.0 if law.fitted.ridge is None else float(law.fitted.ridge[j])
-    rows = math.sqrt(ridge) * curve.penalty(len(law.domains))
+    rows = law.ridge_rows(j, At.of(runs))
     both = np.vstack([jacobian, rows])
     size = np.linalg.norm(both, axis=0)
     scale = np.where(size > _UNSEEN * size.max(), 1 / np.where(size > 0, size, 1), 0.0)

@@ -65,8 +65,9 @@ class Squares:
         if bend is not None:
             newton = hessian + bend
             scale = np.sqrt(np.diagonal(hessian, axis1=1, axis2=2)) + np.finfo(float).tiny
-            fit = np.isfinite(newton).all(axis=(1, 2))
-            fit[fit] = np.linalg.eigvalsh((newton / (scale[:, :, None] * scale[:, None, :]))[fit])[:, 0] > 0
+            scaled = newton / (scale[:, :, None] * scale[:, None, :])
+            fit = np.isfinite(scaled).all(axis=(1, 2)) & (np.abs(scaled).max(axis=(1, 2)) < 1e100)
+            fit[fit] = np.linalg.eigvalsh(scaled[fit])[:, 0] > 0
             hessian[fit] = newton[fit]
         return gradient, hessian
 
@@ -111,7 +112,7 @@ def _descend(problem: Squares, theta: np.ndarray, steps: int, least: float) -> t
         promised = -(2 * g * move).sum(axis=1) - (move[:, None] @ h @ move[:, :, None])[:, 0, 0]
         reached = part.cost(here + move)
         gain = (cost[left] - reached) / promised
-        done[left] = (cosine <= _ORTHOGONAL) | (~(promised > least * level) & ~cut)
+        done[left] = (cosine <= _ORTHOGONAL) | ((promised <= least * level) & ~cut)
         better = (gain > 1e-4) & (reached < cost[left])
         taken, refused = left[better], left[~better]
         damping[taken] = np.maximum(damping[taken] * np.maximum(1 / 3, 1 - (2 * gain[better] - 1) ** 3), _LEAST_DAMPING)

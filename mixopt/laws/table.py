@@ -6,11 +6,34 @@ import os
 
 from mixopt.errors import InputError, listed, nearest
 
+from .ado import ADO
+from .apple import AppleAdditive, AppleJoint
+from .autoscale import AutoScale
+from .bimix import BiMix
+from .dcpt import DCPT
 from .exponential import Exponential
 from .law import Law, read
+from .linear import Linear
+from .power import AdditivePower
+from .scaling import Chinchilla
 from .trees import LightGBM
 
-LAWS: dict[str, type[Law]] = {law.name: law for law in (Exponential, LightGBM)}
+LAWS: dict[str, type[Law]] = {
+    law.name: law
+    for law in (
+        Exponential,
+        AdditivePower,
+        Linear,
+        BiMix,
+        DCPT,
+        AppleAdditive,
+        AppleJoint,
+        AutoScale,
+        Chinchilla,
+        ADO,
+        LightGBM,
+    )
+}
 
 
 def load(path: str | os.PathLike[str]) -> Law:
