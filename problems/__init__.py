@@ -1,6 +1,12 @@
 """Ready-made problems of the literature, each a few lines with its source; the mixing laws; and the heuristics."""
 
 from . import catalog as catalog
+from .apple import apple as apple
+from .autoscale import autoscale as autoscale
+from .autoscale import autoscale_runs as autoscale_runs
+from .autoscale import next_scale as next_scale
+from .dcpt import dcpt as dcpt
+from .dml import dml as dml
 from .doge import doge as doge
 from .doge import validation_problem as validation_problem
 from .doremi import doremi as doremi
@@ -10,6 +16,31 @@ from .heuristics import uniform as uniform
 from .heuristics import unimax as unimax
 from .mixmax import mixmax as mixmax
 from .mixmin import mixmin as mixmin
+from .olmix import olmix as olmix
 from .regmix import regmix as regmix
+from .reuse import merged as merged
+from .reuse import reuse as reuse
+from .reuse import unmerged as unmerged
 
-__all__ = ["doge", "doremi", "mixmax", "mixmin", "proportional", "regmix", "temperature", "uniform", "unimax", "validation_problem"]
+__all__ = [
+    "apple",
+    "autoscale",
+    "autoscale_runs",
+    "dcpt",
+    "dml",
+    "doge",
+    "doremi",
+    "merged",
+    "mixmax",
+    "mixmin",
+    "next_scale",
+    "olmix",
+    "proportional",
+    "regmix",
+    "reuse",
+    "temperature",
+    "uniform",
+    "unimax",
+    "unmerged",
+    "validation_problem",
+]

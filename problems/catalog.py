@@ -17,6 +17,7 @@ from .card import HEAD as HEAD
 from .card import Card as Card
 from .card import Catalog as Catalog
 from .card import Family, Phase
+from .law_cards import LAW_CARDS
 
 
 def methods(*, family: str | None = None, phase: str | None = None) -> Catalog:
@@ -226,8 +227,9 @@ METHODS = (
         ),
         defined=("mixopt.laws.exponential:ExponentialCurve.expression", "mixopt.laws.exponential:Exponential.fit"),
         use="mx.solve(mx.minimize(mx.mean(mx.laws.Exponential.fit(runs)(w)) + 0.05 * mx.kl(w, domains.natural), over=w))",
-        aliases=("dml", "data mixing laws", "olmix", "log-linear", "laws"),
+        aliases=("laws",),
     ),
+    *LAW_CARDS,
     Card(
         name="regmix",
         title="RegMix",

@@ -21,7 +21,7 @@ from .scaling import billions, logs, lowest, projected
 _POWERS = (0.1, 0.2, 0.35, 0.6, 1.0)
 _GAPS = np.geomspace(1e-2, 10, 8)
 _GAMMAS = (0.2, 0.4, 0.7, 0.95)
-_STEEPEST = 10.0
+_STEEPEST, _FLATTEST = 10.0, 0.1
 
 
 @final
@@ -31,7 +31,7 @@ class AppleCurve(Curve):
 
     theta is E, alpha, beta, log C [k] and t [k], of which gamma is the sigmoid (exp where it is not ``convex``), then log A and log B;
     in the ``joint`` law A = (C_A . w)^gamma_A and B alike, and theta ends with log C_A [k], gamma_A, log C_B [k], gamma_B. A convex
-    joint law has each of these two exponents >= 1, or < 0 where ``falling`` says so.
+    joint law has each of these two exponents >= 1; it is fitted with those < 0 that are ``falling``.
     """
 
     joint: bool = False
@@ -78,9 +78,9 @@ class AppleCurve(Curve):
         found[:, 3 : 3 + k] = np.array([[-20.0], [20.0]])
         found[:, 3 + k : 3 + 2 * k] = np.array([[-5.0], [8.0]]) if self.convex else np.array([[-5.0], [3.0]])
         if self.joint:
-            found[:, 3 + 2 * k :] = np.array([[-20.0], [20.0]])
+            found[:, 3 + 2 * k :] = np.array([[-10.0], [10.0]])
             for spot, falls in zip((3 + 3 * k, 4 + 4 * k), self.falling, strict=True):
-                found[:, spot] = (-_STEEPEST, -0.01) if falls else (1.0 if self.convex else 0.01, _STEEPEST)
+                found[:, spot] = (-_STEEPEST, -_FLATTEST) if falls else (1.0 if self.convex else _FLATTEST, _STEEPEST)
         return found
 
     def starts(self, at: At, y: np.ndarray, settings: Settings) -> np.ndarray:
@@ -101,7 +101,7 @@ class AppleCurve(Curve):
                     c = nnls(w**gamma * above[:, None], np.ones_like(y), maxiter=50 * k)[0]
                     t = np.full(k, np.log(gamma / (1 - gamma)) if self.convex else np.log(gamma))
                     rows.append(np.concatenate([[e, alpha, beta], logs(c), t, *self._factor_start(a, 0), *self._factor_start(b, 1)]))
-        return np.array(rows)
+        return np.unique(rows, axis=0)
 
     def expression(self, theta: np.ndarray, w: Expr, names: tuple[str, ...], scale: Mapping[str, float]) -> Expr:
         k, at = theta.shape[1] // (4 if self.joint else 2) - (1 if self.joint else 2), At(np.empty((0, 0)))
@@ -120,7 +120,7 @@ class AppleCurve(Curve):
         return stack(rows, index=names)
 
     def content(self) -> dict[str, Any]:
-        return {"convex": self.convex, "falling": list(self.falling)}
+        return {"convex": self.convex}
 
     def _gamma(self, t: np.ndarray) -> np.ndarray:
         found: np.ndarray = 1 / (1 + np.exp(-t)) if self.convex else np.exp(t)
@@ -212,21 +212,24 @@ class AppleJoint(_Apple):
 
     @classmethod
     def fit(cls, runs: Runs, *, convex: bool = True, ridge: float = 0.0, loss: str = "linear", huber_delta: float = 1e-3) -> Self:
-        """Fit every target by least squares, from projected starts; a convex law tries gamma_A and gamma_B >= 1 and < 0.
+        """Fit every target by least squares, from projected starts; a convex law tries gamma_A and gamma_B >= 1 and < 0, each with each.
 
-        The best of the four sign pairs on the mean error over the targets is kept. ``convex=False`` takes exponents > 0 of any size.
+        The best of the four is kept for each target. ``convex=False`` takes exponents > 0 of any size.
 
         Raises:
             InputError: runs without params or tokens, or no more of them than parameters without a ridge.
         """
         pairs = [(a, b) for a in (False, True) for b in (False, True)] if convex else [(False, False)]
         found = [cls.fitted_to(runs, AppleCurve(True, convex, pair), Settings(ridge, loss, huber_delta)) for pair in pairs]
-        return min(found, key=lambda law: float(np.mean(law.rmse / np.nanstd(runs.metrics, axis=0))))
+        best = np.argmin([law.rmse for law in found], axis=0)
+        parts = ("rmse", "converged", "identified")
+        fitted = {n: np.array([getattr(found[i].fitted, n)[j] for j, i in enumerate(best)]) for n in parts}
+        theta = np.array([found[i].theta[j] for j, i in enumerate(best)])
+        return replace(found[0], fitted=replace(found[0].fitted, **fitted), theta=theta)
 
     @classmethod
     def shape(cls, content: Mapping[str, Any]) -> AppleCurve:
-        one, two = content["falling"]
-        return AppleCurve(True, bool(content["convex"]), (bool(one), bool(two)))
+        return AppleCurve(True, bool(content["convex"]))
 
 
 def _sizes(at: At) -> tuple[np.ndarray, np.ndarray]:

@@ -127,6 +127,12 @@ class AutoScale(CurveLaw):
         return cls.fitted_to(runs, AutoScaleCurve(unit), Settings(ridge))
 
     @property
+    def unit(self) -> np.ndarray:
+        """The base run's tokens of each domain [k]."""
+        assert isinstance(self.curve, AutoScaleCurve)
+        return self.curve.unit
+
+    @property
     def a(self) -> np.ndarray:
         """N0 of each target and domain [m, k], in units."""
         return np.exp(self.theta[:, 1 : 1 + len(self.domains)])
