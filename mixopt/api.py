@@ -99,7 +99,7 @@ class Plan:
         if inplace and task.model is None:
             raise InputError("inplace=True writes trained parameters back, but this problem trains no model")
         outcome = run(self.solver, task, budget, watch)
-        if start is not None and not self.solver.starts:
+        if start is not None and not (self.solver.starts and self.solver.goes_on):
             unused = f"start is not used: {type(self.solver).__name__} does not go on from weights that it is given"
             outcome = replace(outcome, message="; ".join(filter(None, (outcome.message, unused))))
         if inplace and outcome.leaves is not None and task.model is not None:

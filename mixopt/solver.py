@@ -105,6 +105,9 @@ class Solver(ABC):
     starts: ClassVar[bool] = True
     """Whether it goes on from the start that it is given; one that does not also finds out by itself whether any weights are feasible."""
 
+    goes_on: ClassVar[bool] = True
+    """Whether a start that is given changes what it does; where it does not, the result's message says so."""
+
     @abstractmethod
     def refuses(self, form: Form, abilities: Abilities | None) -> tuple[str, ...]:
         """Why it does not take this form with this learner; empty when it does."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
-from typing import Literal, final
+from typing import ClassVar, Literal, final
 
 import numpy as np
 
@@ -35,6 +35,8 @@ class Grid(Solver):
 
     Source: Ye et al. 2024, Data Mixing Laws, arXiv 2403.16952; code yegcjs/mixinglaws (halving grids in steps of 1/16 under caps).
     """
+
+    goes_on: ClassVar[bool] = False
 
     parts: int = 16
     spacing: Literal["even", "halving"] = "even"

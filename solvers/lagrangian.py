@@ -122,7 +122,7 @@ class Lagrangian(Solver):
         region, objective = task.region, oracle.objective
         for _ in range(NEWTON if region.size <= MOST else 0):
             step = newton(objective, region, w, duals)
-            if step is None or not step.bend >= 0 or not (step.point > 0).any():
+            if step is None or not step.minimum or not (step.point > 0).any():
                 return None
             w = region.layout.exact(step.point)
             value, gradient = objective.value_and_gradient(w)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -21,12 +22,17 @@ OFF = 1e-9
 
 @dataclass(frozen=True)
 class Newton:
-    """A step: the point it leads to [k]; the Lagrangian's slope along the free directions, as a function and before it; its least bend."""
+    """A step: the point it leads to [k]; the Lagrangian's slope along the free directions, as a function and before it; its bend."""
 
     point: np.ndarray
     free: Callable[[np.ndarray], np.ndarray]
     before: np.ndarray
-    bend: float
+    second: np.ndarray
+
+    @property
+    def minimum(self) -> bool:
+        """Whether no free direction bends downwards, as at a minimum."""
+        return self.second.size == 0 or bool(np.linalg.eigvalsh(self.second + self.second.T)[0] >= 0)
 
 
 def newton(function: Function, region: Region, w: np.ndarray, duals: Mapping[str, Any]) -> Newton | None:
@@ -53,15 +59,14 @@ def newton(function: Function, region: Region, w: np.ndarray, duals: Mapping[str
         """The Lagrangian's slope along Z, in which linear constraints that bind have no part."""
         return np.asarray(Z.T @ sum((limit.rows(x).T @ f for limit, f in bent), function.gradient(x)))
 
-    bend = np.inf
+    second = np.empty((0, 0))
     if Z.size:
         here = free(point)
         second = np.array([free(point + STEP * z) - here for z in Z.T]) / STEP
         if not np.isfinite(here).all() or not np.isfinite(second).all():
             return None
-        bend = float(np.linalg.eigvalsh(second + second.T)[0]) / 2
         point = point - Z @ np.linalg.lstsq(second, here, rcond=1e-12)[0]
-    return Newton(point, free, Z.T @ slope, bend)
+    return Newton(point, free, Z.T @ slope, second)
 
 
 def polished(function: Function, region: Region, w: np.ndarray, duals: Mapping[str, Any]) -> np.ndarray:
@@ -70,8 +75,10 @@ def polished(function: Function, region: Region, w: np.ndarray, duals: Mapping[s
     if step is None:
         return w
     point = np.where((step.point < 0) & (step.point > -OFF), 0.0, step.point)
+    if (point < 0).any():  # far from the simplex a constraint may overflow
+        return w
     gap = _gaps(region.limits, point)
-    worse = (point < 0).any() or (np.where(_equal(region.limits), np.abs(gap), gap) > OFF).any()
+    worse = (np.where(_equal(region.limits), np.abs(gap), gap) > OFF).any()
     return w if worse or np.linalg.norm(step.free(point)) > BETTER * np.linalg.norm(step.before) else point
 
 
@@ -82,7 +89,7 @@ def _gaps(limits: tuple[Limit, ...], w: np.ndarray) -> np.ndarray:
 
 def _equal(limits: tuple[Limit, ...]) -> np.ndarray:
     """Which of those gaps must be 0."""
-    return np.concatenate([[True], *(np.full(int(np.prod(limit.gap.shape)), limit.equality) for limit in limits)])
+    return np.concatenate([[True], *(np.full(prod(limit.gap.shape), limit.equality) for limit in limits)])
 
 
 def _face(rows: np.ndarray, right: np.ndarray, w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

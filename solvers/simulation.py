@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, final
+from typing import Any, ClassVar, Literal, final
 
 import numpy as np
 
@@ -38,6 +38,8 @@ class Simulation(Solver):
 
     Source: Liu et al. 2024, RegMix, arXiv 2407.01492, section 3; its notebook takes the best 128 of 100,000.
     """
+
+    goes_on: ClassVar[bool] = False
 
     draws: int = 100_000
     top: int = 128

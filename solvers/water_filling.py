@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -29,6 +30,8 @@ class WaterFilling(Solver):
 
     Source: Boyd and Vandenberghe 2004, Convex Optimization, example 5.2.
     """
+
+    goes_on: ClassVar[bool] = False
 
     tolerance: float = 1e-9
 

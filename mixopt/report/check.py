@@ -189,7 +189,7 @@ def multipliers(region: Region, w: np.ndarray, gradient: np.ndarray) -> tuple[fl
     """
     layout, unit, k = region.layout, np.eye(region.size), region.size
     bounds = np.vstack([layout.sums, -layout.sums, -unit[w - layout.lower <= ACTIVE], unit[layout.ceiling - w <= ACTIVE]])
-    columns, further, active = [bounds], [np.empty((len(bounds), 0))], []  # the weights' part, and that of the variables of kinks
+    columns, further, active = [bounds], [bounds[:, k:]], []  # the weights' part, and that of the variables of kinks
     for limit in region.limits:
         on = np.flatnonzero(limit.equality | (limit.gaps(w) > -ACTIVE))
         if limit.kinked and len(on):
@@ -201,7 +201,9 @@ def multipliers(region: Region, w: np.ndarray, gradient: np.ndarray) -> tuple[fl
         columns.append(both[:, :k])
         further.append(both[:, k:])
         active.append((on, len(both)))
-    system = np.hstack([np.vstack(columns), block_diag(*further)]).T
+    system = np.vstack(columns).T
+    if any(part.size for part in further):
+        system = np.vstack([system, block_diag(*further).T])
     solution, residual = nnls(system, np.append(-gradient, np.zeros(len(system) - k)))
     duals: Duals = {}
     first = len(bounds)
