@@ -102,6 +102,7 @@ from mixopt.training import Training as Training
 from mixopt.training import train as train
 
 if TYPE_CHECKING:
+    from mixopt import balancing as balancing
     from mixopt import data as data
     from mixopt import export as export
     from mixopt import fitting as fitting
@@ -118,6 +119,7 @@ except PackageNotFoundError:  # a bare checkout
     __version__ = "0.1.0"
 
 _LATER = {
+    "balancing": ("mixopt.balancing", None),
     "data": ("mixopt.data", None),
     "export": ("mixopt.export", None),
     "fitting": ("mixopt.fitting", None),
@@ -170,6 +172,7 @@ __all__ = [
     "abs",
     "argmin",
     "audit",
+    "balancing",
     "cardinality",
     "clip",
     "compare",

@@ -15,10 +15,11 @@ from mixopt.language.expression import Expr
 from mixopt.language.history import live
 from mixopt.language.ops import HISTORY
 
+from .gramian import gramian
 from .history import Past, moved
 from .learner import Batch, Learner
 from .torch_ops import TORCH
-from .tree import Leaves, copied, vector
+from .tree import Leaves, copied
 
 MEASURED = ("losses", "loss", "tokens")
 
@@ -169,15 +170,15 @@ def _gram(node: Expr, env: Env, rows: Tensor, cols: Tensor) -> Tensor:
     with torch.enable_grad():
         if not (rows.requires_grad and cols.requires_grad):
             leaves = copied(leaves, trainable=True)
-            again = Env(env.bound, env.w, env.models, env.batch)
-            rows, cols = (again.ordered(side, again.taken(side, leaves)) for side in node.args)
-        first = _slopes(rows, leaves, env.bound.meter)
-        second = first if node.args[0] == node.args[1] else _slopes(cols, leaves, env.bound.meter)
-    return first @ second.T if first.dim() == second.dim() == 2 else second @ first if second.dim() == 2 else first @ second
+            rows, cols = (_measured(side, env, leaves) for side in node.args)
+        same = node.args[0] == node.args[1]
+        env.bound.meter.gradients += rows.numel() + (0 if same else cols.numel())
+        found = gramian(rows, leaves, None if same else cols, again=lambda at: _measured(node.args[0], env, at))
+    return found.reshape(node.shape)
 
 
-def _slopes(values: Tensor, leaves: Leaves, meter: Meter) -> Tensor:
-    """The gradients of losses [k] as rows [k, P]; of a scalar loss as a vector [P]."""
-    meter.gradients += values.numel()
-    rows = [vector(torch.autograd.grad(v, leaves, retain_graph=True, materialize_grads=True)) for v in values.reshape(-1)]
-    return torch.stack(rows) if values.dim() else rows[0]
+def _measured(node: Expr, env: Env, leaves: Leaves) -> Tensor:
+    """Losses measured once more on the batch, at other parameters of their model, so that forward mode passes through."""
+    again = Env(env.bound, env.w, env.models, env.batch)
+    with env.bound.learner.second_order() if not leaves[0].requires_grad else nullcontext():
+        return again.ordered(node, again.taken(node, leaves))
