@@ -1,6 +1,6 @@
 """Conic programs: a plan run again with new numbers against cvxpy built anew and the cone solver itself, and one large problem.
 
-Every plan's run ends with its certificate (feasibility, gap, KKT residual), which neither of the others computes. The machine may
+Every run of a plan polishes its answer and certifies it (feasibility, gap, KKT residual), which neither of the others does. The machine may
 be shared: the contenders are timed in turns.
 """
 
