@@ -5,6 +5,7 @@ from .apple import apple as apple
 from .autoscale import autoscale as autoscale
 from .autoscale import autoscale_runs as autoscale_runs
 from .autoscale import next_scale as next_scale
+from .bimix import bimix as bimix
 from .dcpt import dcpt as dcpt
 from .dml import dml as dml
 from .doge import doge as doge
@@ -26,6 +27,7 @@ __all__ = [
     "apple",
     "autoscale",
     "autoscale_runs",
+    "bimix",
     "dcpt",
     "dml",
     "doge",

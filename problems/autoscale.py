@@ -30,14 +30,14 @@ def autoscale(
     the least amount of each domain in units of the base run: the released notebook has 0.2 where a weight would turn negative
     and reruns by hand, here the simplex holds without. ``weights`` are of targets, where the table has several.
 
-    The source steps along the gradient less its mean; ``Conic`` has the optimum with a proof, and so has water-filling.
+    The source steps along the gradient less its mean; ``WaterFilling`` has the optimum with a proof, ``Conic`` beside constraints.
 
     Raises:
         InputError: runs that cannot be fitted, or a floor that is negative.
 
     Source: Kang et al. 2024, arXiv 2407.20177 (DDO); code feiyang-k/AutoScale.
     """
-    from mixopt.solvers import Conic
+    from mixopt.solvers import Conic, WaterFilling
 
     if not floor >= 0:
         raise InputError(f"floor is {floor}; it is an amount >= 0 in units of the base run, 0.2 in the source's notebook")
@@ -45,7 +45,8 @@ def autoscale(
     w = Mixture(law.domains)
     least = [(w >= constant(floor * law.unit / tokens, law.domains.names)).named("floor")] if floor else []
     objective = aggregate(law.losses(w, tokens=tokens), weights)
-    return Method(minimize(objective, over=w, subject_to=[*least, *subject_to]), Conic(), "AutoScale")
+    problem = minimize(objective, over=w, subject_to=[*least, *subject_to])
+    return Method(problem, Conic() if len(problem.subject_to) > len(least) else WaterFilling(), "AutoScale")
 
 
 def autoscale_runs(domains: Domains, tokens: float, faithful_to: Literal["code", "paper"] = "code") -> tuple[np.ndarray, np.ndarray]:

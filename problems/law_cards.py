@@ -56,6 +56,25 @@ LAW_CARDS = (
         aliases=("log-linear", "mixture reuse"),
     ),
     Card(
+        name="bimix",
+        title="BiMix",
+        family="mixing law",
+        phases=("PT",),
+        needs=("proxy runs",),
+        cost="4 mixtures, evaluated while they train, then milliseconds",
+        formula="L_i(w_i, s) = (A_i / w_i^alpha_i) (B_i / s^beta_i + C_i),  s the training steps\nmin_{w in simplex} sum_i L_i(w_i, s)",
+        latex=r"\min_{w\in\Delta}\sum_i\frac{A_i}{w_i^{\alpha_i}}\Big(\frac{B_i}{s^{\beta_i}}+C_i\Big)",
+        source="Ge et al. 2024, arXiv 2405.14908v4, Eq. 3; Table 2 of the survey",
+        differences=(
+            "The source counts five parameters a domain; A is a factor of B and C, and mixopt leaves it out.",
+            "The source names neither the loss of the fit nor starts and bounds; mixopt takes least squares from a projected start, all "
+            "parameters >= 0.",
+            "Each target belongs to one domain; Olmix's regressor of this name, sum_i F_i w_i^-alpha_i, is another law.",
+        ),
+        defined=("mixopt.problems.bimix:bimix", "mixopt.laws.bimix:BiMixCurve.value", "mixopt.laws.bimix:BiMix.fit"),
+        use="mx.solve(mx.problems.bimix(runs, steps=50_000))",
+    ),
+    Card(
         name="autoscale",
         title="AutoScale",
         family="mixing law",
@@ -95,7 +114,7 @@ LAW_CARDS = (
         cost="about 9 ratios at two or three sizes, a point each thousand steps",
         formula="L(r, N, D) = E + A / N^alpha + B r^eta / D^beta + C / (r + epsilon)^gamma,  r the share of the loss's own domain\n"
         "min_r L_domain(r) such that (L_general(1 - r) - base) / base <= T",
-        latex=r"L(r,N,D)=E+\frac{A}{N^{\alpha}}+\frac{B\,r^{\eta}}{D^{\beta}}+\frac{C}{(r+\epsilon)^{\gamma}},\qquad"
+        latex=r"L(r,N,D)=E+\frac{A}{N^{\alpha}}+\frac{B\,r^{\eta}}{D^{\beta}}+\frac{C}{(r+\epsilon)^{\gamma}},\qquad "
         r"\min_r L_{\mathrm{domain}}(r)\ \text{ s.t. }\ \frac{L_{\mathrm{general}}(1-r)-L^0}{L^0}\le T",
         source="Que et al. 2024, arXiv 2406.01375; Eq. 5 and section B.3.1 of the survey, readings T07 and T08",
         differences=(
@@ -117,7 +136,7 @@ LAW_CARDS = (
         cost="10 to 20 mixtures at a few sizes, then seconds",
         formula="L(w, N, D) = E + 1 / sum_i C_i w_i^gamma_i + A / N^alpha + B / D^beta  (additive)\n"
         "A = (sum_i CA_i w_i)^gamma_A, B = (sum_i CB_i w_i)^gamma_B  (joint)",
-        latex=r"L(w,N,D)=E+\frac{1}{\sum_i C_i\,w_i^{\gamma_i}}+\frac{A}{N^{\alpha}}+\frac{B}{D^{\beta}},\qquad"
+        latex=r"L(w,N,D)=E+\frac{1}{\sum_i C_i\,w_i^{\gamma_i}}+\frac{A}{N^{\alpha}}+\frac{B}{D^{\beta}},\qquad "
         r"A=\Big(\sum_i C^A_i w_i\Big)^{\gamma_A},\quad B=\Big(\sum_i C^B_i w_i\Big)^{\gamma_B}",
         source="Shukor et al. 2025, arXiv 2507.09404; code apple/ml-scalefit",
         differences=(
@@ -136,6 +155,38 @@ LAW_CARDS = (
         aliases=("scalefit",),
     ),
     Card(
+        name="additive-power",
+        title="Additive power law",
+        family="mixing law",
+        phases=("PT",),
+        needs=("proxy runs",),
+        cost="3 (k + 2) proxy runs or more, then milliseconds",
+        formula="L_j(w) = E_j + (sum_i C_ji w_i)^-g_j, fitted to runs\nmin_{w in simplex} g(L_1(w), ..., L_m(w)) under constraints",
+        latex=r"L_j(w)=E_j+\Big(\sum_i C_{ji}\,w_i\Big)^{-g_j},\qquad \min_{w\in\Delta}g(L_1(w),\dots,L_m(w))",
+        source="Shukor et al. 2025, arXiv 2507.09404, the mixture's part of Eq. 3 with one exponent for the sum; not in the survey",
+        differences=("The source has an exponent for each domain, and terms of N and D: laws.AppleAdditive is that law.",),
+        defined=("mixopt.laws.power:AdditivePowerCurve.expression", "mixopt.laws.power:AdditivePower.fit"),
+        use="mx.solve(mx.minimize(mx.mean(mx.laws.AdditivePower.fit(runs)(w)), over=w))",
+    ),
+    Card(
+        name="linear",
+        title="Linear law",
+        family="mixing law",
+        phases=("PT",),
+        needs=("proxy runs",),
+        cost="k + 1 proxy runs or more, then milliseconds",
+        formula="L_j(w) = sum_i A_ji w_i, fitted to runs by least squares with a ridge\nmin_{w in simplex} L_j(w) under caps",
+        latex=r"L_j(w)=\sum_i A_{ji}\,w_i,\qquad \min_{w\in\Delta}L_j(w)",
+        source="Liu et al. 2024, arXiv 2407.01492 (RegMix, linear); Table 2 of the survey, reading T06",
+        differences=(
+            "The source adds a constant, which is the same as one number added to every slope where weights sum to 1.",
+            "Its optimum is a corner unless caps or a KL term hold it; the source looks for it among random mixtures.",
+        ),
+        defined=("mixopt.laws.linear:Linear.fit",),
+        use="mx.laws.Linear.fit(runs)",
+        aliases=("ridge",),
+    ),
+    Card(
         name="chinchilla",
         title="Scale law",
         family="mixing law",
@@ -151,7 +202,7 @@ LAW_CARDS = (
             "linear numbers projected out.",
         ),
         defined=("mixopt.laws.scaling:ScaleCurve.value", "mixopt.laws.scaling:Chinchilla.fit"),
-        use="mx.laws.Chinchilla.fit(runs).predict(mixture, params=7e9, tokens=1e12)",
+        use="mx.laws.Chinchilla.fit(runs)",
         aliases=("reference losses",),
     ),
     Card(
@@ -170,6 +221,6 @@ LAW_CARDS = (
             "The policy that turns slopes into weights while a run goes on is not there.",
         ),
         defined=("mixopt.laws.ado:ADO.fit", "mixopt.laws.ado:ADO.slopes"),
-        use="mx.laws.ADO.fit(checkpoints).slopes(tokens=1e10)",
+        use="mx.laws.ADO.fit(checkpoints)",
     ),
 )

@@ -13,10 +13,10 @@ from mixopt.language.domains import Domains
 from mixopt.language.expression import Expr, constant
 from mixopt.runs import Runs
 
-from .curve import Curve, CurveLaw
+from .curve import Curve, CurveLaw, lowest
 from .law import At
 from .least_squares import Settings
-from .scaling import billions, logs, lowest, projected
+from .scaling import billions, logs, projected
 
 _POWERS = (0.1, 0.2, 0.35, 0.6, 1.0)
 _GAPS = np.geomspace(1e-2, 10, 8)
@@ -223,7 +223,7 @@ class AppleJoint(_Apple):
         found = [cls.fitted_to(runs, AppleCurve(True, convex, pair), Settings(ridge, loss, huber_delta)) for pair in pairs]
         best = np.argmin([law.rmse for law in found], axis=0)
         parts = ("rmse", "converged", "identified")
-        fitted = {n: np.array([getattr(found[i].fitted, n)[j] for j, i in enumerate(best)]) for n in parts}
+        fitted: dict[str, Any] = {n: np.array([getattr(found[i].fitted, n)[j] for j, i in enumerate(best)]) for n in parts}
         theta = np.array([found[i].theta[j] for j, i in enumerate(best)])
         return replace(found[0], fitted=replace(found[0].fitted, **fitted), theta=theta)
 

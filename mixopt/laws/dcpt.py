@@ -14,10 +14,10 @@ from mixopt.language.domains import Domains
 from mixopt.language.expression import Expr
 from mixopt.runs import Runs
 
-from .curve import Curve, CurveLaw
+from .curve import Curve, CurveLaw, lowest
 from .law import At
 from .least_squares import Settings
-from .scaling import billions, logs, lowest, projected
+from .scaling import billions, logs, projected
 
 _GRIDS = ((0.2, 0.5), (0.2, 0.5), (1.0, 1.6, 2.5), (0.25, 0.75, 1.5), (0.005, 0.05, 0.3))
 _STEEPEST = 20.0

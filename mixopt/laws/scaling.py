@@ -13,7 +13,7 @@ from mixopt.language.domains import Domains
 from mixopt.language.expression import Expr, constant
 from mixopt.runs import Runs
 
-from .curve import Curve, CurveLaw
+from .curve import Curve, CurveLaw, lowest
 from .law import At
 from .least_squares import Settings
 
@@ -104,11 +104,6 @@ def billions(at: At, name: str) -> np.ndarray:
 def logs(factors: np.ndarray) -> np.ndarray:
     """Logarithms of factors >= 0, those that are 0 as next to nothing."""
     return np.log(np.maximum(factors, 1e-8))
-
-
-def lowest(y: np.ndarray) -> float:
-    """The least floor of losses y [R]: 0 where all are > 0, else 100 times their spread below the smallest."""
-    return 0.0 if y.min() > 0 else float(y.min() - 100 * np.ptp(y))
 
 
 def projected(

@@ -10,11 +10,12 @@ from scipy.optimize import brentq
 from scipy.special import rel_entr
 
 import mixopt as mx
-from mixopt.laws import DCPT, AppleAdditive, AppleJoint, AutoScale, Exponential
+from mixopt.laws import DCPT, AppleAdditive, AppleJoint, AutoScale, BiMix, Exponential
 from mixopt.problems import (
     apple,
     autoscale,
     autoscale_runs,
+    bimix,
     dcpt,
     dml,
     merged,
@@ -89,6 +90,25 @@ def test_olmix_on_the_thirteen_targets_of_regmix(shared):
     result = mx.solve(olmix(law, {d: s / total for d, s in shares.items()}))
     assert result.value == pytest.approx(4.5625, abs=1e-3)
     assert mx.solve(dml(law)).value == pytest.approx(4.5422, abs=1e-3)
+
+
+def test_bimix_fills_water_as_by_hand_and_as_the_cone_solver_does():
+    rng = np.random.default_rng(0)
+    w, steps = rng.dirichlet(np.full(4, 3.0), 60), rng.choice([2e3, 5e3, 1e4, 2e4], 60)
+    alpha, b, c, beta = np.array([[0.1, 0.2, 0.05, 0.3], [200, 90, 30, 150], [1, 2, 1.5, 0.8], [0.5, 0.4, 0.3, 0.6]])
+    runs = mx.Runs.from_arrays(DOMAINS, w, DOMAINS, w**-alpha * (b * steps[:, None] ** -beta + c), steps=steps)
+    method = bimix(runs, steps=5e4)
+    rest = b * 5e4**-beta + c
+    level = brentq(lambda nu: ((alpha * rest / nu) ** (1 / (1 + alpha))).sum() - 1, 1e-6, 1e3, xtol=1e-14)
+    by_hand = (alpha * rest / level) ** (1 / (1 + alpha))
+    for result in (mx.solve(method), mx.solve(method.problem, solver=mx.solvers.Conic())):
+        np.testing.assert_allclose(weights(result), by_hand, atol=1e-6)
+        assert result.status.name == "OPTIMAL"
+    law, x = BiMix.fit(runs), mx.Mixture(DOMAINS)
+    capped = mx.solve(bimix(law, steps=5e4, weights={"web": 5}, subject_to=[x["web"] + x["code"] <= 0.5]))
+    assert capped.weights["web"] == pytest.approx(0.5, abs=1e-6)
+    with pytest.raises(mx.InputError, match=r"depends on .*optimiser steps s.*give steps="):
+        bimix(law)
 
 
 def test_the_dcpt_share_is_the_root_of_its_constraint():
