@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mixopt.language.latex import latex
+from mixopt.laws.curve import CurveLaw
 from mixopt.report.provenance import provenance
 from mixopt.report.report import Bound, Fit, Prediction, Report
 
@@ -62,10 +63,8 @@ def predictions(found: Recommendation) -> tuple[Prediction, ...]:
 def fit(found: Recommendation) -> Fit:
     """The cross-validated figures of every target."""
     checked, targets = found.validation, found.law.targets
-    signs = set(targets.directions)
-    text = "c + exp(A w)" if signs == {"min"} else "-(c + exp(A w))" if signs == {"max"} else "c + exp(A w), negated where it is maximised"
     return Fit(
-        text,
+        found.law.name,
         targets.names,
         targets.units,
         int(checked.folds.max()) + 1,
@@ -123,7 +122,8 @@ def _better(found: Recommendation, gain: float) -> str:
 
 def _cost(found: Recommendation) -> tuple[str, ...]:
     runs = found.runs
-    lines = [f"{len(runs)} proxy runs, {len(runs.targets)} laws of {len(runs.domains) + 1} parameters"]
+    size = f" of {found.law.theta.shape[1]} parameters" if isinstance(found.law, CurveLaw) else ""
+    lines = [f"{len(runs)} proxy runs, {len(runs.targets)} {found.law.name} laws{size}"]
     if runs.tokens is not None:
         lines[0] += f", {np.nansum(runs.tokens):.3g} tokens trained on"
         if runs.params is not None:
@@ -137,12 +137,13 @@ def table(found: Recommendation) -> str:
     mixtures, limits = found.mixtures(), found.fitted.question.limits
     epochs = limits.epochs(found.fitted.vector)
     width = max(map(len, found.weights))
-    head = f"{'domain':<{width}}  {'weight':>7}  {'within the noise':>18}"
+    spans = found.ranges
+    head = f"{'domain':<{width}}  {'weight':>7}" + (f"  {'within the noise':>18}" if spans else "")
     head += f"  {'natural':>7}" * ("natural" in mixtures) + f"  {'epochs':>6}" * (epochs is not None)
     lines = [head]
     for i, (name, weight) in enumerate(found.weights.items()):
-        span = f"{percent(found.ranges.low[name])} to {percent(found.ranges.high[name])}"
-        line = f"{name:<{width}}  {percent(weight):>7}  {span:>18}"
+        line = f"{name:<{width}}  {percent(weight):>7}"
+        line += f"  {f'{percent(spans.low[name])} to {percent(spans.high[name])}':>18}" if spans else ""
         line += f"  {percent(mixtures['natural'][name]):>7}" if "natural" in mixtures else ""
         lines.append(line + (f"  {epochs[i]:>6.2f}" if epochs is not None else ""))
     return "\n".join(lines)

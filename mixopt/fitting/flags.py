@@ -11,11 +11,11 @@ from mixopt.errors import InputError
 from mixopt.runs.targets import OTHERS
 
 from . import olmix
+from .chosen import known
 from .options import by_name, families, number, numbers, texts
 from .request import Request
 
-LAWS = ("exponential",)
-_PLAIN = ("mixtures", "losses", "on", "objective", "aggregate", "ridge", "huber", "folds", "seed", "noise")
+_PLAIN = ("mixtures", "losses", "on", "objective", "aggregate", "law", "ridge", "huber", "folds", "seed", "noise")
 _AMOUNTS = ("kl", "budget", "cap")
 _BOUNDS = ("at_most", "at_least", "fix", "weight")
 
@@ -30,8 +30,8 @@ def requested(flags: Mapping[str, Any], config: str | None = None) -> Request:
     """
     if config is None and not flags.get("mixtures"):
         raise InputError("there is no table to fit; give --mixtures A.csv --losses B.csv, or an Olmix fit configuration, study.yaml")
-    if flags.get("law") not in (None, *LAWS):
-        raise InputError(f"--law {flags['law']!r} is not fitted; there is one law so far, {LAWS[0]}")
+    if flags.get("law"):
+        known(flags["law"])
     base = Request(flags["mixtures"]) if config is None else olmix.read(config)
     given = {name: flags[name] for name in _PLAIN if flags.get(name) not in (None, "", False)}
     given |= {name: number(flags[name], f"--{name}") for name in _AMOUNTS if flags.get(name) is not None}

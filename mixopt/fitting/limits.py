@@ -61,6 +61,16 @@ class Limits:
         return bool(self.kl or self.cap is not None or self.at_least or self.at_most or self.fixed)
 
     @property
+    def other(self) -> np.ndarray:
+        """The mixture [k] that a gain is told against: natural, or uniform where that is unknown."""
+        return np.full(len(self.domains), 1 / len(self.domains)) if self.natural is None else self.natural
+
+    @property
+    def other_name(self) -> str:
+        """What ``other`` is called."""
+        return "uniform" if self.natural is None else "natural"
+
+    @property
     def caps(self) -> np.ndarray | None:
         """The largest weight [k] that the epochs allow, or None without a cap."""
         if self.cap is None:

@@ -148,6 +148,10 @@ class Objective:
         scale = np.abs(self.best)
         return atoms.max(constant(self.shares / scale[:, None]) @ losses - constant(self.best / scale))
 
+    def relative_to_best_of(self, metrics: np.ndarray) -> Objective:
+        """The objective relative to the best of each group in a table of metrics [R, m]."""
+        return self.relative_to(np.nanmin(self.losses(metrics), axis=0))
+
     def relative_to(self, best: np.ndarray) -> Objective:
         """The objective with the best loss of each group [g].
 

@@ -77,6 +77,8 @@ def read(path: str | os.PathLike[str]) -> Request:
         tokens=_within(_numbers(content["priors"], "priors", "token_counts"), support),
         budget=budget,
         cap=cap,
+        law="exponential",
+        ridge=0.0,
         fix=_fixed(content["filtering"], notes),
         seed=int(number(content["regression"].get("seed", 0), "regression.seed")),
         notes=tuple(notes),

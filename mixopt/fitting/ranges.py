@@ -3,26 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import final
 
 import numpy as np
 
-from mixopt.api import solve
+from mixopt.api import plan
+from mixopt.errors import RefusalError
 from mixopt.language.expression import Expr, Relation
 from mixopt.language.problem import Problem, maximize, minimize
 from mixopt.report.result import Result, Status
 from mixopt.solvers import Conic
 
 
-def answer(problem: Problem) -> Result:
-    """The answer of the conic solver.
+@final
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """A solved problem, and whether a cone solver solved it, whose optimum is global."""
+
+    result: Result
+    certified: bool
+
+    @property
+    def weights(self) -> np.ndarray:
+        """The weights [k], exactly on the simplex."""
+        return np.array(list(self.result.weights.values()))
+
+
+def answer(problem: Problem, seed: int = 0) -> Answer:
+    """The answer of the conic solver, or where it refuses the problem, that of the solver that ``solve`` chooses.
 
     Raises:
         KeyboardInterrupt: it was interrupted, for which ``solve`` hands back what there is.
     """
-    result = solve(problem, solver=Conic())
+    try:
+        chosen, certified = plan(problem, solver=Conic()), True
+    except RefusalError:
+        chosen, certified = plan(problem), False
+    result = chosen.run(seed=seed)
     if result.status is Status.INTERRUPTED:
         raise KeyboardInterrupt
-    return result
+    return Answer(result, certified)
 
 
 def ranges(
@@ -50,6 +71,6 @@ def ranges(
 
 def _entry(problem: Problem, i: int, known: float) -> float:
     """The optimal weight of entry i; the known one where a set that is all but a point leaves the solver without any."""
-    result = answer(problem)
+    result = answer(problem).result
     feasible = result.check is not None and result.check.feasible
     return known if result.vector is None or not feasible else float(result.vector[i])

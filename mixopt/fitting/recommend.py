@@ -4,27 +4,31 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, final
 
 import numpy as np
 
-from mixopt.errors import InputError, listed
-from mixopt.language.domains import Domains
+from mixopt.errors import InputError
 from mixopt.language.problem import Problem, minimize
 from mixopt.language.symbols import Mixture
-from mixopt.laws import CrossValidation, Exponential, Law, cross_validate
+from mixopt.laws import CrossValidation, Law
 from mixopt.report.ranks import spearman
 from mixopt.report.report import Ranges
 from mixopt.report.result import Result
-from mixopt.runs import Runs, Targets
+from mixopt.runs import Runs
 
+from .chosen import CONVEX, Chosen, LawOption, chosen
+from .doubt import Doubt, doubt
 from .extent import Extent, extent
 from .fitted import Fitted, Noise, Question
-from .limits import Limits, by_domain, proportions
+from .inputs import averaged, limits_of
+from .limits import Limits
 from .objective import Objective
 from .ranges import answer, ranges
 from .words import GIVEN, doubts, figure, sentence
+
+_LEAST_NOISE = 1e-6
 
 if TYPE_CHECKING:
     from mixopt.export import Blend
@@ -60,26 +64,33 @@ class Quality:
 class Recommendation:
     """A mixture recommended from runs, with the evidence for it and the reasons to doubt it.
 
-    ``validation`` and ``quality`` tell how well runs are predicted that the law was not fitted to, ``result`` holds weights,
-    duals and certificate of ``problem``, ``ranges`` how far the weights can move within the noise, ``extent`` how far they
-    lie from the runs; ``notes`` say what was done to the data, ``doubts`` why not to trust the answer.
+    ``found`` is the law with its cross-validation and the comparison that it comes from, ``quality`` tells how well it predicts
+    the objective of runs that it was not fitted to, ``result`` holds weights, duals and certificate of ``problem``, ``doubt``
+    the intervals of its value, gain and weights, ``ranges`` how far the weights can move within the noise (None where the
+    optimum has no certificate), ``extent`` how far they lie from the runs; ``notes`` say what was done to the data, ``doubts``
+    why not to trust the answer.
     """
 
     runs: Runs
     fitted: Fitted
-    validation: CrossValidation
+    found: Chosen
     quality: Quality
     problem: Problem
     result: Result
-    ranges: Ranges
+    doubt: Doubt
+    ranges: Ranges | None
     extent: Extent
-    ridge: float = 0.0
     notes: tuple[str, ...] = ()
 
     @property
     def law(self) -> Law:
         """The law of every target."""
         return self.fitted.question.law
+
+    @property
+    def validation(self) -> CrossValidation:
+        """How well the law predicts runs that it was not fitted to."""
+        return self.found.validation
 
     @property
     def weights(self) -> dict[str, float]:
@@ -145,20 +156,25 @@ def recommend(
     at_most: Mapping[str, float] | None = None,
     at_least: Mapping[str, float] | None = None,
     fix: Mapping[str, float] | None = None,
-    ridge: float = 0.0,
+    law: LawOption = CONVEX,
+    ridge: float | None = None,
     huber: float | None = None,
     folds: int = 5,
     seed: int = 0,
     noise: float | None = None,
 ) -> Recommendation:
-    """Fit the exponential law to the runs, and find the mixture that it calls best under what is asked.
+    """Fit a law to the runs, and find the mixture that it calls best under what is asked.
 
     ``objective`` is "mean", "max" (the worst target, or family mean), "max-relative" (the worst in shares of its own best), or
     weights by target or family. ``families`` maps a name to targets; a family counts as one, and with ``aggregate`` it is
     averaged, by the weights of its targets, before the law is fitted. ``kl`` weighs KL(w || natural), natural being ``prior``
     (shares) or else ``tokens``; ``cap`` is the most epochs of a domain in a run of ``budget`` tokens; ``at_most``,
-    ``at_least`` and ``fix`` bound shares. ``huber`` is the width of a Huber loss in place of squares, in the targets' unit.
-    ``noise`` replaces the cross-validated error of the objective.
+    ``at_least`` and ``fix`` bound shares.
+
+    ``law`` is "convex" (the law that decides best of linear, exponential and additive power, whose optima are certified), "auto"
+    (LightGBM too, where it is installed), the name of a law, its class, or a function that fits runs. ``ridge`` is a number, or
+    None to have the law choose it; ``huber`` is the width of a Huber loss in place of squares, in the targets' unit.
+    ``noise`` replaces the doubt of the gain.
 
     Raises:
         InputError: names that do not agree, KL or caps without what they need, constraints that no mixture keeps, runs that
@@ -173,78 +189,29 @@ def recommend(
                 "there are no families to average before the fit; name them, --family math=gsm8k,minerva (in Olmix eval.tasks)"
             )
         runs, weights, families = *averaged(runs, families, weights), None
-    limits, notes = _limits(runs, kl, prior, tokens, budget, cap, at_most or {}, at_least or {}, fix or {})
+    limits, notes = limits_of(runs, kl, prior, tokens, budget, cap, at_most or {}, at_least or {}, fix or {})
     goal = Objective.of(runs.targets, kind, weights, families)
-    loss, delta = ("linear", 1.0) if huber is None else ("huber", huber)
-    law = Exponential.fit(runs, ridge, loss, delta)
-    validation = cross_validate(runs, folds, seed, ridge=ridge, loss=loss, huber_delta=delta)
-    w = Mixture(limits.domains)
+    judged = goal.relative_to_best_of(runs.metrics) if goal.kind == "max-relative" else goal
+    settings = {"ridge": ridge, "loss": None if huber is None else "huber", "huber_delta": huber}
+    found = chosen(runs, law, judged.loss, folds, seed, **settings)
     if goal.kind == "max-relative":
-        goal = goal.relative_to(_best(law, goal, limits))
-    question = Question(law, goal, limits)
-    result = answer(question.problem(w))
-    quality = _quality(goal, validation, runs, np.array(list(result.weights.values())))
+        goal = goal.relative_to(_best(found.law, goal, limits))
+    question = Question(found.law, goal, limits)
+    best = answer(question.problem(Mixture(limits.domains)), seed)
+    quality = _quality(goal, found.validation, runs, best.weights)
+    far = doubt(question, found, best, limits.other)
     columns = {column: name for column, name in runs.name_map.items() if name in runs.domains and column != name}
-    fitted = Fitted(question, _noise(quality, noise), result.weights, columns)
-    notes = (*runs.notes, *notes)
-    far = extent(runs, fitted.vector)
-    return Recommendation(runs, fitted, validation, quality, result.problem, result, _ranges(fitted), far, ridge, notes)
-
-
-def averaged(
-    runs: Runs, families: Mapping[str, Sequence[str]], weights: Mapping[str, float] | None = None
-) -> tuple[Runs, dict[str, float]]:
-    """The runs with each family's targets averaged into one, and the weights that are left; those of a family's targets count inside.
-
-    A run that lacks one of a family's targets lacks the family.
-
-    Raises:
-        InputError: families that mix directions, or what ``Objective.of`` refuses.
-    """
-    groups = Objective.of(runs.targets, "mean", weights, families)
-    ways, units = {}, {}
-    for group, row in zip(groups.groups, groups.shares, strict=True):
-        own = runs.targets.subset(np.flatnonzero(row > 0).tolist())
-        if len(set(own.directions)) > 1:
-            raise InputError(f"the family {group!r} has targets to be minimised and to be maximised, {listed(own.names)}; split it")
-        ways[group] = own.directions[0]
-        units[group] = own.units[0] if len(set(own.units)) == 1 else "mixed units"
-    signs = np.array([1 if ways[g] == "min" else -1 for g in groups.groups])
-    merged = replace(runs, targets=Targets(groups.groups, ways, units), metrics=signs * groups.losses(runs.metrics))
-    return merged, {n: v for n, v in (weights or {}).items() if n in groups.groups}
-
-
-def _limits(
-    runs: Runs,
-    kl: float,
-    prior: Mapping[str, float] | None,
-    tokens: Mapping[str, float] | None,
-    budget: float | None,
-    cap: float | None,
-    *bounds: Mapping[str, float],
-) -> tuple[Limits, tuple[str, ...]]:
-    """The limits, names matched to the runs' domains, and notes."""
-    notes: tuple[str, ...] = ()
-    domains, columns = runs.domains, runs.name_map
-    if tokens is not None:
-        domains = Domains(domains.names, by_domain("the tokens", tokens, domains, columns, whole=True))
-    natural = None
-    if prior is not None:
-        natural, notes = proportions(domains, by_domain("the prior", prior, domains, columns, whole=True))
-    elif domains.tokens is not None:
-        natural, notes = proportions(domains, dict(zip(domains, domains.natural.tolist(), strict=True)))
-    most, least, fixed = (
-        by_domain(what, b, domains, columns, whole=False)
-        for what, b in zip(("the upper bounds", "the lower bounds", "the fixed weights"), bounds, strict=True)
-    )
-    return Limits(domains, natural, kl, budget, cap, least, most, fixed), notes
+    fitted = Fitted(question, _noise(question, far, noise), best.result.weights, columns)
+    notes = (*runs.notes, *notes, *found.notes)
+    ranges = _ranges(fitted) if best.certified else None
+    return Recommendation(runs, fitted, found, quality, best.result.problem, best.result, far, ranges, extent(runs, fitted.vector), notes)
 
 
 def _best(law: Law, goal: Objective, limits: Limits) -> np.ndarray:
     """The best loss of each group [g] alone under the constraints."""
     w = Mixture(limits.domains)
     relations = limits.relations(w)
-    found = [answer(minimize(goal.group_expression(law, w, g), over=w, subject_to=relations)) for g in range(len(goal.groups))]
+    found = [answer(minimize(goal.group_expression(law, w, g), over=w, subject_to=relations)).result for g in range(len(goal.groups))]
     return np.array([math.nan if r.value is None else r.value for r in found])
 
 
@@ -260,13 +227,14 @@ def _quality(goal: Objective, validation: CrossValidation, runs: Runs, best: np.
     return Quality(len(y), math.sqrt(squares.mean()), spearman(p, y), r2, len(nearest), math.sqrt(squares[nearest].mean()))
 
 
-def _noise(quality: Quality, given: float | None) -> Noise:
+def _noise(question: Question, far: Doubt, given: float | None) -> Noise:
     if given is None:
         how = (
-            f"the cross-validated error (RMSE) of the objective itself over {quality.runs} runs, each predicted by laws fitted without it; "
-            f"over the {quality.nearby} runs nearest to the recommended mixture it is {figure(quality.near, quality.near)}"
+            f"half the 90 % interval of the gain over {question.limits.other_name} that the law predicts, by {far.how}; differences "
+            "of the objective that are smaller are none that these runs show"
         )
-        return Noise(quality.rmse, how)
+        least = _LEAST_NOISE * max(abs(v) for v in far.value)
+        return Noise(max(far.half, least), how)
     if not (math.isfinite(given) and given >= 0):
         raise InputError(f"the noise is {given}; it is a finite number >= 0 in the objective's unit")
     return Noise(given, GIVEN)

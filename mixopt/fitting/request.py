@@ -12,6 +12,7 @@ from mixopt.errors import InputError, listed
 from mixopt.language.domains import Domains
 from mixopt.runs import Runs
 
+from .chosen import CONVEX
 from .recommend import Recommendation, recommend
 
 
@@ -45,7 +46,8 @@ class Request:
     at_most: Mapping[str, float] = field(default_factory=dict)
     at_least: Mapping[str, float] = field(default_factory=dict)
     fix: Mapping[str, float] = field(default_factory=dict)
-    ridge: float = 0.0
+    law: str = CONVEX
+    ridge: float | None = None
     huber: float | None = None
     folds: int = 5
     seed: int = 0
@@ -85,6 +87,7 @@ _PASSED = (
     "at_most",
     "at_least",
     "fix",
+    "law",
     "ridge",
     "huber",
     "folds",

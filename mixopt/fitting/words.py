@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mixopt.errors import listed
+from mixopt.laws.curve import CurveLaw
 
 if TYPE_CHECKING:
     from .recommend import Recommendation
@@ -48,27 +49,25 @@ def blended(weights: dict[str, float]) -> str:
 
 
 def sentence(found: Recommendation) -> str:
-    """Train on ...: predicted value and its noise, the gain over natural, and how far the weights could move."""
-    question, noise = found.fitted.question, found.fitted.noise
-    goal, best = question.objective, found.fitted.vector
-    at = f"predicted {goal.name} {figure(question.value(best), noise.value)} ± {figure(noise.value, noise.value)} {goal.unit}"
-    source = "cross-validated" if noise.how != GIVEN else "noise as given"
+    """Train on ...: the predicted value with the interval of a run, the gain over natural with its doubt, and what could move."""
+    question, noise, value = found.fitted.question, found.fitted.noise, found.doubt.value
+    goal, best, half = question.objective, found.fitted.vector, (value[1] - value[0]) / 2
+    at = f"predicted {goal.name} {figure(question.value(best), half)} ± {figure(half, half)} {goal.unit}"
     name, gain = compared(found)
     way = "above" if (gain > 0) == goal.maximised else "below"
-    against = f"{figure(abs(gain), min(abs(gain), noise.value))} {way} {name}"
-    return f"Train on {blended(found.weights)}: {at} ({source}), {against}; {_movable(found)}."
+    against = f"{figure(abs(gain), noise.value)} ± {figure(noise.value, noise.value)} {way} {name}"
+    source = "90 % intervals" if noise.how != GIVEN else "noise as given"
+    return f"Train on {blended(found.weights)}: {at}, {against} ({source}); {_movable(found)}."
 
 
 def compared(found: Recommendation) -> tuple[str, float]:
     """The mixture that the gain is told against, natural or else uniform, and the predicted gain, > 0 where ours is better."""
-    question = found.fitted.question
-    natural = question.limits.natural
-    k = len(question.limits.domains)
-    other = np.full(k, 1 / k) if natural is None else natural
-    return "uniform" if natural is None else "natural", question.loss(other) - question.loss(found.fitted.vector)
+    return found.fitted.question.limits.other_name, found.doubt.gain.value
 
 
 def _movable(found: Recommendation) -> str:
+    if found.ranges is None:
+        return f"the {found.law.name} law has no proof of its optimum, so that its weights are those of the best mixture that was tried"
     low, high = found.ranges.low, found.ranges.high
     widest = sorted(low, key=lambda n: low[n] - high[n])[:2]
     moving = [n for n in widest if high[n] - low[n] >= 0.005]
@@ -80,7 +79,12 @@ def _movable(found: Recommendation) -> str:
 
 def doubts(found: Recommendation) -> tuple[str, ...]:
     """Every reason not to trust the answer that the numbers give."""
-    return tuple(filter(None, (_unsolved(found), _gain(found), _outside(found), _poor(found), _few(found), _corner(found), _units(found))))
+    return tuple(
+        filter(
+            None,
+            (_unsolved(found), _gain(found), _measured(found), _outside(found), _poor(found), _few(found), _corner(found), _units(found)),
+        )
+    )
 
 
 def _unsolved(found: Recommendation) -> str:
@@ -97,12 +101,27 @@ def _gain(found: Recommendation) -> str:
         return (
             f"The recommendation is predicted to be no better than {name}: what is asked for besides (KL, caps, bounds) outweighs the gain."
         )
-    told = f"The predicted gain over {name}, {figure(gain, min(gain, noise))}, is within the noise of these runs, {figure(noise, noise)}"
-    near = found.quality.near
-    if found.fitted.noise.how != GIVEN and gain > near:
-        nearest = f"the {found.quality.nearby} runs nearest to the recommended mixture, {figure(near, near)}"
-        return f"{told}, though above that of {nearest}: they hardly show that it is better."
-    return f"{told}: they do not show that the recommended mixture is better."
+    told = f"The predicted gain over {name}, {figure(gain, min(gain, noise))}, is within its doubt, {figure(noise, noise)}"
+    return f"{told}: these runs do not show that the recommended mixture is better."
+
+
+def _measured(found: Recommendation) -> str:
+    """Best measured, unless the predicted gain over it exceeds the doubt of a prediction."""
+    best, question = found.best_run(), found.fitted.question
+    if best is None:
+        return ""
+    goal, weights = question.objective, found.runs.mixtures[best]
+    measured = float(goal.loss(found.runs.metrics[best]))
+    half = (found.doubt.value[1] - found.doubt.value[0]) / 2
+    gain = measured - question.loss(found.fitted.vector)
+    if gain > half or question.limits.broken(weights):
+        return ""
+    label = found.runs.ids[best] if found.runs.labels is None else found.runs.labels[best]
+    than = f"{figure(abs(gain), half)} {'better' if gain > 0 else 'worse'} than that"
+    return (
+        f"The best run measured ({label}) reached {figure(goal.shown(measured), half)}; the recommended mixture is predicted {than}, "
+        f"within the error of a prediction, {figure(half, half)}: until a run of it says otherwise, what was measured is the safer choice."
+    )
 
 
 def _outside(found: Recommendation) -> str:
@@ -140,8 +159,11 @@ def _poor(found: Recommendation) -> str:
 
 
 def _few(found: Recommendation) -> str:
-    R, parameters = len(found.runs), len(found.law.domains) + 1
-    if found.ridge or 3 * parameters <= R:
+    law, R = found.law, len(found.runs)
+    if not isinstance(law, CurveLaw) or (law.fitted.ridge is not None and law.fitted.ridge.any()):
+        return ""
+    parameters = law.theta.shape[1]
+    if 3 * parameters <= R:
         return ""
     return (
         f"{R} runs are few for {parameters} parameters a target (a rule of thumb are three runs a parameter); "

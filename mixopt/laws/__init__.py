@@ -11,6 +11,7 @@ from .comparison import LawComparison as LawComparison
 from .comparison import compare_laws as compare_laws
 from .dcpt import DCPT as DCPT
 from .exponential import Exponential as Exponential
+from .gaussian import GaussianProcess as GaussianProcess
 from .law import Fit as Fit
 from .law import Law as Law
 from .law import TargetLaw as TargetLaw
@@ -18,6 +19,7 @@ from .linear import Linear as Linear
 from .posterior import Gain as Gain
 from .posterior import Posterior as Posterior
 from .posterior import bootstrap as bootstrap
+from .posterior import jackknife as jackknife
 from .posterior import laplace as laplace
 from .power import AdditivePower as AdditivePower
 from .scaling import Chinchilla as Chinchilla
@@ -45,6 +47,7 @@ __all__ = [
     "Exponential",
     "Fit",
     "Gain",
+    "GaussianProcess",
     "Law",
     "LawComparison",
     "LightGBM",
@@ -56,6 +59,7 @@ __all__ = [
     "choose",
     "compare_laws",
     "cross_validate",
+    "jackknife",
     "laplace",
     "load",
     "suggest",

@@ -23,22 +23,31 @@ Loss = Callable[[np.ndarray], np.ndarray]
 @final
 @dataclass(frozen=True, eq=False)
 class CrossValidation:
-    """Out-of-fold predictions [R, m] beside the measured metrics, the fold of each run [R], and figures per target [m].
+    """Out-of-fold predictions [R, m] of the runs, the fold of each [R], and figures per target [m].
 
     rmse and mae are in target units, with Spearman's correlation, R2 and the ``regret``: the metric of the run that the
     predictions call best less that of the best run, as a share of what a run drawn at random loses: 0 is the best run, 1 is no
     better than chance. A value that is not defined is NaN.
     """
 
-    targets: Targets
+    runs: Runs
     predicted: np.ndarray
-    measured: np.ndarray
     folds: np.ndarray
     rmse: np.ndarray
     mae: np.ndarray
     spearman: np.ndarray
     r2: np.ndarray
     regret: np.ndarray
+
+    @property
+    def targets(self) -> Targets:
+        """The targets of the runs."""
+        return self.runs.targets
+
+    @property
+    def measured(self) -> np.ndarray:
+        """The metrics of the runs [R, m]."""
+        return self.runs.metrics
 
     @property
     def pairs(self) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
@@ -93,7 +102,7 @@ def cross_validate(
     ways = signs(runs.targets)
     found = [figures(p, y) for p, y in zip((ways * predicted).T, (ways * runs.metrics).T, strict=True)]
     each = {name: np.array([f[name] for f in found]) for name in FIGURES}
-    return CrossValidation(runs.targets, predicted, runs.metrics, fold, **each)
+    return CrossValidation(runs, predicted, fold, **each)
 
 
 def folds_of(R: int, folds: int | None, seed: int) -> np.ndarray:
@@ -112,4 +121,4 @@ def folds_of(R: int, folds: int | None, seed: int) -> np.ndarray:
 
 def predicted_at(law: Law, runs: Runs) -> np.ndarray:
     """A law's metrics [R, m] of the runs, at their own N, D and steps where it needs them."""
-    return law.predict(runs.mixtures, **{name: getattr(runs, name) for name in law.needs})
+    return law.predict(runs.mixtures, **{name: getattr(runs, name) for name in law.requires})

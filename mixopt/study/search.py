@@ -121,6 +121,7 @@ def recommended(runs: Runs, data: Data, sizes: Sizes, target: Target) -> Recomme
         tokens=dict(zip(domains, domains.sizes.tolist(), strict=True)),
         budget=sizes.run_tokens,
         cap=sizes.cap,
+        law="exponential",
         ridge=1e-3,
         folds=min(8, len(own)),
     )

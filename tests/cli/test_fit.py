@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -190,7 +191,8 @@ def test_an_olmix_configuration_is_fitted_and_flags_override_it(tables):
         (["--direction", "up"], "the direction of target 'chat_loss' is 'up'"),
         (["--direction", "min", "--direction", "max"], "more than once"),
         (["--on", "runn"], "did you mean 'run'"),
-        (["--law", "trees"], "there is one law so far, exponential"),
+        (["--law", "lihgtgbm"], "is no law; it is one of (auto, convex, exponential"),
+        (["--law", "lightgbm", "--ridge", "0.1"], "the lightgbm law takes no (ridge)"),
         (["--folds", "1"], "1 folds of 30 runs"),
         (["--ridge", "-1"], "ridge is -1"),
     ],
@@ -224,7 +226,8 @@ def test_regmix_to_a_report_and_three_trainers_in_one_command(tmp_path):
     text = run("fit", *pair, "--prior", REGMIX / "pile_prior.json", "--kl", "0.05", "--out", tmp_path, *targets)
     assert "17 columns train_NAME -> NAME" in text
     assert "13 columns metric/NAME_val_loss -> NAME" in text
-    assert "0.089 below natural" in text
+    assert re.search(r"0\.\d+ ± 0\.\d+ below natural", text)
+    assert "The law is exponential: its decisions on held-out runs lose" in (tmp_path / "report.md").read_text()
     written = {p.name for p in tmp_path.iterdir()}
     assert {"report.html", "report.md", "report.json", "megatron.txt", "hf.json", "olmo-core.yaml"} <= written
     weights = json.loads((tmp_path / "mixture.json").read_text())["weights"]

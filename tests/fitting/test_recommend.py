@@ -5,22 +5,24 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import mixopt as mx
+from mixopt import fitting
 from mixopt.errors import InputError
-from mixopt.fitting import recommend
 from mixopt.fitting.account import bounds
-from mixopt.fitting.recommend import averaged
+from mixopt.fitting.inputs import averaged
 from mixopt.runs import Runs, Targets
 from mixopt.solvers import Projected
 
 REGMIX = Path(__file__).parents[2] / "../shared/data/regmix"
 needs_regmix = pytest.mark.skipif(not REGMIX.exists(), reason="needs ../shared/data/regmix beside the project")
 
+recommend = partial(fitting.recommend, law="exponential", ridge=0.0)
 PRIOR = {"web": 0.6, "code": 0.2, "books": 0.15, "maths": 0.05}
 TOKENS = {"web": 6e11, "code": 2e11, "books": 5e10, "maths": 4e11}
 
@@ -38,15 +40,25 @@ def test_the_weights_are_the_optimum_that_another_solver_finds(table):
     assert found.fitted.question.total(found.fitted.vector) == pytest.approx(found.result.value)
 
 
-def test_the_noise_is_the_out_of_fold_error_of_the_objective_itself(table):
+def test_the_quality_is_of_the_objective_itself_and_the_noise_the_doubt_of_its_gain(table):
     found = recommend(table(noise=0.05), families={"text": ["chat", "novels"]}, folds=4, seed=3, prior=PRIOR)
     predicted, measured = found.validation.predicted, found.runs.metrics
 
     def by_hand(y: np.ndarray) -> np.ndarray:
         return (y[:, [0, 2]].mean(axis=1) + y[:, 1]) / 2
 
-    assert found.fitted.noise.value == pytest.approx(np.sqrt(np.mean((by_hand(predicted) - by_hand(measured)) ** 2)))
-    assert "cross-validated" in found.fitted.noise.how
+    assert found.quality.rmse == pytest.approx(np.sqrt(np.mean((by_hand(predicted) - by_hand(measured)) ** 2)))
+    gain = found.fitted.question.loss(np.array(list(PRIOR.values()))) - found.fitted.question.loss(found.fitted.vector)
+    assert found.doubt.gain.value == pytest.approx(gain)
+    low, high = found.doubt.gain.interval(0.9)
+    assert found.fitted.noise.value == pytest.approx((high - low) / 2)
+    assert "the gain over natural" in found.fitted.noise.how
+    assert "jackknife" in found.fitted.noise.how
+    low, high = found.doubt.value
+    assert low < found.fitted.question.loss(found.fitted.vector) < high
+    assert high - low > 2 * found.quality.rmse
+    assert (found.doubt.low <= found.fitted.vector).all()
+    assert (found.doubt.high >= found.fitted.vector).all()
     near = np.abs(found.runs.mixtures - found.fitted.vector).sum(axis=1).argsort()[:10]
     squares = (by_hand(predicted) - by_hand(measured)) ** 2
     assert (found.quality.nearby, found.quality.near) == (10, pytest.approx(np.sqrt(squares[near].mean())))
@@ -81,8 +93,8 @@ def test_metrics_to_be_made_large_are_and_their_sentence_says_above(table):
     np.testing.assert_allclose(up.fitted.vector, down.fitted.vector, atol=1e-5)
     assert up.problem.sense == "maximize"
     assert up.fitted.question.value(up.fitted.vector) == pytest.approx(-down.fitted.question.value(down.fitted.vector))
-    assert re.search(r"predicted mean accuracy -?[\d.]+ ± [\d.]+ accuracy .*, [\d.]+ above natural", up.sentence)
-    assert " below natural" in down.sentence
+    assert re.search(r"predicted mean accuracy -?[\d.]+ ± [\d.]+ accuracy, [\d.]+ ± [\d.]+ above natural", up.sentence)
+    assert re.search(r"[\d.]+ ± [\d.]+ below natural", down.sentence)
     assert up.best_run() == down.best_run()
 
 
@@ -146,8 +158,8 @@ def test_relaxing_raises_what_is_to_be_made_large(table):
 def test_doubts_say_what_is_wrong_and_nothing_where_all_is_well(table):
     good = recommend(table(200, noise=0.001), kl=0.05, prior=PRIOR)
     assert good.doubts == ()
-    noisy = recommend(table(40, noise=0.5, seed=2), kl=0.05, prior=PRIOR)
-    assert any("is within the noise of these runs" in d or "no better than natural" in d for d in noisy.doubts)
+    noisy = recommend(table(40, noise=0.5, seed=3), kl=0.05, prior=PRIOR)
+    assert any("is within its doubt" in d or "no better than natural" in d for d in noisy.doubts)
     assert any("The law predicts runs that it has not seen badly" in d and "rank correlation" in d for d in noisy.doubts)
     few = recommend(table(12, noise=0.001), kl=0.05, prior=PRIOR)
     assert any("12 runs are few for 5 parameters" in d for d in few.doubts)
@@ -172,8 +184,8 @@ def test_an_optimum_beyond_the_runs_or_at_a_corner_is_told(table):
 def test_the_sentence_names_weights_value_noise_gain_and_freedom(table):
     found = recommend(table(200, noise=0.01), kl=0.05, prior=PRIOR)
     assert re.fullmatch(
-        r"Train on ([<\d.]+ % \w+, ){3}[<\d.]+ % \w+: predicted mean loss \d\.\d{3,4} ± 0\.\d{3,4} nats per token "
-        r"\(cross-validated\), 0\.\d+ below natural; \w+ could be anywhere from [<\d.]+ % to [\d.]+ % and \w+ from .* % "
+        r"Train on ([<\d.]+ % \w+, ){3}[<\d.]+ % \w+: predicted mean loss \d\.\d{3,4} ± 0\.\d{3,4} nats per token, "
+        r"0\.\d+ ± 0\.\d+ below natural \(90 % intervals\); \w+ could be anywhere from [<\d.]+ % to [\d.]+ % and \w+ from .* % "
         r"without a difference that these runs could show\.",
         found.sentence,
     )
@@ -257,11 +269,8 @@ def test_regmix_reaches_the_reference_optima():
     assert found.fitted.question.value(found.fitted.vector) == pytest.approx(4.5507, abs=1e-4)
     assert found.result.value == pytest.approx(4.56250, abs=1e-4)
     assert found.fitted.question.value(found.fitted.question.limits.natural) == pytest.approx(4.6397, abs=1e-4)
-    assert "0.089 below natural" in found.sentence
-    assert found.doubts == (
-        "The predicted gain over natural, 0.089, is within the noise of these runs, 0.11, though above that of the 128 runs nearest to "
-        "the recommended mixture, 0.071: they hardly show that it is better.",
-    )
+    assert "0.089 ± 0.025 below natural" in found.sentence
+    assert found.doubts == ()
     assert all(found.ranges.low[n] <= w <= found.ranges.high[n] for n, w in found.weights.items())
     w = mx.Mixture(runs.domains)
     plain = mx.solve(mx.minimize(mx.mean(found.law(w)), over=w))

@@ -49,7 +49,7 @@ def test_a_comparison_has_the_figures_of_each_law_on_the_same_folds():
 
     by_hand = [figures(loss(v.predicted), loss(runs.metrics))["rmse"] for v in found["good"].validations]
     assert found["good"].figure("rmse") == pytest.approx(np.mean(by_hand))
-    regrets = [expected_regret(loss(v.predicted), loss(runs.metrics)) for v in found["good"].validations]
+    regrets = [expected_regret(loss(v.predicted), loss(runs.metrics), 160) for v in found["good"].validations]
     assert found["good"].regret == pytest.approx(np.mean(regrets))
     text = str(found).splitlines()
     assert text[0].startswith("law")
@@ -77,6 +77,9 @@ def test_an_objective_of_one_target_chooses_for_it_alone():
     found = compare_laws(table(), {"good": Exponential.fit}, loss=lambda metrics: -metrics[..., 1])
     v = found["good"].validations[0]
     assert found["good"].figure("spearman") == pytest.approx(v.spearman[1])
+    other = found.judged_by(lambda metrics: metrics[..., 0])["good"]
+    assert other.figure("spearman") == pytest.approx(v.spearman[0])
+    assert other.validations is found["good"].validations
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,7 @@ from mixopt.errors import InputError
 from mixopt.laws import Exponential, cross_validate
 from mixopt.laws.laplace import covariance, half_hessian
 from mixopt.laws.law import At
-from mixopt.laws.posterior import Gain, bootstrap, laplace
+from mixopt.laws.posterior import Gain, bootstrap, jackknife, laplace, regions
 from mixopt.laws.suggestion import suggest
 from mixopt.runs import Runs, Targets
 
@@ -40,7 +39,7 @@ def test_the_draws_have_the_covariance_of_the_linearised_least_squares():
     runs = table(noise=0.01, together=0.8)
     law = Exponential.fit(runs)
     checked = cross_validate(runs)
-    found = laplace(law, runs, checked, draws=4000)
+    found = laplace(law, checked, draws=4000)
     theta = np.array([d.theta for d in found.draws])
     sigma = covariance(checked.predicted - checked.measured)
     J = [law.curve.jacobian(law.theta[[j]], At.of(runs))[0] for j in range(2)]
@@ -56,7 +55,7 @@ def test_parameters_are_within_their_own_intervals_as_often_as_these_say():
     hits = []
     for seed in range(40):
         runs = table(40, noise=0.02, seed=seed)
-        found = laplace(Exponential.fit(runs), runs, cross_validate(runs, folds=4), draws=200)
+        found = laplace(Exponential.fit(runs), cross_validate(runs, folds=4), draws=200)
         theta = np.array([d.theta for d in found.draws])
         low, high = np.quantile(theta, (0.05, 0.95), axis=0)
         truth = np.column_stack([[1.5, 1.5], A])
@@ -69,7 +68,7 @@ def test_draws_keep_the_bounds_of_the_curve():
     w = rng.dirichlet(np.ones(3), 30)
     runs = Runs.from_arrays(NAMES, w, ["chat"], np.exp(w @ A[:1].T) * np.exp(0.05 * rng.normal(size=(30, 1))))  # the floor is 0
     law = Exponential.fit(runs)
-    found = laplace(law, runs, cross_validate(runs), draws=300)
+    found = laplace(law, cross_validate(runs), draws=300)
     floors = np.array([d.c[0] for d in found.draws])
     assert (floors >= 0).all()
     assert (floors == 0).any()
@@ -78,22 +77,22 @@ def test_draws_keep_the_bounds_of_the_curve():
     assert errors.max() < 0.5
 
 
-def test_what_no_run_tells_stays_at_the_fit():
+def test_what_no_run_tells_is_left_to_the_ridge():
     runs = table(30)
     flat = runs.mixtures.copy()
     flat[:, 2] = 0
     short = Runs.from_arrays(NAMES, flat / flat.sum(1, keepdims=True), ["chat", "python"], runs.metrics)
-    law = Exponential.fit(short, ridge=1e-3)
-    bare = replace(law, fitted=replace(law.fitted, ridge=np.zeros(2)))
-    found = laplace(bare, short, cross_validate(short, ridge=1e-3), draws=50)
-    assert {d.A[0, 2] for d in found.draws} == {law.A[0, 2]}
-    assert len({d.A[0, 0] for d in found.draws}) == 50
+    law, checked = Exponential.fit(short, ridge=1e-3), cross_validate(short, ridge=1e-3)
+    found = laplace(law, checked, draws=200)
+    free = np.array([d.A[0, 2] - d.A[0].mean() for d in found.draws])
+    seen = np.array([d.A[0, 0] - d.A[0, 1] for d in found.draws])
+    assert seen.std() < free.std() < 2 * checked.rmse[0] / np.sqrt(1e-3)
 
 
 @pytest.mark.parametrize("loss", [None, mean], ids=["targets", "objective"])
 def test_intervals_hold_unseen_runs_as_often_as_they_say(loss):
     runs, unseen = table(300, noise=0.05, seed=1), table(2000, noise=0.05, seed=2)
-    found = laplace(Exponential.fit(runs), runs, cross_validate(runs))
+    found = laplace(Exponential.fit(runs), cross_validate(runs))
     spans = found.intervals(unseen.mixtures, 0.9, loss)
     truth = unseen.metrics if loss is None else loss(unseen.metrics)
     hit = (spans[..., 0] <= truth) & (truth <= spans[..., 1])
@@ -104,7 +103,7 @@ def test_intervals_hold_unseen_runs_as_often_as_they_say(loss):
 
 def test_a_target_to_be_maximised_has_the_intervals_of_its_negative():
     down, up = table(40), table(40, up=True)
-    one, other = (laplace(Exponential.fit(r), r, cross_validate(r)) for r in (down, up))
+    one, other = (laplace(Exponential.fit(r), cross_validate(r)) for r in (down, up))
     point = down.mixtures[:3]
     np.testing.assert_allclose(other.intervals(point)[:, 1], -one.intervals(point)[:, 1, ::-1])
     np.testing.assert_allclose(other.intervals(point)[:, 0], one.intervals(point)[:, 0])
@@ -114,7 +113,7 @@ def test_the_error_of_a_gain_is_smaller_than_that_of_either_value_and_covers_the
     hits, better, worse = [], np.array([0.5, 0.4, 0.1]), np.array([0.4, 0.4, 0.2])
     for seed in range(40):
         runs = table(40, noise=0.02, seed=seed)
-        found = laplace(Exponential.fit(runs), runs, cross_validate(runs, folds=4), draws=200)
+        found = laplace(Exponential.fit(runs), cross_validate(runs, folds=4), draws=200)
         gain = found.gain(better, worse, mean)
         truth = (np.exp(A @ worse) - np.exp(A @ better)).mean()
         low, high = gain.interval(0.9)
@@ -127,11 +126,46 @@ def test_the_error_of_a_gain_is_smaller_than_that_of_either_value_and_covers_the
 def test_a_bootstrap_agrees_with_laplace_where_the_law_is_right():
     runs = table(120, noise=0.02)
     checked = cross_validate(runs)
-    one = laplace(Exponential.fit(runs), runs, checked, draws=300)
+    one = laplace(Exponential.fit(runs), checked, draws=300)
     other = bootstrap(Exponential.fit, runs, checked, draws=60)
     np.testing.assert_array_equal(one.law.theta, other.law.theta)
     points = np.random.default_rng(0).dirichlet(np.ones(3), 20)
-    assert np.median(other.spread(points) / one.spread(points)) == pytest.approx(1, abs=0.3)
+    regions = jackknife(Exponential.fit, runs, checked, groups=20)
+    assert np.median(regions.spread(points) / one.spread(points)) == pytest.approx(1, abs=0.5)
+
+
+def test_the_doubt_of_a_law_that_bends_wrongly_is_told_by_its_regions_and_not_by_noise():
+    """The truth is no exponential, and nothing is noise: Laplace's error of the gain is far too small, the jackknife's is not."""
+    better, worse = np.array([0.3, 0.4, 0.3]), np.array([0.7, 0.2, 0.1])
+
+    def truth(w: np.ndarray) -> np.ndarray:
+        return (w + 0.02) ** -0.4 @ np.array([1.0, 0.5, 0.2])
+
+    z = {laplace: [], jackknife: []}
+    for seed in range(20):
+        w = np.random.default_rng(seed).dirichlet(np.ones(3), 60)
+        runs = Runs.from_arrays(NAMES, w, ["chat"], truth(w)[:, None])
+        law, checked = Exponential.fit(runs), cross_validate(runs)
+        gain = truth(worse) - truth(better)
+        for doubt, found in ((laplace, laplace(law, checked)), (jackknife, jackknife(Exponential.fit, runs, checked))):
+            told = found.gain(better, worse, mean)
+            z[doubt].append(abs(told.value - gain) / told.error)
+    assert np.median(z[jackknife]) < np.median(z[laplace])
+    assert np.mean(np.array(z[jackknife]) < 2.26) > np.mean(np.array(z[laplace]) < 1.96)
+
+
+def test_regions_part_the_mixtures_and_one_that_is_needed_is_kept():
+    rows = np.vstack([np.random.default_rng(0).dirichlet(np.array(a) * 50.0, 20) for a in ([8, 1, 1], [1, 8, 1], [1, 1, 8])])
+    place = regions(rows, 3)
+    assert sorted(np.bincount(place)) == [20, 20, 20]
+    assert len(set(place[:20])) == 1
+    assert regions(np.ones((5, 3)) / 3, 4).max() == 0
+    runs = table(40)
+    sparse = runs.mixtures.copy()
+    sparse[5:, 2] = 0  # books only in five runs, all of one region
+    sparse[:5] = [0.1, 0.1, 0.8] + 0.01 * np.random.default_rng(0).random((5, 3))
+    runs = Runs.from_arrays(NAMES, sparse / sparse.sum(1, keepdims=True), runs.targets, runs.metrics)
+    assert len(jackknife(Exponential.fit, runs, groups=4).draws) == 3
 
 
 def test_the_next_runs_are_d_optimal():
@@ -149,7 +183,7 @@ def test_the_next_runs_are_d_optimal():
         gains = [information(np.array([*kept, c])) for c in candidates if not any((c == k).all() for k in kept)]
         assert information(np.array([*kept, row])) == pytest.approx(max(gains))
         kept.append(row)
-    drawn = suggest(laplace(law, runs, cross_validate(runs), draws=2000), runs, 1, candidates=candidates)
+    drawn = suggest(laplace(law, cross_validate(runs), draws=2000), runs, 1, candidates=candidates)
     order = np.argsort([-information(c[None]) for c in candidates])
     assert drawn[0].tolist() in candidates[order[:5]].tolist()
 
@@ -162,13 +196,27 @@ def test_suggestions_are_mixtures_near_the_runs():
     np.testing.assert_array_equal(found, suggest(Exponential.fit(runs), runs, 6))
 
 
+def once():
+    """A fit that fails after its first time."""
+    left = iter([Exponential.fit])
+
+    def fit(runs: Runs) -> Exponential:
+        for law in left:
+            return law(runs)
+        raise InputError("no more")
+
+    return fit
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda runs, law: laplace(law, runs, cross_validate(runs), draws=1), "1 draws tell no spread"),
+        (lambda runs, law: laplace(law, cross_validate(runs), draws=1), "1 draws tell no spread"),
         (lambda runs, law: bootstrap(Exponential.fit, runs, draws=1), "1 draws tell no spread"),
-        (lambda runs, law: laplace(law, runs, cross_validate(runs)).intervals(runs.mixtures, 0.999), "60 runs are too few for intervals"),
-        (lambda runs, law: laplace(law, runs, cross_validate(runs)).intervals(runs.mixtures, 90), "the level is 90"),
+        (lambda runs, law: laplace(law, cross_validate(runs)).intervals(runs.mixtures, 0.999), "60 runs are too few for intervals"),
+        (lambda runs, law: laplace(law, cross_validate(runs)).intervals(runs.mixtures, 90), "the level is 90"),
+        (lambda runs, law: jackknife(Exponential.fit, runs, groups=1), "1 regions leave nothing"),
+        (lambda runs, law: jackknife(once(), runs, cross_validate(runs)), "cannot be fitted without a region .*: no more"),
         (lambda runs, law: suggest(law, runs, 0), "0 mixtures are to be chosen"),
         (lambda runs, law: suggest(law, runs, 2, candidates=[[0.5, 0.5]]), r"candidates have shape \(1, 2\); \[N, 3\]"),
     ],
@@ -190,6 +238,6 @@ def test_the_half_hessian_is_that_of_the_ridge():
 @needs_regmix
 def test_ninety_percent_intervals_cover_the_unseen_regmix_runs():
     train, test = (Runs.from_csv(REGMIX / f"{part}_mixture_1m.csv", REGMIX / f"{part}_pile_loss_1m.csv") for part in ("train", "test"))
-    found = laplace(Exponential.fit(train), train, cross_validate(train), draws=100)
+    found = laplace(Exponential.fit(train), cross_validate(train), draws=100)
     spans = found.intervals(test.mixtures)
     assert 0.85 <= ((spans[..., 0] <= test.metrics) & (test.metrics <= spans[..., 1])).mean() <= 0.95

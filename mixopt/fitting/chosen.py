@@ -1,0 +1,70 @@
+"""The law of a recommendation: the one that was asked for, or the one that decides best on held-out runs."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass
+from typing import Any, final
+
+from mixopt.errors import InputError, listed, nearest
+from mixopt.laws import LAWS, Choice, CrossValidation, Law, choose, cross_validate
+from mixopt.laws.comparison import USUAL
+from mixopt.laws.named import Fitter, fitter
+from mixopt.laws.validation import Loss
+from mixopt.runs import Runs
+
+AUTO, CONVEX = "auto", "convex"
+AMONG = {AUTO: USUAL, CONVEX: ("linear", "exponential", "additive-power")}
+"""The laws that are compared under each word; under "convex" those whose optimum can be certified."""
+
+LawOption = str | type[Law] | Fitter
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Chosen:
+    """A law fitted to all runs with its cross-validation, what fits it, and the comparison that it was chosen from, if any."""
+
+    law: Law
+    fit: Fitter
+    validation: CrossValidation
+    choice: Choice | None = None
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Why the law was taken, where it was chosen, and what its fit says."""
+        return (*([] if self.choice is None else [self.choice.sentence]), *self.law.fitted.notes)
+
+
+def chosen(runs: Runs, law: LawOption, judge: Loss, folds: int, seed: int, **settings: Any) -> Chosen:
+    """Fit the law that is asked for, or under "auto" and "convex" the one that is chosen for the objective ``judge``.
+
+    Of several laws each is given those of the settings that it takes; None is left to the law.
+
+    Raises:
+        InputError: an unknown law, settings that it does not take, or runs that cannot be fitted.
+    """
+    if isinstance(law, str) and law in AMONG:
+        given = {name: value for name, value in settings.items() if value is not None}
+        fits = {name: fitter(name, **_taken(name, given)) for name in AMONG[law] if name in LAWS}
+        found = choose(runs, fits, loss=judge, folds=folds, seed=seed)
+        return Chosen(found.fit(runs), found.fit, found.validation, found)
+    fit = fitter(known(law), **settings)
+    return Chosen(fit(runs), fit, cross_validate(runs, folds, seed, law=fit))
+
+
+def known(law: LawOption) -> LawOption:
+    """The law, where there is one of that name.
+
+    Raises:
+        InputError: a name that no law has, with the names that there are and the nearest.
+    """
+    if isinstance(law, str) and law not in LAWS and law not in AMONG:
+        names = (*AMONG, *LAWS)
+        raise InputError(f"{law!r} is no law; it is one of {listed(names, most=20)}{nearest(law, names)}")
+    return law
+
+
+def _taken(name: str, given: dict[str, Any]) -> dict[str, Any]:
+    taken = inspect.signature(LAWS[name].fit).parameters  # type: ignore[attr-defined]
+    return {n: v for n, v in given.items() if n in taken}

@@ -1,0 +1,83 @@
+"""How far a recommendation is to be doubted: its value, its gain over other mixtures, and its weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import final
+
+import numpy as np
+
+from mixopt.errors import InputError
+from mixopt.language.symbols import Mixture
+from mixopt.laws import Gain, Posterior, jackknife, laplace
+from mixopt.laws.curve import CurveLaw
+from mixopt.laws.posterior import LEVEL, reach_of
+
+from .chosen import Chosen
+from .fitted import Question
+from .ranges import Answer, answer
+
+_MOST = 20
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Doubt:
+    """What the posterior of the law says of a recommendation, at the level of 90 %.
+
+    ``value`` is where the objective (its loss) of an unseen run of the recommended mixture will lie, ``gain`` how much less that
+    mixture loses than natural (or else uniform) by the law, ``low`` and ``high`` [k] the intervals of the optimal weights, None where
+    the law has no proof of its optimum; ``how`` says in words how the ``posterior`` was taken.
+    """
+
+    value: tuple[float, float]
+    gain: Gain
+    low: np.ndarray | None
+    high: np.ndarray | None
+    how: str
+    posterior: Posterior
+
+    @property
+    def half(self) -> float:
+        """Half the interval of the gain: a smaller gain is none that the runs show."""
+        low, high = self.gain.interval(LEVEL)
+        return (high - low) / 2
+
+
+def doubt(question: Question, found: Chosen, best: Answer, other: np.ndarray) -> Doubt:
+    """The doubt of an optimum against another mixture [k]."""
+    goal, weights = question.objective, best.weights
+    posterior = _posterior(found)
+    there = int(np.isfinite(goal.loss(found.validation.measured)).sum())
+    (span,) = posterior.intervals(weights[None], min(LEVEL, there / (there + 1)), goal.loss)
+    how = f"{len(posterior.draws)} fits, each without the runs of one region of the mixtures (jackknife)"
+    low, high = _weights(question, posterior, weights) if best.certified else (None, None)
+    return Doubt((float(span[0]), float(span[1])), posterior.gain(weights, other, goal.loss), low, high, how, posterior)
+
+
+def _posterior(found: Chosen) -> Posterior:
+    """The jackknife over regions; where the runs are too few for it, Laplace's approximation."""
+    try:
+        return jackknife(found.fit, found.validation.runs, found.validation)
+    except InputError:
+        if not isinstance(found.law, CurveLaw):
+            raise
+        return laplace(found.law, found.validation)
+
+
+def _weights(question: Question, posterior: Posterior, best: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The interval of each optimal weight [k]: how far the optima of the draws lie from each other, within what is allowed."""
+    optima = _optima(question, posterior)
+    half = posterior.widen * optima.std(axis=0) * reach_of(LEVEL, len(optima) - 1)
+    low, high = question.limits.box()
+    return np.clip(best - half, np.minimum(low, best), best), np.clip(best + half, best, np.maximum(high, best))
+
+
+def _optima(question: Question, posterior: Posterior) -> np.ndarray:
+    """The optimal weights [S, k] by the posterior's draws."""
+    found = []
+    for law in posterior.draws[:_MOST]:
+        result = answer(replace(question, law=law).problem(Mixture(question.limits.domains)))
+        if result.certified and result.result.vector is not None:
+            found.append(result.weights)
+    return np.array(found)
