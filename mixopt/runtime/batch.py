@@ -9,6 +9,7 @@ import numpy as np
 from scipy.special import logsumexp, rel_entr, xlogy
 
 from mixopt.errors import ProblemError
+from mixopt.language.atoms import tail_caps
 from mixopt.language.expression import Expr
 from mixopt.language.support import SUPPORT
 
@@ -28,10 +29,11 @@ def _matmul(n: Expr, x: A, y: A) -> A:
     return x[..., 0] @ y if x.shape[-1] == 1 else np.einsum("mkr,kr->mr", x, y)
 
 
-def _tail(n: Expr, x: A) -> A:
-    count = n.data * len(x)
-    shares = np.clip(count - np.arange(len(x)), 0, 1) / count
-    return shares @ -np.sort(-x, axis=0)
+def _tail(n: Expr, x: A, *parts: A) -> A:
+    order = np.argsort(-x, axis=0)
+    caps = tail_caps(n)[order]
+    shares = np.clip(1 - np.cumsum(caps, axis=0) + caps, 0, caps)
+    return (shares * np.take_along_axis(x, order, axis=0)).sum(axis=0)
 
 
 def _opaque(n: Expr, x: A) -> A:

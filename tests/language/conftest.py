@@ -75,7 +75,7 @@ SAMPLES = {
 
 EACH = [mx.exp, mx.square, mx.abs, mx.pos, mx.softplus, lambda x: -x, lambda x: mx.huber(x, 0.5), lambda x: mx.clip(x, -1, 0.25)]
 FOLDS = [
-    lambda x: mx.tail(x, 0.3, np.arange(1.0, len(x) + 1)),
+    lambda x: mx.tail(x, 0.3, [11 - len(x), *[1] * (len(x) - 1)]),
     mx.sum,
     mx.mean,
     mx.max,
