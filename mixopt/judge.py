@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -82,7 +82,26 @@ def _saddle(task: Task, model: Modelled, leaves: Any, w: np.ndarray, past: Past)
     if model.histories:
         oracle += ", with history as the run left it"
     check, duals = certify(task.region, w, -ascent.cpu().numpy(), oracle)
+    check = _both_players(task, model, w, fixed, float(value.detach()), check)
     return check, duals, float(value.detach())
+
+
+def _both_players(task: Task, model: Modelled, w: np.ndarray, leaves: Any, value: float, check: Check) -> Check:
+    """The check with the saddle gap, where an exact learner's players have one payoff: min over the model by L-BFGS from the answer's.
+
+    The maximum over the weights is at most value + gap, the payoff being concave in them. Where the losses are convex in the model the
+    minimum is global, and the saddle gap bounds what either player could still gain.
+    """
+    form = task.form
+    assert isinstance(form, Saddle)
+    if not model.exact or model.histories or form.payoff != form.descent or check.gap is None:
+        return check
+    least, slope = model.least(model.weights(w), leaves)
+    if not slope <= 1e-5 * (1 + abs(least)):
+        note = f"no saddle gap: L-BFGS found no minimum over the model at these weights (|gradient| {slope:.0e})"
+        return replace(check, notes=(*check.notes, note))
+    note = "the saddle gap by L-BFGS over the model, and a bound where the losses are convex in it"
+    return replace(check, saddle=max(value + check.gap - least, 0.0), notes=(*check.notes, note))
 
 
 def _bilevel(solver: Solver, task: Task, model: Modelled, leaves: Any, w: np.ndarray) -> tuple[Check, Duals, float]:
@@ -92,8 +111,20 @@ def _bilevel(solver: Solver, task: Task, model: Modelled, leaves: Any, w: np.nda
 
     assert isinstance(task.form, Bilevel)
     judge = Implicit() if model.exact and model.learner.abilities.double_backward else solver
-    assert isinstance(judge, BilevelSolver)
+    if not isinstance(judge, BilevelSolver):
+        return _measured(task, model, leaves, w)
     found = slope_at(judge, model, w, leaves)
     notes = (found.doubt,) if found.doubt else ()
     check, duals = certify(task.region, w, found.gradient, found.oracle, inner=found.inner, notes=notes)
     return check, duals, found.value
+
+
+def _measured(task: Task, model: Modelled, leaves: Any, w: np.ndarray) -> tuple[Check, Duals, float]:
+    """What is known of weights whose solver has no hypergradient: the constraints, and the upper value of the model as trained."""
+    import torch
+
+    with torch.no_grad():
+        value = model.upper(model.weights(w), leaves, model.learner.evaluation())
+    note = "no gap: the solver has no hypergradient; mx.hypergradient(problem, learner, at=result.weights, solver=...) has one"
+    oracle = "exact losses" if model.exact else "the evaluation sample"
+    return Check(task.region.layout.off(w), task.region.residuals(w), oracle, notes=(note,)), {}, float(value)

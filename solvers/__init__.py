@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .implicit import Implicit as Implicit
     from .implicit import Inner as Inner
     from .steps import Normalised as Normalised
+    from .surrogate import Surrogate as Surrogate
     from .unrolled import Unrolled as Unrolled
     from .value_function import ValueFunction as ValueFunction
 
@@ -27,6 +28,7 @@ _LATER = {
     "Implicit": "implicit",
     "Inner": "implicit",
     "Normalised": "steps",
+    "Surrogate": "surrogate",
     "Unrolled": "unrolled",
     "ValueFunction": "value_function",
 }
@@ -49,6 +51,7 @@ __all__ = [
     "Normalised",
     "Projected",
     "Simulation",
+    "Surrogate",
     "Unrolled",
     "ValueFunction",
     "WaterFilling",

@@ -57,6 +57,12 @@ def _unrolled(form: Form, abilities: Abilities | None) -> Solver:
     return Unrolled()
 
 
+def _surrogate(form: Form, abilities: Abilities | None) -> Solver:
+    from .surrogate import Surrogate
+
+    return Surrogate()
+
+
 def _value_function(form: Form, abilities: Abilities | None) -> Solver:
     from .value_function import ValueFunction
 
@@ -76,6 +82,7 @@ TABLE = (
     Entry("Implicit", Bilevel, _implicit),
     Entry("Unrolled", Bilevel, _unrolled),
     Entry("ValueFunction", Bilevel, _value_function),
+    Entry("Surrogate", Bilevel, _surrogate, spare=True),
 )
 
 

@@ -12,6 +12,7 @@ from .comparison import compare_laws as compare_laws
 from .dcpt import DCPT as DCPT
 from .exponential import Exponential as Exponential
 from .gaussian import GaussianProcess as GaussianProcess
+from .gaussian import GaussianProcess as GaussianProcess
 from .law import Fit as Fit
 from .law import Law as Law
 from .law import TargetLaw as TargetLaw
@@ -47,6 +48,7 @@ __all__ = [
     "Exponential",
     "Fit",
     "Gain",
+    "GaussianProcess",
     "GaussianProcess",
     "Law",
     "LawComparison",

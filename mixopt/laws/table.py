@@ -12,6 +12,7 @@ from .autoscale import AutoScale
 from .bimix import BiMix
 from .dcpt import DCPT
 from .exponential import Exponential
+from .gaussian import GaussianProcess
 from .law import Law, read
 from .linear import Linear
 from .power import AdditivePower
@@ -32,6 +33,7 @@ LAWS: dict[str, type[Law]] = {
         Chinchilla,
         ADO,
         LightGBM,
+        GaussianProcess,
     )
 }
 
