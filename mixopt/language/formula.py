@@ -16,7 +16,7 @@ import operator
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, NoReturn, final
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, final
 
 import numpy as np
 
@@ -25,6 +25,9 @@ from mixopt.errors import InputError, MixoptError, ProblemError, listed, nearest
 from . import atoms
 from .expression import Expr, Operand, constant, expression
 from .ops import ATOMS, HISTORY
+
+if TYPE_CHECKING:
+    from .free import Free
 
 LONGEST = 10_000
 """The most characters of a formula."""
@@ -86,6 +89,11 @@ def formula(text: str, values: Mapping[str, Operand] | None = None, /, **named: 
     return _Parser(text, _bound({**_named(values), **named})).whole()
 
 
+def parsed(text: str, names: Mapping[str, Operand], free: Free | None = None) -> Expr:
+    """The expression of a text; a name without a value is one of ``free`` where it is given."""
+    return _Parser(text, _bound(names), free).whole()
+
+
 def _named(values: Mapping[str, Operand] | None) -> dict[str, Operand]:
     if values is not None and not isinstance(values, Mapping):
         raise InputError(f"the values of a formula are a dict from names, or name=value, not {type(values).__name__}")
@@ -114,9 +122,10 @@ class _Token:
 class _Parser:
     """A Pratt parser: ``_sum`` reads on while the operators bind at least as tightly as asked."""
 
-    def __init__(self, text: str, names: Mapping[str, Expr]):
+    def __init__(self, text: str, names: Mapping[str, Expr], free: Free | None = None):
         self._text = text
         self._names = names
+        self._free = free
         self._depth = 0
         self._next = self._token(0)
 
@@ -170,6 +179,8 @@ class _Parser:
             self._refuse(f"'{token.text}' is a function; its arguments follow in brackets", token)
         if token.text == "inf":
             self._refuse("inf is only a setting, as in norm(w, inf)", token)
+        if self._free is not None:
+            return self._free.symbol(token.text)
         known = sorted(self._names)
         return self._refuse(f"no name {token.text!r} in {listed(known)}{nearest(token.text, known)}", token)
 
@@ -213,6 +224,8 @@ class _Parser:
         """What follows in square brackets: names as they are or quoted, or positions."""
         while self._next.text == "[" and self._next.kind == "sign":
             opening = self._next
+            if self._free is not None:
+                self._free.entries(value)
             keys, end = self._keys(opening)
             mark = _Token("text", "", opening.start, end)
             named = value.index or ()
@@ -237,6 +250,12 @@ class _Parser:
                 return keys, at
 
     def _combined(self, sign: _Token, act: Callable[[Any, Any], Any], left: Expr, right: Expr) -> Expr:
+        if self._free is not None and sign.text == "@":
+            self._free.product(left, right)
+        if act is operator.pow and right.op == "constant" and left.shape == right.shape and len(left.shape or ()) == 1:
+            return self._made(sign, lambda: atoms.stack([x**p for x, p in zip(left, right.data.value, strict=True)], index=left.index))
+        if act is operator.pow and self._free is not None and right.op != "constant":
+            return self._made(sign, lambda: atoms.exp(right * atoms.log(left)))
         if act is operator.pow and not (right.op == "constant" and right.shape == ()):
             self._refuse(f"the exponent '{right}' is no number; for a base x > 0 write exp({right} * log(x))", sign)
         a, b = _scalar(left), _scalar(right)

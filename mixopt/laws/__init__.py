@@ -13,6 +13,7 @@ from .dcpt import DCPT as DCPT
 from .exponential import Exponential as Exponential
 from .gaussian import GaussianProcess as GaussianProcess
 from .gaussian import GaussianProcess as GaussianProcess
+from .formula import Formula as Formula
 from .law import Fit as Fit
 from .law import Law as Law
 from .law import TargetLaw as TargetLaw
@@ -47,6 +48,7 @@ __all__ = [
     "CrossValidation",
     "Exponential",
     "Fit",
+    "Formula",
     "Gain",
     "GaussianProcess",
     "GaussianProcess",

@@ -90,7 +90,15 @@ def fit_targets(curve: Curve, at: At, y: np.ndarray, settings: Settings, runs: R
     gaps = np.where(there, curve.value(theta, at) - problem.y, 0)
     rmse = np.sqrt((problem.v * gaps**2).sum(axis=1) / problem.v.sum(axis=1))
     told = np.array([_rank(curve.of(np.array([j])).jacobian(t[None], at)[0][there[j]]) for j, t in enumerate(theta)])
-    fit = Fit(runs.mixtures.max(axis=0), there.sum(axis=1), rmse, done, told, _notes(settings, problem.ridge), problem.ridge)
+    fit = Fit(
+        runs.mixtures.max(axis=0),
+        there.sum(axis=1),
+        rmse,
+        done,
+        told,
+        _notes(settings, problem.ridge, told, theta.shape[1], runs.targets.names),
+        problem.ridge,
+    )
     return Fitted(theta, fit)
 
 
@@ -138,33 +146,46 @@ def _finished(problem: Squares, start: np.ndarray, settings: Settings) -> tuple[
     curve, there = problem.curve, problem.v[0] > 0
     at, y = problem.at.rows(there), problem.y[0, there]
     rows = replace(settings, strength=float(problem.ridge[0])).rows(curve, problem.at)
-    result = least_squares(
-        lambda theta: np.concatenate([curve.value(theta[None], at)[0] - y, rows @ theta]),
-        start,
-        lambda theta: np.vstack([curve.jacobian(theta[None], at)[0], rows]),
-        tuple(problem.bounds[:, 0]),
-        x_scale="jac",
-        loss=rho_of(settings.loss, len(y), at.weights),
-        f_scale=settings.huber_delta,
-        ftol=1e-12,
-        xtol=1e-12,
-        gtol=1e-12,
-        max_nfev=500,
-    )
+    try:
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # a step that is too long is shortened
+            result = least_squares(
+                lambda theta: np.concatenate([curve.value(theta[None], at)[0] - y, rows @ theta]),
+                start,
+                lambda theta: np.vstack([curve.jacobian(theta[None], at)[0], rows]),
+                tuple(problem.bounds[:, 0]),
+                x_scale="jac",
+                loss=rho_of(settings.loss, len(y), at.weights),
+                f_scale=settings.huber_delta,
+                ftol=1e-12,
+                xtol=1e-12,
+                gtol=1e-12,
+                max_nfev=500,
+            )
+    except ValueError:  # a derivative is not finite
+        return start, False
     return result.x, bool(result.status > 0)
 
 
-def _notes(settings: Settings, ridge: np.ndarray) -> tuple[str, ...]:
-    if settings.ridge != "auto" or not ridge.any():
-        return ()
-    span = f"{ridge.min():.2g}" + (f" to {ridge.max():.2g}" if np.ptp(ridge) else "")
-    return (f"ridge chosen by cross-validation: {span}",)
+def _notes(settings: Settings, ridge: np.ndarray, told: np.ndarray, p: int, names: tuple[str, ...]) -> tuple[str, ...]:
+    """What people should know of the ridges [m] and of how many parameters the runs tell apart [m]."""
+    found = []
+    if settings.ridge == "auto" and ridge.any():
+        span = f"{ridge.min():.2g}" + (f" to {ridge.max():.2g}" if np.ptp(ridge) else "")
+        found.append(f"ridge chosen by cross-validation: {span}")
+    if (told < p).any():
+        least = int(told.argmin())
+        found.append(
+            f"of the {p} parameters of {names[least]!r} the runs tell {told[least]} apart, so that other values fit as well; "
+            "trust predictions near the runs more than parameters"
+        )
+    return tuple(found)
 
 
 def _rank(jacobian: np.ndarray) -> int:
-    """The numerical rank, columns scaled to one size."""
-    sizes = np.linalg.norm(jacobian, axis=0)
-    return int(np.linalg.matrix_rank(jacobian / np.where(sizes > 0, sizes, 1), tol=_RANK * math.sqrt(len(jacobian))))
+    """The numerical rank, columns scaled to one size; one that is not finite tells nothing."""
+    columns = np.where(np.isfinite(jacobian).all(axis=0), jacobian, 0)
+    sizes = np.linalg.norm(columns, axis=0)
+    return int(np.linalg.matrix_rank(columns / np.where(sizes > 0, sizes, 1), tol=_RANK * math.sqrt(len(jacobian))))
 
 
 def check_runs(runs: Runs, curve: Curve, settings: Settings) -> None:

@@ -121,7 +121,8 @@ def _descend(problem: Squares, theta: np.ndarray, steps: int, least: float) -> t
         theta[taken], cost[taken] = (here + move)[better], reached[better]
         if done.all():
             break
-        gradient[taken], hessian[taken] = problem.rows(taken).slope(theta[taken])
+        if len(taken):
+            gradient[taken], hessian[taken] = problem.rows(taken).slope(theta[taken])
     return theta, cost, done
 
 

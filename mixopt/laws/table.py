@@ -13,6 +13,7 @@ from .bimix import BiMix
 from .dcpt import DCPT
 from .exponential import Exponential
 from .gaussian import GaussianProcess
+from .formula import Formula
 from .law import Law, read
 from .linear import Linear
 from .power import AdditivePower
@@ -26,6 +27,7 @@ LAWS: dict[str, type[Law]] = {
         AdditivePower,
         Linear,
         BiMix,
+        Formula,
         DCPT,
         AppleAdditive,
         AppleJoint,
