@@ -13,6 +13,7 @@ from .simulation import Simulation as Simulation
 from .water_filling import WaterFilling as WaterFilling
 
 if TYPE_CHECKING:
+    from .balanced import Balanced as Balanced
     from .descent_ascent import DescentAscent as DescentAscent
     from .implicit import ConjugateGradients as ConjugateGradients
     from .implicit import Implicit as Implicit
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from .value_function import ValueFunction as ValueFunction
 
 _LATER = {
+    "Balanced": "balanced",
     "ConjugateGradients": "implicit",
     "DescentAscent": "descent_ascent",
     "Implicit": "implicit",
@@ -41,6 +43,7 @@ def __getattr__(name: str) -> Any:
 
 
 __all__ = [
+    "Balanced",
     "Conic",
     "ConjugateGradients",
     "DescentAscent",

@@ -42,6 +42,12 @@ def _descent_ascent(form: Form, abilities: Abilities | None) -> Solver:
     return DescentAscent()
 
 
+def _balanced(form: Form, abilities: Abilities | None) -> Solver:
+    from .balanced import Balanced
+
+    return Balanced()
+
+
 def _implicit(form: Form, abilities: Abilities | None) -> Solver:
     from .implicit import ConjugateGradients, Implicit
 
@@ -79,6 +85,7 @@ TABLE = (
     Entry("Simulation", Program, lambda form, abilities: Simulation(), spare=True),
     Entry("Grid", Program, lambda form, abilities: Grid(), spare=True),
     Entry("DescentAscent", Saddle, _descent_ascent),
+    Entry("Balanced", Saddle, _balanced, spare=True),
     Entry("Implicit", Bilevel, _implicit),
     Entry("Unrolled", Bilevel, _unrolled),
     Entry("ValueFunction", Bilevel, _value_function),

@@ -12,7 +12,7 @@ import ast
 from collections.abc import Mapping
 from dataclasses import fields
 from types import UnionType
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from mixopt.errors import InputError, listed, nearest, unknown
 from mixopt.solver import Solver
@@ -21,6 +21,7 @@ from .table import TABLE
 
 NAMES = tuple(entry.name for entry in TABLE)
 SETTINGS = ("ConjugateGradients", "Inner", "Normalised")
+RULES = ("CAGrad", "CoBa", "FAMO", "IMTLG", "IMTLL", "MGDA", "PCGrad", "Static", "TorchJD", "UPGrad")
 WORDS = {int: "a whole number", float: "a number", str: "a text", Mapping: "a mapping"}
 
 
@@ -49,9 +50,9 @@ def from_text(text: str) -> Solver:
 
 def _made(name: str, keywords: list[ast.keyword], positional: list[ast.expr]) -> Any:
     """The solver or setting of this name, with these keywords."""
-    from mixopt import solvers
+    from mixopt import balancing, solvers
 
-    kind = getattr(solvers, name)
+    kind = getattr(balancing if name in RULES else solvers, name)
     known = [entry.name for entry in fields(kind)]
     if positional:
         raise InputError(f"{name}({ast.unparse(positional[0])}) has a setting without its name; write {name}({known[0]}=...)")
@@ -65,7 +66,7 @@ def _made(name: str, keywords: list[ast.keyword], positional: list[ast.expr]) ->
     hints = get_type_hints(kind)
     for key, value in values.items():
         kinds = _kinds(hints[key])
-        if kinds and (not isinstance(value, kinds) or isinstance(value, bool)):
+        if kinds and (not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds)):
             expected = " or ".join(WORDS.get(k, k.__name__) for k in kinds if k is not int or float not in kinds)
             raise InputError(f"{name}({key}=...) is {value!r}; it is {expected}")
     return kind(**values)
@@ -74,9 +75,9 @@ def _made(name: str, keywords: list[ast.keyword], positional: list[ast.expr]) ->
 def _kinds(hint: Any) -> tuple[type, ...]:
     """The classes that a value of a hinted setting may have; a whole number is a number too."""
     if get_origin(hint) is Literal:
-        return (str,)
-    if isinstance(hint, UnionType):
-        return tuple(kind for part in get_args(hint) for kind in _kinds(part))
+        return tuple(dict.fromkeys(type(value) for value in get_args(hint)))
+    if isinstance(hint, UnionType) or get_origin(hint) is Union:
+        return tuple(dict.fromkeys(kind for part in get_args(hint) for kind in _kinds(part)))
     found = get_origin(hint) or hint
     return (float, int) if found is float else (found,) if isinstance(found, type) else ()
 
@@ -84,8 +85,8 @@ def _kinds(hint: Any) -> tuple[type, ...]:
 def _value(where: str, node: ast.expr) -> Any:
     """A literal, or one of the settings that are records themselves."""
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-        if node.func.id not in SETTINGS:
-            close = nearest(node.func.id, SETTINGS)
+        if node.func.id not in SETTINGS + RULES:
+            close = nearest(node.func.id, SETTINGS + RULES)
             raise InputError(f"{where} is {ast.unparse(node)}; it is a literal, or one of {listed(SETTINGS)}{close}")
         return _made(node.func.id, node.keywords, node.args)
     try:
