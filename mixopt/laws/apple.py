@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Self, final
+from typing import Any, ClassVar, Literal, Self, final
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from mixopt.language.domains import Domains
 from mixopt.language.expression import Expr, constant
 from mixopt.runs import Runs
 
-from .curve import Curve, CurveLaw, lowest
+from .curve import Curve, CurveLaw, centred, lowest
 from .law import At
 from .least_squares import Settings
 from .scaling import billions, logs, projected
@@ -82,6 +82,12 @@ class AppleCurve(Curve):
             for spot, falls in zip((3 + 3 * k, 4 + 4 * k), self.falling, strict=True):
                 found[:, spot] = (-_STEEPEST, -_FLATTEST) if falls else (1.0 if self.convex else _FLATTEST, _STEEPEST)
         return found
+
+    def penalty(self, k: int) -> np.ndarray:
+        """The log C and the t about their means, and in the joint law the log C_A and log C_B: a ridge draws domains together."""
+        blocks = [3, 3 + k] + ([3 + 2 * k, 4 + 3 * k] if self.joint else [])
+        right = [self.size(k) - before - k for before in blocks]
+        return np.vstack([np.hstack([centred(k, b), np.zeros((k, r))]) for b, r in zip(blocks, right, strict=True)])
 
     def starts(self, at: At, y: np.ndarray, settings: Settings) -> np.ndarray:
         """Two variable projections: the exponents of N and D on a grid, the rest linear in w; then E and one gamma on a grid, C linear."""
@@ -183,11 +189,13 @@ class AppleAdditive(_Apple):
     name: ClassVar[str] = "apple-additive"
 
     @classmethod
-    def fit(cls, runs: Runs, *, convex: bool = True, ridge: float = 0.0, loss: str = "linear", huber_delta: float = 1e-3) -> Self:
+    def fit(
+        cls, runs: Runs, *, convex: bool = True, ridge: float | Literal["auto"] = 0.0, loss: str = "linear", huber_delta: float = 1e-3
+    ) -> Self:
         """Fit every target by least squares (Huber of width 1e-3 in the source), from the best four of 512 projected starts.
 
         The source starts at random and hops between basins. ``convex=False`` lets gamma_i exceed 1, as the source does: it is seldom
-        better and may run off.
+        better and may run off. A ridge, for few runs, draws the domains' coefficients together.
 
         Raises:
             InputError: runs without params or tokens, or no more of them than parameters without a ridge.
@@ -211,7 +219,9 @@ class AppleJoint(_Apple):
     name: ClassVar[str] = "apple-joint"
 
     @classmethod
-    def fit(cls, runs: Runs, *, convex: bool = True, ridge: float = 0.0, loss: str = "linear", huber_delta: float = 1e-3) -> Self:
+    def fit(
+        cls, runs: Runs, *, convex: bool = True, ridge: float | Literal["auto"] = 0.0, loss: str = "linear", huber_delta: float = 1e-3
+    ) -> Self:
         """Fit every target by least squares, from projected starts; a convex law tries gamma_A and gamma_B >= 1 and < 0, each with each.
 
         The best of the four is kept for each target. ``convex=False`` takes exponents > 0 of any size.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, final
+from typing import Any, ClassVar, Literal, final
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from mixopt.language.domains import Domains
 from mixopt.language.expression import Expr, constant
 from mixopt.runs import Runs
 
-from .curve import Curve, CurveLaw
+from .curve import Curve, CurveLaw, centred
 from .law import At
 from .least_squares import Settings
 
@@ -56,6 +56,10 @@ class AutoScaleCurve(Curve):
         found[0, 0] = 1e-12
         found[:, 1:] = np.array([[-12.0], [6.0]])
         return found
+
+    def penalty(self, k: int) -> np.ndarray:
+        """The log a and the log b about their means: a ridge draws domains together."""
+        return np.vstack([np.hstack([centred(k, 1), np.zeros((k, k))]), centred(k, 1 + k)])
 
     def starts(self, at: At, y: np.ndarray, settings: Settings) -> np.ndarray:
         """The same a and b for every domain, on a grid; with runs to spare the curves nearest to non-negative sums of such curves too.
@@ -105,11 +109,11 @@ class AutoScale(CurveLaw):
     needs: ClassVar[tuple[str, ...]] = ("tokens",)
 
     @classmethod
-    def fit(cls, runs: Runs, base: str | None = None, ridge: float = 0.0) -> AutoScale:
+    def fit(cls, runs: Runs, base: str | None = None, ridge: float | Literal["auto"] = 0.0) -> AutoScale:
         """Fit every target by least squares; the source's 2k + 1 runs, three amounts of each domain, are interpolated.
 
         ``base`` is the id of the base run; without it a domain's unit is its median amount over the runs, which is that of the base
-        run where every other run changes one domain.
+        run where every other run changes one domain. A ridge, for few runs, draws the domains' curves together.
 
         Raises:
             InputError: runs without tokens, fewer than 2k + 1 without a ridge, or a metric that is not > 0.

@@ -107,3 +107,27 @@ def test_too_few_runs_and_scales_that_lack():
     runs = table(False)
     with pytest.raises(InputError, match=r"apple-additive law needs \(params, tokens\)"):
         AppleAdditive.fit(Runs.from_arrays(NAMES, runs.mixtures, ["x", "y"], runs.metrics))
+
+
+@pytest.mark.parametrize("joint", [False, True])
+def test_a_ridge_draws_domains_together_and_lets_few_runs_be_fitted(joint):
+    kind, runs = (AppleJoint if joint else AppleAdditive), table(joint, 0.003)
+    spans = [np.ptp(kind.fit(runs, ridge=ridge).theta[:, 3:6], axis=1) for ridge in (0.0, 10.0)]
+    assert (spans[1] < 0.25 * spans[0]).all()
+    few = kind.fit(runs.subset(range(0, 150, 14)), ridge=1e-4)
+    assert np.isfinite(few.predict(runs.mixtures, params=runs.params, tokens=runs.tokens)).all()
+
+
+def test_predictions_are_within_their_errors_as_often_as_they_should():
+    inside = []
+    for seed in range(8):
+        runs = table(False, 0.003, seed)
+        law = AppleAdditive.fit(runs)
+        at, truth = At.of(runs), AppleCurve().value(ADDITIVE, At.of(runs))
+        jacobian = law.curve.jacobian(law.theta, at)
+        for j in range(2):
+            variance = law.rmse[j] ** 2 * len(runs) / (len(runs) - 11)
+            told = np.linalg.pinv(jacobian[j].T @ jacobian[j])
+            spread = np.sqrt(variance * np.einsum("rp,pq,rq->r", jacobian[j], told, jacobian[j]))
+            inside.append(np.abs(law.curve.value(law.theta, at)[j] - truth[j]) < 1.645 * spread)
+    assert 0.8 < np.mean(inside) < 0.98

@@ -113,3 +113,10 @@ def test_what_cannot_be_fitted():
     sparse = np.repeat(np.eye(7), 3, axis=0)
     with pytest.raises(InputError, match=r"fewer than half of the runs.*name a base run"):
         AutoScale.fit(Runs.from_arrays(NAMES, sparse, ["ppl"], np.arange(1.0, 22)[:, None], tokens=1e9))
+
+
+def test_a_ridge_draws_the_curves_together():
+    free, held = AutoScale.fit(notebook()), AutoScale.fit(notebook(), ridge=100.0)
+    assert np.ptp(np.log(held.a)) < 0.2 * np.ptp(np.log(free.a))
+    assert np.ptp(np.log(held.b)) < 0.5 * np.ptp(np.log(free.b))
+    assert AutoScale.fit(notebook().subset(range(8)), ridge=1e-3).rmse[0] < 0.1
