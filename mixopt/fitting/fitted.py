@@ -21,6 +21,7 @@ from mixopt.runs import Targets
 
 from .limits import Limits
 from .objective import Objective
+from .own import Own
 
 _FORMAT = "mixopt fit 1"
 LAW, FIT = "law.json", "fit.json"
@@ -100,6 +101,7 @@ class Fitted:
             "format": _FORMAT,
             "objective": {
                 "kind": goal.kind,
+                "own": None if goal.own is None else _text(goal.own),
                 "groups": goal.groups,
                 "shares": goal.shares.tolist(),
                 "weights": goal.weights.tolist(),
@@ -142,10 +144,18 @@ class Fitted:
             raise InputError(f"{path} was changed or is cut: {error}; fit again") from None
 
 
+def _text(own: Own) -> str:
+    if own.saved is None:
+        raise InputError(f"an objective given as a function ({own.text}) cannot be saved; write it as a formula of the targets")
+    return own.saved
+
+
 def _objective(content: Mapping[str, Any], targets: Targets) -> Objective:
     best = content["best"]
     shares, weights = np.array(content["shares"], dtype=float), np.array(content["weights"], dtype=float)
     groups = tuple(content["groups"])
+    if content.get("own") is not None:
+        return Objective.of(targets, content["own"])
     if shares.shape != (len(groups), len(targets)) or weights.shape != (len(groups),):
         raise ValueError(f"shares have shape {shares.shape} for {len(groups)} groups of {len(targets)} targets")
     return Objective(targets, content["kind"], groups, shares, weights, None if best is None else np.array(best, dtype=float))

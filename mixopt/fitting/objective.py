@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import final
@@ -15,7 +16,10 @@ from mixopt.language.expression import Expr, constant
 from mixopt.laws import Law
 from mixopt.runs import Targets
 
+from .own import Build, Own
+
 KINDS = ("mean", "max", "max-relative")
+_WORD = re.compile(r"[\w-]+")
 _NOUNS = {"nats per token": "loss", "bits per byte": "loss", "error rate": "error"}
 
 
@@ -26,7 +30,8 @@ class Objective:
 
     ``shares`` [g, m] has a row for each group, which sums to 1; ``weights`` [g] sum to 1. A target to be maximised counts by
     its negative, so that less is better everywhere inside. ``kind`` "max-relative" is the worst group in shares of the best
-    that it could reach under the constraints, ``best`` [g]: max_g (loss_g - best_g) / |best_g|.
+    that it could reach under the constraints, ``best`` [g]: max_g (loss_g - best_g) / |best_g|. Under ``kind`` "own" it is
+    the user's expression of the metrics, minimised.
     """
 
     targets: Targets
@@ -35,26 +40,44 @@ class Objective:
     shares: np.ndarray
     weights: np.ndarray
     best: np.ndarray | None = None
+    own: Own | None = None
 
     @classmethod
     def of(
         cls,
         targets: Targets,
-        kind: str = "mean",
+        kind: str | Build = "mean",
         weights: Mapping[str, float] | None = None,
         families: Mapping[str, Sequence[str]] | None = None,
     ) -> Objective:
         """The objective over these targets; a target in no family is a group of its own, and a weight not given is 1.
 
-        Weights go by target, which then counts so much within its family, or by family.
+        ``kind`` is one of ``KINDS``, the name of a target or family that counts alone, or what is minimised: a formula in the
+        targets' names, such as "0.5*chat + max([python, novels])", or a function of the metrics [m] as an expression. Weights go
+        by target, which then counts so much within its family, or by family.
 
         Raises:
-            InputError: an unknown kind or name, a target in two families, weights that are negative or all 0, or any under "max".
+            InputError: an unknown kind or name, a target in two families, weights that are negative or all 0, or any under "max";
+                a formula of what is no target, or one that is no number.
         """
-        if kind not in KINDS:
-            raise InputError(f"the objective is {kind!r}; it is one of {listed(KINDS)}{nearest(kind, KINDS)}")
         members = _members(targets, families or {})
         given = dict(weights or {})
+        if isinstance(kind, str) and kind not in KINDS and (kind in targets.names or kind in members):
+            if given:
+                raise InputError(f"weights have no meaning where {kind!r} alone counts; leave them out, or use 'mean'")
+            given = {n: float(kind in (n, g)) for g, names in members.items() for n in names}
+            given |= {g: 0.0 for g, names in members.items() if g not in targets.names and kind != g and kind not in names}
+            kind = "mean"
+        if not isinstance(kind, str) or (kind not in KINDS and not _WORD.fullmatch(kind)):
+            if given or families:
+                raise InputError("weights and families have no meaning beside an objective of your own; put them into its formula")
+            m = len(targets)
+            return cls(targets, "own", targets.names, np.eye(m), np.full(m, 1 / m), own=Own.of(kind, targets))
+        if kind not in KINDS:
+            every = (*KINDS, *targets.names)
+            raise InputError(
+                f"the objective is {kind!r}; it is one of {listed(KINDS)}, a target, or a formula of them{nearest(kind, every)}"
+            )
         for name, value in given.items():
             if name not in targets.names and name not in members:
                 raise unknown("target or family", name, [*targets.names, *(f for f in members if f not in targets.names)])
@@ -83,7 +106,7 @@ class Objective:
     @property
     def maximised(self) -> bool:
         """Whether the value is shown as something to be made large: every target is, and it is no relative loss."""
-        return self.kind != "max-relative" and set(self.targets.directions) == {"max"}
+        return self.kind not in ("max-relative", "own") and set(self.targets.directions) == {"max"}
 
     @property
     def unit(self) -> str:
@@ -96,8 +119,13 @@ class Objective:
     @property
     def name(self) -> str:
         """The value in words, such as "mean loss"."""
+        if self.own is not None:
+            return self.own.text
         nouns = {_NOUNS.get(u, u) for u in self.targets.units}
         noun = nouns.pop() if len(nouns) == 1 else "metric"
+        alone = np.flatnonzero(self.weights)
+        if len(alone) == 1 and len(self.groups) > 1:
+            return f"{noun} of {self.groups[alone[0]]}"
         if len(self.targets) == 1 and self.kind != "max-relative":
             return f"{noun} of {self.targets.names[0]}"
         by_family = any(g not in self.targets.names for g in self.groups)
@@ -115,6 +143,8 @@ class Objective:
 
     def loss(self, metrics: np.ndarray) -> np.ndarray:
         """What is minimised [...] from metrics [..., m]."""
+        if self.own is not None:
+            return self.own.values(np.asarray(metrics, dtype=float))
         groups = self.losses(metrics)
         if self.kind == "mean":
             return np.asarray(groups @ self.weights)
@@ -136,7 +166,9 @@ class Objective:
         return constant(self.shares[group]) @ law.losses(w)
 
     def expression(self, law: Law, w: Expr) -> Expr:
-        """What is minimised as a convex expression [] of a mixture."""
+        """What is minimised as an expression [] of a mixture, convex where the law is and an objective of one's own does not bend it."""
+        if self.own is not None:
+            return self.own.build(law(w))
         losses = law.losses(w)
         plain = len(self.groups) == len(self.targets)
         if self.kind == "mean":

@@ -25,6 +25,7 @@ from .fitted import Fitted, Noise, Question
 from .inputs import averaged, limits_of
 from .limits import Limits
 from .objective import Objective
+from .own import Build
 from .ranges import answer, ranges
 from .words import GIVEN, doubts, figure, sentence
 
@@ -144,7 +145,7 @@ class Recommendation:
 def recommend(
     runs: Runs,
     *,
-    objective: str | Mapping[str, float] = "mean",
+    objective: str | Mapping[str, float] | Build = "mean",
     weights: Mapping[str, float] | None = None,
     families: Mapping[str, Sequence[str]] | None = None,
     aggregate: bool = False,
@@ -165,11 +166,12 @@ def recommend(
 ) -> Recommendation:
     """Fit a law to the runs, and find the mixture that it calls best under what is asked.
 
-    ``objective`` is "mean", "max" (the worst target, or family mean), "max-relative" (the worst in shares of its own best), or
-    weights by target or family. ``families`` maps a name to targets; a family counts as one, and with ``aggregate`` it is
-    averaged, by the weights of its targets, before the law is fitted. ``kl`` weighs KL(w || natural), natural being ``prior``
-    (shares) or else ``tokens``; ``cap`` is the most epochs of a domain in a run of ``budget`` tokens; ``at_most``,
-    ``at_least`` and ``fix`` bound shares.
+    ``objective`` is "mean", "max" (the worst target, or family mean), "max-relative" (the worst in shares of its own best), the
+    name of a target or family, weights by target or family, or what is minimised: a formula in the targets' names, such as
+    "0.5*chat + max([python, novels])", or a function of the metrics [m] as an expression. ``families`` maps a name to targets; a
+    family counts as one, and with ``aggregate`` it is averaged, by the weights of its targets, before the law is fitted. ``kl``
+    weighs KL(w || natural), natural being ``prior`` (shares) or else ``tokens``; ``cap`` is the most epochs of a domain in a run
+    of ``budget`` tokens; ``at_most``, ``at_least`` and ``fix`` bound shares.
 
     ``law`` is "convex" (the law that decides best of linear, exponential and additive power, whose optima are certified), "auto"
     (LightGBM too, where it is installed), the name of a law, its class, or a function that fits runs. ``ridge`` is a number, or
@@ -180,8 +182,8 @@ def recommend(
         InputError: names that do not agree, KL or caps without what they need, constraints that no mixture keeps, runs that
             cannot be fitted.
     """
-    kind = objective if isinstance(objective, str) else "mean"
-    if not isinstance(objective, str):
+    kind = "mean" if isinstance(objective, Mapping) else objective
+    if isinstance(objective, Mapping):
         weights = {**(weights or {}), **objective}
     if aggregate:
         if not families:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
 from mixopt.errors import InputError
+from mixopt.fitting import Fitted, recommend
 from mixopt.fitting.objective import Objective
+from mixopt.language import atoms
 from mixopt.language.curvature import curvature
 from mixopt.language.domains import Domains
 from mixopt.language.symbols import Mixture
@@ -94,7 +98,7 @@ def test_an_objective_in_words(settings, words):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"kind": "meen"}, r"the objective is 'meen'; it is one of \(mean, max, max-relative\); did you mean 'mean'"),
+        ({"kind": "meen"}, r"the objective is 'meen'; it is one of .*; did you mean 'mean'"),
         ({"weights": {"pyton": 1}}, r"no target or family 'pyton'.*did you mean 'python'"),
         ({"weights": {"chat": -1}}, r"weight of 'chat' is -1"),
         ({"weights": dict.fromkeys(THREE.names, 0)}, "every weight is 0"),
@@ -114,3 +118,61 @@ def test_what_means_nothing_is_refused(settings, message):
 def test_there_are_no_shares_of_a_best_of_zero():
     with pytest.raises(InputError, match="the best that 'python' can reach is 0"):
         Objective.of(THREE, "max-relative").relative_to(np.array([1.0, 0.0, 1.0]))
+
+
+def test_a_target_or_family_alone_is_the_objective(table):
+    runs = table()
+    one = Objective.of(runs.targets, "python")
+    np.testing.assert_allclose(one.loss(runs.metrics), runs.metrics[:, 1])
+    assert one.name == "loss of python"
+    both = Objective.of(runs.targets, "text", families={"text": ["chat", "novels"]})
+    np.testing.assert_allclose(both.loss(runs.metrics), runs.metrics[:, [0, 2]].mean(axis=1))
+    inside = Objective.of(runs.targets, "chat", families={"text": ["chat", "novels"]})
+    np.testing.assert_allclose(inside.loss(runs.metrics), runs.metrics[:, 0])
+    with pytest.raises(InputError, match="weights have no meaning where 'python' alone counts"):
+        Objective.of(runs.targets, "python", {"chat": 2})
+
+
+@pytest.mark.parametrize("given", ["0.5*chat + max([python, novels])", lambda m: 0.5 * m["chat"] + atoms.max(m[["python", "novels"]])])
+def test_an_objective_of_ones_own_is_what_its_text_says(table, given):
+    runs = table(noise=0.01)
+    goal = Objective.of(runs.targets, given)
+    y = runs.metrics
+    np.testing.assert_allclose(goal.loss(y), 0.5 * y[:, 0] + y[:, 1:].max(axis=1))
+    assert np.isnan(goal.loss(np.array([1.0, np.nan, 2.0])))
+    law = Exponential.fit(runs)
+    w = Mixture(runs.domains)
+    expr = goal.expression(law, w)
+    assert curvature(expr) == "convex"
+    found = recommend(runs, objective=given, law="exponential", ridge=0)
+    best = found.fitted.question.loss(found.fitted.vector)
+    draws = np.random.default_rng(0).dirichlet(np.ones(4), 500)
+    assert best <= goal.loss(law.predict(draws)).min() + 1e-6
+    assert best == pytest.approx(found.result.value)
+
+
+def test_an_objective_of_ones_own_is_saved_as_its_formula(table, tmp_path):
+    runs = table(noise=0.01)
+    found = recommend(runs, objective="chat + 2*metrics[python]", law="exponential")
+    found.fitted.save(tmp_path)
+    back = Fitted.load(tmp_path)
+    assert back.question.loss(found.fitted.vector) == pytest.approx(found.fitted.question.loss(found.fitted.vector))
+    assert "chat + 2*metrics[python]" in found.sentence
+    named = recommend(runs, objective=lambda m: atoms.max(m), law="exponential")
+    with pytest.raises(InputError, match="cannot be saved; write it as a formula"):
+        named.fitted.save(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("given", "settings", "message"),
+    [
+        ("chat + pithon", {}, r"is no formula of the targets .*no name 'pithon' .*did you mean 'python'"),
+        ("metrics*2", {}, r"is a vector of shape \(3,\); it must be one number"),
+        (lambda m: 3.0, {}, "is a float; it must be one number"),
+        ("chat + python", {"weights": {"chat": 2}}, "have no meaning beside an objective of your own"),
+        ("mox", {}, "is one of .*, a target, or a formula of them; did you mean 'max'"),
+    ],
+)
+def test_what_is_no_objective_is_refused(table, given, settings, message):
+    with pytest.raises(InputError, match=re.compile(message, re.DOTALL)):
+        Objective.of(table().targets, given, **settings)
