@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import pytest
 
@@ -31,12 +33,18 @@ JOINT = np.array(
 def table(joint: bool, noise: float = 0.0, seed: int = 0) -> Runs:
     rng = np.random.default_rng(seed)
     at = At(
-        np.repeat(rng.dirichlet(np.ones(3), 25), 6, axis=0),
-        params=rng.choice([2e8, 5e8, 1e9, 2e9], 150),
-        tokens=rng.uniform(2e9, 5e10, 150),
+        np.repeat(rng.dirichlet(np.ones(3), 25), 4, axis=0),
+        params=rng.choice([2e8, 5e8, 1e9, 2e9], 100),
+        tokens=rng.uniform(2e9, 5e10, 100),
     )
     y = AppleCurve(joint).value(JOINT if joint else ADDITIVE, at).T
     return Runs.from_arrays(NAMES, at.mixtures, ["x", "y"], y + noise * rng.normal(size=y.shape), params=at.params, tokens=at.tokens)
+
+
+@cache
+def fitted(joint: bool) -> AppleAdditive | AppleJoint:
+    """The law of a table with noise, fitted once."""
+    return (AppleJoint if joint else AppleAdditive).fit(table(joint, 0.003))
 
 
 @pytest.mark.parametrize(
@@ -64,7 +72,7 @@ def test_noise_leaves_the_error_at_the_noise_and_the_optimum_near(joint):
     curve, truth = AppleCurve(joint), JOINT if joint else ADDITIVE
     w, scale = Mixture(NAMES), {"params": 1e9, "tokens": 2e10}
     exact = solve(minimize(mean(curve.expression(truth, w, ("x", "y"), scale)), over=w))
-    law = (AppleJoint if joint else AppleAdditive).fit(table(joint, 0.003))
+    law = fitted(joint)
     assert law.rmse.max() < 0.0033
     found = solve(minimize(mean(law(w, **scale)), over=w))
     assert found.status.name == "OPTIMAL"
@@ -76,7 +84,7 @@ def test_noise_leaves_the_error_at_the_noise_and_the_optimum_near(joint):
 
 def test_the_best_mixture_moves_with_scale_in_the_joint_law_only():
     w = Mixture(NAMES)
-    for law, moves in ((AppleAdditive.fit(table(False)), False), (AppleJoint.fit(table(True)), True)):
+    for law, moves in ((fitted(False), False), (fitted(True), True)):
         small, large = (
             np.array(list(solve(minimize(mean(law(w, params=n, tokens=d)), over=w)).weights.values()))
             for n, d in ((2e8, 2e9), (7e10, 1.4e12))
@@ -86,19 +94,19 @@ def test_the_best_mixture_moves_with_scale_in_the_joint_law_only():
 
 def test_convexity_is_imposed_and_may_be_given_up():
     runs = table(False, 0.003)
-    law, free = AppleAdditive.fit(runs), AppleAdditive.fit(runs, convex=False)
+    law, free = fitted(False), AppleAdditive.fit(runs, convex=False)
     w, scale = Mixture(NAMES), {"params": 1e9, "tokens": 2e10}
-    assert curvature(law(w, **scale)) == curvature(AppleJoint.fit(table(True, 0.003))(w, **scale)) == "convex"
+    assert curvature(law(w, **scale)) == curvature(fitted(True)(w, **scale)) == "convex"
     assert (free.rmse <= law.rmse + 1e-6).all()
 
 
 @pytest.mark.parametrize("law", [AppleAdditive, AppleJoint])
 def test_a_saved_law_is_the_same(law, tmp_path):
-    fitted, scale = law.fit(table(law is AppleJoint, 0.003)), {"params": 1e9, "tokens": 2e10}
-    fitted.save(tmp_path / "law.json")
+    first, scale = fitted(law is AppleJoint), {"params": 1e9, "tokens": 2e10}
+    first.save(tmp_path / "law.json")
     again = load(tmp_path / "law.json")
-    assert again.curve == fitted.curve
-    np.testing.assert_array_equal(again.predict([0.2, 0.3, 0.5], **scale), fitted.predict([0.2, 0.3, 0.5], **scale))
+    assert again.curve == first.curve
+    np.testing.assert_array_equal(again.predict([0.2, 0.3, 0.5], **scale), first.predict([0.2, 0.3, 0.5], **scale))
 
 
 def test_too_few_runs_and_scales_that_lack():
@@ -112,9 +120,9 @@ def test_too_few_runs_and_scales_that_lack():
 @pytest.mark.parametrize("joint", [False, True])
 def test_a_ridge_draws_domains_together_and_lets_few_runs_be_fitted(joint):
     kind, runs = (AppleJoint if joint else AppleAdditive), table(joint, 0.003)
-    spans = [np.ptp(kind.fit(runs, ridge=ridge).theta[:, 3:6], axis=1) for ridge in (0.0, 10.0)]
+    spans = [np.ptp(law.theta[:, 3:6], axis=1) for law in (fitted(joint), kind.fit(runs, ridge=10.0))]
     assert (spans[1] < 0.25 * spans[0]).all()
-    few = kind.fit(runs.subset(range(0, 150, 14)), ridge=1e-4)
+    few = kind.fit(runs.subset(range(0, 100, 9)), ridge=1e-4)
     assert np.isfinite(few.predict(runs.mixtures, params=runs.params, tokens=runs.tokens)).all()
 
 
