@@ -91,7 +91,7 @@ class AdditivePowerCurve(Curve):
     def expression(self, theta: np.ndarray, w: Expr, names: tuple[str, ...], scale: Mapping[str, float]) -> Expr:
         rows = []
         for e, log_g, *a in theta:
-            g, level = float(np.exp(log_g)), float(np.mean(a))
+            g, level = float(np.exp(log_g)), float(min(a))
             c = np.exp(-(np.array(a) - level) / g)
             rows.append(float(e) + float(np.exp(level)) * power(constant(c) @ w, -g))
         return stack(rows, index=names)
