@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -82,7 +82,26 @@ def _saddle(task: Task, model: Modelled, leaves: Any, w: np.ndarray, past: Past)
     if model.histories:
         oracle += ", with history as the run left it"
     check, duals = certify(task.region, w, -ascent.cpu().numpy(), oracle)
+    check = _both_players(task, model, w, fixed, float(value.detach()), check)
     return check, duals, float(value.detach())
+
+
+def _both_players(task: Task, model: Modelled, w: np.ndarray, leaves: Any, value: float, check: Check) -> Check:
+    """The check with the saddle gap, where an exact learner's players have one payoff: min over the model by L-BFGS from the answer's.
+
+    The maximum over the weights is at most value + gap, the payoff being concave in them. Where the losses are convex in the model the
+    minimum is global, and the saddle gap bounds what either player could still gain.
+    """
+    form = task.form
+    assert isinstance(form, Saddle)
+    if not model.exact or model.histories or form.payoff != form.descent or check.gap is None:
+        return check
+    least, slope = model.least(model.weights(w), leaves)
+    if not slope <= 1e-5 * (1 + abs(least)):
+        note = f"no saddle gap: L-BFGS found no minimum over the model at these weights (|gradient| {slope:.0e})"
+        return replace(check, notes=(*check.notes, note))
+    note = "the saddle gap by L-BFGS over the model, and a bound where the losses are convex in it"
+    return replace(check, saddle=max(value + check.gap - least, 0.0), notes=(*check.notes, note))
 
 
 def _bilevel(solver: Solver, task: Task, model: Modelled, leaves: Any, w: np.ndarray) -> tuple[Check, Duals, float]:

@@ -22,7 +22,33 @@ if TYPE_CHECKING:
     from mixopt.runtime.history import Past
     from mixopt.runtime.modelled import Modelled
 
-Average = Literal["last", "best", "mean", "mean with start"]
+
+@dataclass(frozen=True)
+class Window:
+    """The mean of the weights after the last ``steps`` steps, as an ``average``."""
+
+    steps: int
+
+    def __post_init__(self) -> None:
+        if isinstance(self.steps, bool) or not isinstance(self.steps, (int, np.integer)) or self.steps < 1:
+            raise InputError(f"a window is of {self.steps!r} steps; it is a whole number >= 1")
+
+
+@dataclass(frozen=True)
+class Suffix:
+    """The mean of the weights after the last ``share`` of the steps taken, as an ``average`` that forgets the beginning.
+
+    Source: Rakhlin, Shamir and Sridharan 2012, arXiv 1109.5647 (alpha-suffix averaging).
+    """
+
+    share: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not 0 < self.share <= 1:
+            raise InputError(f"a suffix is the share {self.share!r} of the steps; it is in (0, 1]")
+
+
+Average = Literal["last", "best", "mean", "mean with start"] | Window | Suffix
 
 
 @dataclass(frozen=True)
@@ -136,6 +162,10 @@ class Solver(ABC):
     def leaves(self, state: State) -> Any:
         """The trained parameters in a state, or None where none are trained."""
 
+    def remarks(self, task: Task, weights: np.ndarray) -> str:
+        """What a user should know of a run that is not solved, by its weights [T, k] after each step; nothing for most."""
+        return ""
+
     def __str__(self) -> str:
         """The name, with the settings that are not the defaults."""
         shown = []
@@ -217,6 +247,8 @@ class _Run:
         if failure:
             status = Status.FAILED
         message = failure or (f"after {taken} steps" if status is Status.INTERRUPTED else state.message)
+        if self.weights and not status.solved:
+            message = "; ".join(filter(None, (message, self.solver.remarks(self.task, np.array(self.weights)))))
         weights = None if status is Status.INFEASIBLE else self._answer(state)
         leaves, past = self._left(state, status)
         return Outcome(weights, status, message, self._trace(), self._cost(taken), leaves, state.duals, past)
@@ -292,6 +324,9 @@ class _Run:
             w = self.weights[int(np.argmin(self.series["value"]))]
         elif average in ("last", "best") or (state.status is not None and state.status.solved):
             w = self.weights[-1]
+        elif isinstance(average, (Window, Suffix)):
+            count = average.steps if isinstance(average, Window) else math.ceil(average.share * len(self.weights))
+            w = np.mean(self.weights[-count:], axis=0)
         else:
             total = np.sum(self.weights, axis=0)
             w = total / len(self.weights) if average == "mean" else (total + self.task.start) / (len(self.weights) + 1)

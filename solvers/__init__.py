@@ -5,6 +5,9 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from mixopt.solver import Suffix as Suffix
+from mixopt.solver import Window as Window
+
 from .conic import Conic as Conic
 from .grid import Grid as Grid
 from .lagrangian import Lagrangian as Lagrangian
@@ -14,23 +17,41 @@ from .water_filling import WaterFilling as WaterFilling
 
 if TYPE_CHECKING:
     from .balanced import Balanced as Balanced
+    from .best_response import BestResponse as BestResponse
+    from .best_response import ChiSquare as ChiSquare
+    from .best_response import Entropic as Entropic
+    from .best_response import Tail as Tail
     from .descent_ascent import DescentAscent as DescentAscent
+    from .extragradient import Extragradient as Extragradient
     from .implicit import ConjugateGradients as ConjugateGradients
     from .implicit import Implicit as Implicit
     from .implicit import Inner as Inner
+    from .schedules import AdaGradNorm as AdaGradNorm
+    from .schedules import Backtracking as Backtracking
+    from .schedules import Decaying as Decaying
+    from .smoothed import SmoothedDescentAscent as SmoothedDescentAscent
     from .steps import Normalised as Normalised
     from .surrogate import Surrogate as Surrogate
     from .unrolled import Unrolled as Unrolled
     from .value_function import ValueFunction as ValueFunction
 
 _LATER = {
+    "AdaGradNorm": "schedules",
+    "Backtracking": "schedules",
     "Balanced": "balanced",
+    "BestResponse": "best_response",
+    "ChiSquare": "best_response",
     "ConjugateGradients": "implicit",
+    "Decaying": "schedules",
     "DescentAscent": "descent_ascent",
+    "Entropic": "best_response",
+    "Extragradient": "extragradient",
     "Implicit": "implicit",
     "Inner": "implicit",
     "Normalised": "steps",
+    "SmoothedDescentAscent": "smoothed",
     "Surrogate": "surrogate",
+    "Tail": "best_response",
     "Unrolled": "unrolled",
     "ValueFunction": "value_function",
 }
@@ -43,10 +64,17 @@ def __getattr__(name: str) -> Any:
 
 
 __all__ = [
+    "AdaGradNorm",
+    "Backtracking",
     "Balanced",
+    "BestResponse",
+    "ChiSquare",
     "Conic",
     "ConjugateGradients",
+    "Decaying",
     "DescentAscent",
+    "Entropic",
+    "Extragradient",
     "Grid",
     "Implicit",
     "Inner",
@@ -54,8 +82,12 @@ __all__ = [
     "Normalised",
     "Projected",
     "Simulation",
+    "SmoothedDescentAscent",
+    "Suffix",
     "Surrogate",
+    "Tail",
     "Unrolled",
     "ValueFunction",
     "WaterFilling",
+    "Window",
 ]

@@ -13,7 +13,7 @@ from torch import Tensor
 from mixopt.errors import InputError
 from mixopt.runtime.simplex import mirror, project, smoothed
 from mixopt.runtime.tilt import tilted
-from mixopt.solver import Task
+from mixopt.solver import Average, Suffix, Task, Window
 
 
 @dataclass(frozen=True)
@@ -30,12 +30,12 @@ class Normalised:
             raise InputError(f"a normalised step moves by {self.move}; the move is a finite number > 0")
 
 
-def check_settings(rate: Any, smoothing: float, temperature: float, geometry: str, average: str) -> None:
+def check_settings(rate: Any, smoothing: float, temperature: float, geometry: str, average: Average) -> None:
     """Refuse settings outside their range, when a solver is made."""
     if not isinstance(rate, Normalised) and not (isinstance(rate, (int, float)) and 0 < rate < math.inf):
         raise InputError(f"the rate is {rate!r}; it is a finite number > 0, or Normalised(move)")
-    if average not in ("last", "mean", "mean with start"):
-        raise InputError(f"the average is {average!r}; it is 'last', 'mean' or 'mean with start'")
+    if not isinstance(average, (Window, Suffix)) and average not in ("last", "mean", "mean with start"):
+        raise InputError(f"the average is {average!r}; it is 'last', 'mean', 'mean with start', Window(steps) or Suffix(share)")
     if not 0 <= smoothing < 1:
         raise InputError(f"smoothing is {smoothing}; it is a share in [0, 1)")
     if not 0 <= temperature < math.inf:
@@ -53,14 +53,26 @@ def check_counts(solver: object, **least: int) -> None:
 
 
 def move(
-    task: Task, w: Tensor, g: Tensor, rate: float | Normalised, geometry: str, *, temperature: float = 0.0, smoothing: float = 0.0
+    task: Task,
+    w: Tensor,
+    g: Tensor,
+    rate: float | Normalised,
+    geometry: str,
+    *,
+    temperature: float = 0.0,
+    smoothing: float = 0.0,
+    factor: Any = 1.0,
 ) -> Tensor:
-    """The weights [k] after a descent step along g [k], inside the region; on the device, unless constraints tie weights."""
+    """The weights [k] after a descent step along g [k] at ``factor`` times the rate, inside the region.
+
+    It stays on the device, unless constraints tie weights.
+    """
     g, bounds, tied = g.detach().to(w.dtype), task.bounds, task.region.kind in ("linear", "nonlinear")
-    scale: Any = rate
     if isinstance(rate, Normalised):
         spread = (g - g.mean()).abs().max()
-        scale = rate.move / torch.where(spread > 0, spread, torch.ones_like(spread))
+        scale: Any = factor * rate.move / torch.where(spread > 0, spread, torch.ones_like(spread))
+    else:
+        scale = factor * rate
 
     def nearest(x: Tensor) -> Tensor:
         return torch.as_tensor(task.region.project(x.cpu().numpy()), device=x.device) if tied else project(x, **bounds)

@@ -48,6 +48,24 @@ def _balanced(form: Form, abilities: Abilities | None) -> Solver:
     return Balanced()
 
 
+def _best_response(form: Form, abilities: Abilities | None) -> Solver:
+    from .best_response import BestResponse
+
+    return BestResponse()
+
+
+def _extragradient(form: Form, abilities: Abilities | None) -> Solver:
+    from .extragradient import Extragradient
+
+    return Extragradient()
+
+
+def _smoothed(form: Form, abilities: Abilities | None) -> Solver:
+    from .smoothed import SmoothedDescentAscent
+
+    return SmoothedDescentAscent()
+
+
 def _implicit(form: Form, abilities: Abilities | None) -> Solver:
     from .implicit import ConjugateGradients, Implicit
 
@@ -85,6 +103,9 @@ TABLE = (
     Entry("Simulation", Program, lambda form, abilities: Simulation(), spare=True),
     Entry("Grid", Program, lambda form, abilities: Grid(), spare=True),
     Entry("DescentAscent", Saddle, _descent_ascent),
+    Entry("Extragradient", Saddle, _extragradient, spare=True),
+    Entry("SmoothedDescentAscent", Saddle, _smoothed, spare=True),
+    Entry("BestResponse", Saddle, _best_response, spare=True),
     Entry("Balanced", Saddle, _balanced, spare=True),
     Entry("Implicit", Bilevel, _implicit),
     Entry("Unrolled", Bilevel, _unrolled),

@@ -20,7 +20,19 @@ from mixopt.solver import Solver
 from .table import TABLE
 
 NAMES = tuple(entry.name for entry in TABLE)
-SETTINGS = ("ConjugateGradients", "Inner", "Normalised")
+SETTINGS = (
+    "AdaGradNorm",
+    "Backtracking",
+    "ChiSquare",
+    "ConjugateGradients",
+    "Decaying",
+    "Entropic",
+    "Inner",
+    "Normalised",
+    "Suffix",
+    "Tail",
+    "Window",
+)
 RULES = ("CAGrad", "CoBa", "FAMO", "IMTLG", "IMTLL", "MGDA", "PCGrad", "Static", "TorchJD", "UPGrad")
 WORDS = {int: "a whole number", float: "a number", str: "a text", Mapping: "a mapping"}
 

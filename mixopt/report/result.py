@@ -58,7 +58,8 @@ class Check:
     ``simplex`` is the larger of |sum - 1| and the most negative entry; ``constraints`` the violation of each;
     ``gap`` the Frank-Wolfe gap <g, w> - min <g, u> over the feasible u (for a saddle the best-response gap in w; for a
     convex program with kinks that of its linearised pieces), in the objective's unit; ``kkt`` the norm of what no
-    multipliers explain of the gradient; ``inner`` the norm of the lower level's gradient.
+    multipliers explain of the gradient; ``inner`` the norm of the lower level's gradient; ``saddle`` the gap of both players of
+    a saddle, max over w of the payoff at the answer's model less min over the model at the answer's w (exact learners only).
     """
 
     simplex: float
@@ -68,6 +69,7 @@ class Check:
     kkt: float | None = None
     inner: float | None = None
     notes: tuple[str, ...] = ()
+    saddle: float | None = None
 
     @property
     def feasible(self) -> bool:
@@ -77,9 +79,8 @@ class Check:
     def __str__(self) -> str:
         worst = max(self.constraints.values(), default=0.0)
         parts = [f"off the simplex by {self.simplex:.1e}", f"constraints off by {worst:.1e}"]
-        parts += [
-            f"{n} {v:.1e}" for n, v in (("gap", self.gap), ("KKT residual", self.kkt), ("inner gradient", self.inner)) if v is not None
-        ]
+        figures = (("gap", self.gap), ("saddle gap", self.saddle), ("KKT residual", self.kkt), ("inner gradient", self.inner))
+        parts += [f"{name} {figure:.1e}" for name, figure in figures if figure is not None]
         return "; ".join([*parts, f"by {self.oracle}", *self.notes])
 
 
@@ -125,8 +126,13 @@ class Trace:
 
     @property
     def entropy(self) -> np.ndarray:
-        """Entropy of the weights in nats [T]; exp of it is the effective number of domains."""
+        """Entropy of the weights in nats [T]."""
         return np.asarray(simplex.entropy(self.weights))
+
+    @property
+    def effective_domains(self) -> np.ndarray:
+        """exp of the entropy [T]: k where the weights are even, 1 where one domain has them all."""
+        return np.asarray(np.exp(self.entropy))
 
 
 @dataclass(frozen=True)

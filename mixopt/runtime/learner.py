@@ -64,6 +64,13 @@ class Learner(ABC):
         """
         return self.draw(generator)
 
+    def present(self, batch: Batch, name: str) -> Tensor | None:
+        """Which domains [k] a batch holds under a name, in the order of its losses; None where it holds all of them, as most do.
+
+        The loss of a domain that is not there is to be 0, without a gradient; what it counts for the weights is the solver's ``absent``.
+        """
+        return None
+
     @abstractmethod
     def evaluation(self) -> Batch:
         """The one fixed sample that checks and comparisons use."""

@@ -16,7 +16,7 @@ from mixopt.language.history import histories
 from .evaluate import Bound, Env, Lowered, Meter
 from .history import Past
 from .learner import Batch, Learner
-from .tree import Leaves, vector
+from .tree import Leaves, copied, vector
 
 
 class Modelled:
@@ -91,6 +91,34 @@ class Modelled:
                     value = env.measure(node).detach()
                 return value if node.op == "losses" else value.mean(dim=-1)
         return torch.zeros(0)
+
+    def least(self, w: Tensor, leaves: Leaves, steps: int = 500) -> tuple[float, float]:
+        """The least first objective over the model of an exact learner at weights [k], by L-BFGS from given leaves; and |its gradient|."""
+        at = copied(leaves, trainable=True)
+        search = torch.optim.LBFGS(
+            list(at), max_iter=steps, history_size=20, tolerance_grad=1e-11, tolerance_change=0.0, line_search_fn="strong_wolfe"
+        )
+
+        def closure() -> float:
+            search.zero_grad()
+            value = self.upper(w, at, None)
+            value.backward()
+            return float(value.detach())
+
+        search.step(closure)
+        value = closure()
+        sizes = [leaf.grad.norm() for leaf in at if leaf.grad is not None]
+        return value, float(torch.stack(sizes).norm())
+
+    def present(self, env: Env) -> Tensor | None:
+        """Which domains [k] the batch of an evaluation holds under every name that the first objective reads; None where all."""
+        found: Tensor | None = None
+        for node in self.first.measures:
+            there = None if node.op == "loss" else self.learner.present(env.batch, node.data)
+            if there is not None and there.shape == env.w.shape:
+                there = env.ordered(node, there)
+                found = there if found is None else found & there
+        return found
 
     def gradient(self, value: Tensor, leaves: Leaves, **options: Any) -> Leaves:
         """d value / d leaves, zeros where a leaf is not used."""

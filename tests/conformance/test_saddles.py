@@ -6,13 +6,29 @@ import pytest
 import torch
 
 import mixopt as mx
-from mixopt.solvers import DescentAscent, Implicit, Unrolled, ValueFunction
+from mixopt.solvers import (
+    Backtracking,
+    BestResponse,
+    Decaying,
+    DescentAscent,
+    Extragradient,
+    Implicit,
+    SmoothedDescentAscent,
+    Unrolled,
+    ValueFunction,
+)
 from mixopt.solvers.conic import Conic
 from mixopt.solvers.projected import Projected
 
+NEAR = {"steps": 800, "tolerance": 1e-6}
 SOLVERS = [
-    DescentAscent(rate=0.1, average="last", steps=800),
-    DescentAscent(rate=0.1, geometry="euclidean", average="last", steps=800),
+    DescentAscent(rate=0.1, average="last", **NEAR),
+    DescentAscent(rate=0.1, geometry="euclidean", average="last", **NEAR),
+    DescentAscent(rate=0.1, average="last", order="simultaneous", optimistic=True, **NEAR),
+    Extragradient(rate=0.1, **NEAR),
+    Extragradient(model_rate=1.0, schedule=Backtracking(), **NEAR),
+    SmoothedDescentAscent(rate=0.1, geometry="euclidean", **NEAR),
+    BestResponse(model_rate=1.0, schedule=Decaying(power=1.0), steps=1500),
     Implicit(),
     Unrolled(),
     ValueFunction(),

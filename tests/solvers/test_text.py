@@ -19,6 +19,23 @@ SOLVERS = st.one_of(
     st.builds(solvers.Grid, parts=st.integers(1, 99), spacing=st.sampled_from(["even", "halving"])),
     st.builds(solvers.WaterFilling, tolerance=FRACTIONS),
     st.builds(solvers.DescentAscent, rate=FRACTIONS | st.builds(solvers.Normalised, move=FRACTIONS), smoothing=FRACTIONS),
+    st.builds(
+        solvers.Extragradient,
+        geometry=st.sampled_from(["euclidean", "entropic"]),
+        average=st.sampled_from(["last", "mean"])
+        | st.builds(solvers.Window, steps=st.integers(1, 9))
+        | st.builds(solvers.Suffix, share=FRACTIONS),
+        model_rate=st.none() | FRACTIONS,
+        schedule=st.none() | st.builds(solvers.Decaying, power=FRACTIONS) | st.builds(solvers.AdaGradNorm, floor=FRACTIONS),
+        restart=st.none() | st.integers(2, 9),
+    ),
+    st.builds(solvers.SmoothedDescentAscent, pull=FRACTIONS, follow=FRACTIONS, absent=st.sampled_from(["zero", "carry"])),
+    st.builds(
+        solvers.BestResponse,
+        ball=st.builds(solvers.Entropic, temperature=FRACTIONS)
+        | st.builds(solvers.Tail, share=FRACTIONS)
+        | st.builds(solvers.ChiSquare, radius=FRACTIONS),
+    ),
     st.builds(solvers.Unrolled, steps=st.integers(1, 99), step_size=FRACTIONS, average=st.sampled_from(["last", "mean"])),
     st.builds(
         solvers.ValueFunction, penalty=st.none() | FRACTIONS, differences=st.sampled_from(["one-sided", "central"]), growth=FRACTIONS
@@ -60,7 +77,7 @@ def test_the_names_are_those_there_are():
         ("Projected(steps=True)", "it is a whole number"),
         ("Implicit(rate='fast')", "it is a number or Normalised"),
         ("Implicit(inner=Iner())", "did you mean 'Inner'"),
-        ("Implicit(inner=Conic())", r"one of \(ConjugateGradients, Inner, Normalised\)"),
+        ("Implicit(inner=Conic())", r"one of \(AdaGradNorm, .*, ConjugateGradients, "),
         ("Conic(options=3)", "it is a mapping"),
         ("Unrolled(steps=0)", "steps of Unrolled is 0"),
     ],
