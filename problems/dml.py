@@ -17,8 +17,8 @@ from .lawful import Weights, aggregate, law_of
 def dml(given: Runs | Exponential, weights: Weights | None = None, *, subject_to: Iterable[Relation] = ()) -> Method:
     r"""min over w of sum_j v_j (c_j + exp(A_j . w)), v the shares of the target text in the validation sets: a convex program.
 
-    ``given`` are runs, which are fitted by least squares without a ridge, or a fitted law; ``weights`` v [m] or by target, their mean
-    without. Caps are relations on ``Mixture(domains)``: without them, or a KL term, the optimum may leave the runs.
+    ``given`` are runs, which ``laws.Exponential.fit`` fits as it does by itself, or a fitted law; ``weights`` v [m] or by target,
+    their mean without. Caps are relations on ``Mixture(domains)``: without them, or a KL term, the optimum may leave the runs.
 
     The source fits by 6000 starts, lets an AdaBoost of such laws predict, and takes the best point of a grid under caps; the law
     itself is convex, so that ``Conic`` has its optimum with a proof.

@@ -39,7 +39,8 @@ LAW_CARDS = (
         r"\qquad w_i\le\frac{r\,N_i}{R},\qquad w_F=\rho\,p_F",
         source="Chen et al. 2026, arXiv 2602.12237; code allenai/olmix",
         differences=(
-            "The code fits by 300 starts of L-BFGS on Huber of width 0.02; mixopt by one projected start, and squares by default.",
+            "The code fits by 300 starts of L-BFGS on Huber of width 0.02; mixopt by projected starts, and squares by default "
+            "(laws.Exponential.olmix for Huber).",
             "The code leaves c out of the objective, which moves no optimum; the values that mixopt reports have it.",
             "Target weights are 1/m when they are left out and raw when they are given, there and here, so that lambda has two meanings.",
             "The default lambda is 0.05 in the function, 0.1 in the docs' example, and none in the YAML, which fails.",

@@ -36,7 +36,7 @@ def olmix(
     targets that are left out are 1/m each and those that are given stay as they are, as in the code, so that lambda means more
     beside weights that sum to less. Metrics are bits per byte in the source.
 
-    The code fits by 300 starts of L-BFGS on Huber of width 0.02 (give a law fitted with ``loss="huber"`` for that) and leaves out
+    The code fits by 300 starts of L-BFGS on Huber of width 0.02 (``laws.Exponential.olmix`` has that objective) and leaves out
     c, which moves no optimum. Its YAML default of lambda is none, which fails; 0.05 is the function's.
 
     Raises:
