@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -66,8 +67,10 @@ class TorchJD(GramRule):
 
         inner = products(gram)
         made = self.begin(len(inner), 0) if memory is None else memory
-        if hasattr(made, "gramian_weighting"):
-            found = made.gramian_weighting(torch.from_numpy(inner))
-        else:
-            found = made.weighting(torch.from_numpy(factor(inner).T.copy()))
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "You are solving a parameterized problem that is not DPP", UserWarning)  # Nash-MTL's
+            if hasattr(made, "gramian_weighting"):
+                found = made.gramian_weighting(torch.from_numpy(inner))
+            else:
+                found = made.weighting(torch.from_numpy(factor(inner).T.copy()))
         return Direction(np.asarray(found.detach().double().cpu()))

@@ -27,12 +27,16 @@ class UPGrad(GramRule):
     """
 
     def direction(self, gram: Any, *, region: Region | None = None, memory: Any = None) -> Direction:
+        return Direction(self.projected(gram).mean(axis=0))
+
+    def projected(self, gram: Any) -> np.ndarray:
+        """The coefficients [k, k] of each gradient's projection, one a row."""
         inner = products(gram)
         sizes = lengths(inner)
         used = sizes > 0
         unit = factor(inner)[:, used] / sizes[used]
-        total = np.ones(len(inner))
-        for column, size in zip(unit.T, sizes[used], strict=True):
+        rows = np.eye(len(inner))
+        for i, column in zip(np.flatnonzero(used), unit.T, strict=True):
             added, _ = nnls(unit, -column, maxiter=100 * len(sizes))
-            total[used] += added * size / sizes[used]
-        return Direction(total / len(inner))
+            rows[i, used] += added * sizes[i] / sizes[used]
+        return rows
