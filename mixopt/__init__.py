@@ -96,6 +96,7 @@ from mixopt.report.audit import Audit as Audit
 from mixopt.report.result import Check as Check
 from mixopt.report.result import Result as Result
 from mixopt.report.result import Status as Status
+from mixopt.runs import Likelihoods as Likelihoods
 from mixopt.runs import Runs as Runs
 from mixopt.solver import Budget as Budget
 from mixopt.training import Training as Training
@@ -156,6 +157,7 @@ __all__ = [
     "FunctionLearner",
     "InputError",
     "LearnerError",
+    "Likelihoods",
     "Method",
     "MixoptError",
     "Mixture",

@@ -11,6 +11,10 @@ from .dml import dml as dml
 from .doge import doge as doge
 from .doge import validation_problem as validation_problem
 from .doremi import doremi as doremi
+from .experts import ExpertMixture as ExpertMixture
+from .experts import expert_features as expert_features
+from .experts import mde as mde
+from .experts import mixmin_streamed as mixmin_streamed
 from .heuristics import proportional as proportional
 from .heuristics import temperature as temperature
 from .heuristics import uniform as uniform
@@ -24,6 +28,7 @@ from .reuse import reuse as reuse
 from .reuse import unmerged as unmerged
 
 __all__ = [
+    "ExpertMixture",
     "apple",
     "autoscale",
     "autoscale_runs",
@@ -32,9 +37,12 @@ __all__ = [
     "dml",
     "doge",
     "doremi",
+    "expert_features",
+    "mde",
     "merged",
     "mixmax",
     "mixmin",
+    "mixmin_streamed",
     "next_scale",
     "olmix",
     "proportional",

@@ -198,9 +198,8 @@ METHODS = (
             "The survey prints MDE as -sum_i w_i log p_i, a linear upper bound whose optimum is a corner; the source averages "
             "probabilities first.",
         ),
-        defined=("mixopt.problems.mixmin:mixmin", "mixopt.problems.mixmin:_entropy"),
+        defined=("mixopt.problems.mixmin:mixmin", "mixopt.problems.mixmin:_entropy", "mixopt.problems.experts:mixmin_streamed"),
         use="mx.solve(mx.problems.mixmin(domains, log_likelihoods))",
-        aliases=("mde",),
     ),
     Card(
         name="exponential",
@@ -267,13 +266,38 @@ METHODS = (
         latex=r"L_j(w)=\mu_j+\sum_r a_{jr}\exp\Big(-\frac{\lVert w-w_r\rVert^2}{2\,l_j^2}\Big)",
         source="Rasmussen and Williams 2006; Olmix's regression 'gp', arXiv 2602.12237; MDE's multi-task process, arXiv 2502.15950",
         differences=(
-            "Olmix's code gives the process to its own search; here the mean is an expression, so that gradients exist, and Projected descends it.",
+            "Olmix's code gives the process to its own search; here the mean is an expression, so that gradients exist, and Projected "
+            "descends it.",
             "MDE's process is one for all tasks, within Google's Vizier; here each target has its own.",
             "The survey names Bayesian optimisation among the ways to an optimum, and gives no formula.",
         ),
         defined=("mixopt.laws.gaussian:GaussianProcess.loss_of", "mixopt.laws.gaussian:GaussianProcess.fit"),
         use='mx.solve(problem, learner, solver=mx.solvers.Surrogate(law="gaussian-process", rounds=20))',
         aliases=("gp", "bayesian optimisation"),
+    ),
+    Card(
+        name="mde",
+        title="Mixtures of data experts",
+        family="mixing law",
+        phases=("PT",),
+        needs=("validation set", "proxy runs"),
+        cost="1 expert a domain, and a pass of each over the validation sets; proxy runs to calibrate",
+        formula="phi_j(w) = -mean over the tokens x of validation set j of log sum_i w_i p_i(x)\n"
+        "L_j(w) = sum_l A_jl phi_l(w) + B_j . w with A >= 0, by least squares on runs\nmin_{w in simplex} sum_j v_j L_j(w)",
+        latex=r"\begin{split}&\phi_j(w)=-\operatorname{mean}_{x}\log\sum_i w_i\,p_i(x)\\&L_j(w)=\sum_l A_{jl}\,\phi_l(w)+B_j^{\top}w,"
+        r"\qquad\min_{w\in\Delta}\sum_j v_j\,L_j(w)\end{split}",
+        source="Belenki et al. 2025, arXiv 2502.15950; Table 2 and section 3.3 of the survey",
+        differences=(
+            "The survey prints the feature as -sum_i w_i log p_i, which is linear in w and has its best mixture at a corner; the source "
+            "averages probabilities first. mixopt follows the source.",
+            "The source regresses by linear models, boosted trees and a multi-task Gaussian process; mixopt by least squares with A >= 0, "
+            "so that the whole is convex and its optimum has a certificate.",
+            "The source searches by Vizier; mixopt takes Newton steps, each from sums over all tokens, read block by block from disk.",
+            "With no runs the mean of the features is minimised, which is MixMin's objective by token.",
+        ),
+        defined=("mixopt.problems.experts:mde", "mixopt.problems.experts:expert_features", "mixopt.problems.experts:ExpertMixture"),
+        use='mx.problems.mde({"books": mx.Likelihoods.from_files(domains, "likelihoods/books")}, runs)',
+        aliases=("data experts",),
     ),
     Card(
         name="uniform",
