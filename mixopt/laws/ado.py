@@ -37,7 +37,7 @@ class ADO(CurveLaw):
     needs: ClassVar[tuple[str, ...]] = ("tokens",)
 
     @classmethod
-    def fit(cls, runs: Runs, *, faithful_to: Literal["paper", "code"] = "paper", context: int = 1024) -> ADO:
+    def fit(cls, runs: Runs, *, faithful_to: Literal["code"] | None = None, context: int = 1024) -> ADO:
         """Fit every domain's curve: by default least squares of the losses, from a grid over alpha with the rest by NNLS.
 
         ``faithful_to="code"`` minimises what the released code does: Huber of width 1e-3 on log losses, plus the excess of alpha over
@@ -50,13 +50,13 @@ class ADO(CurveLaw):
             InputError: runs without tokens, fewer than 4, losses that are not > 0 (code), or a constant target.
         """
         law = cls.fitted_to(runs, ScaleCurve(("tokens",)), Settings())
-        if faithful_to == "paper":
+        if faithful_to is None:
             return law
         if faithful_to != "code":
-            raise InputError(f"faithful_to is {faithful_to!r}; it is 'paper' or 'code'")
+            raise InputError(f"faithful_to is {faithful_to!r}; it is 'code', or left out for least squares of the losses")
         losses = signs(runs.targets) * runs.metrics
         if np.nanmin(losses) <= 0:
-            raise InputError("the code of ADO fits log losses, and some are not > 0; leave those targets out, or use faithful_to='paper'")
+            raise InputError("the code of ADO fits log losses, and some are not > 0; leave those targets out, or leave faithful_to out")
         samples = np.asarray(runs.tokens) / context
         theta = np.array([_as_in_code(samples[there], y[there]) for y in losses.T for there in (np.isfinite(y),)])
         a, e, alpha = theta.T

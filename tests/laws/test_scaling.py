@@ -122,7 +122,7 @@ def test_ado_refuses_what_the_code_cannot_fit():
     runs = curves(floors=(1.9, -9.0))
     with pytest.raises(InputError, match="fits log losses, and some are not > 0"):
         ADO.fit(runs, faithful_to="code")
-    with pytest.raises(InputError, match="'survey'; it is 'paper' or 'code'"):
+    with pytest.raises(InputError, match="'survey'; it is 'code', or left out"):
         ADO.fit(runs, faithful_to="survey")
     with pytest.raises(InputError, match=r"needs \(tokens\)"):
         ADO.fit(Runs.from_arrays(["a"], np.ones((9, 1)), ["a"], np.arange(1.0, 10)[:, None]))
