@@ -30,6 +30,7 @@ from mixopt.errors import LearnerError as LearnerError
 from mixopt.errors import MixoptError as MixoptError
 from mixopt.errors import ProblemError as ProblemError
 from mixopt.errors import RefusalError as RefusalError
+from mixopt.hypergradients import check_hypergradient as check_hypergradient
 from mixopt.language import graph as graph
 from mixopt.language.atoms import abs as abs
 from mixopt.language.atoms import clip as clip
@@ -93,6 +94,7 @@ from mixopt.language.symbols import tokens as tokens
 from mixopt.language.symbols import variable as variable
 from mixopt.method import Method as Method
 from mixopt.report.audit import Audit as Audit
+from mixopt.report.hypergradients import HypergradientCheck as HypergradientCheck
 from mixopt.report.result import Check as Check
 from mixopt.report.result import Result as Result
 from mixopt.report.result import Status as Status
@@ -155,6 +157,7 @@ __all__ = [
     "Domains",
     "Expr",
     "FunctionLearner",
+    "HypergradientCheck",
     "InputError",
     "LearnerError",
     "Likelihoods",
@@ -176,6 +179,7 @@ __all__ = [
     "audit",
     "balancing",
     "cardinality",
+    "check_hypergradient",
     "clip",
     "compare",
     "constant",

@@ -233,7 +233,7 @@ def hypergradient(
     learner it is taken at the learner's parameters as they stand, on its evaluation sample. Warns, with the mend, where
     the lower level did not converge.
     """
-    ready, task, w = _bilevel_task(problem, learner, at, solver, given)
+    ready, task, w = bilevel_task(problem, learner, at, solver, given)
     assert task.model is not None
     found = slope_at(ready.solver, task.model, w, None)  # type: ignore[arg-type]
     if found.doubt:
@@ -385,7 +385,7 @@ def audit(
     """
     from mixopt.runtime.audit import agreement, cosine, outcome_slopes
 
-    ready, task, w = _bilevel_task(problem, learner, at, solver, given)
+    ready, task, w = bilevel_task(problem, learner, at, solver, given)
     assert task.model is not None
     leaves = learner.start()
     own = slope_at(ready.solver, task.model, w, leaves)  # type: ignore[arg-type]
@@ -394,7 +394,7 @@ def audit(
     return Audit(gradient, outcome, cosine(gradient, outcome), agreement(outcomes), own.inner, steps, own.oracle)
 
 
-def _bilevel_task(
+def bilevel_task(
     problem: Problem | Method, learner: Learner, at: Any, solver: Solver | None, given: Mapping[str, Any] | None
 ) -> tuple[Plan, Task, np.ndarray]:
     from mixopt.solvers.bilevel import BilevelSolver

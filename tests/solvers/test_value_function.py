@@ -94,11 +94,11 @@ def test_a_maximisation_is_in_its_own_sense(toy):
 @pytest.mark.parametrize("differences", RULES)
 def test_what_is_descended_has_the_differences_as_its_gradient(toy, differences):
     """So that the line search and the gradient agree to rounding, whatever the bias."""
-    from mixopt.api import _bilevel_task
+    from mixopt.api import bilevel_task
     from mixopt.solvers.bilevel import Trained
 
     solver = ValueFunction(penalty=5, differences=differences)
-    _, task, _ = _bilevel_task(toy.problem(), toy.learner, None, solver, None)
+    _, task, _ = bilevel_task(toy.problem(), toy.learner, None, solver, None)
     model = task.model
 
     def value(w):

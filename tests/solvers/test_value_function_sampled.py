@@ -9,7 +9,7 @@ from torch import nn
 from torch.autograd.function import once_differentiable
 
 import mixopt as mx
-from mixopt.api import _bilevel_task
+from mixopt.api import bilevel_task
 from mixopt.solvers import ValueFunction
 
 NAMES = ("a", "b", "c")
@@ -128,7 +128,7 @@ def test_dropout_takes_the_same_units_in_all_models():
     """With a penalty beyond all bounds the companions are the model itself, step for step."""
     noisy = learner(Bigram(dropout=0.5), dtype=torch.float64)
     solver = ValueFunction(penalty=1e300, warmup=6)
-    _, task, _ = _bilevel_task(problem(), noisy, None, solver, None)
+    _, task, _ = bilevel_task(problem(), noisy, None, solver, None)
     memory = solver.begin(task).memory
     for companion in memory.warm.leaves.values():
         for own, other in zip(memory.leaves, companion, strict=True):
