@@ -51,6 +51,7 @@ def fit(
     ] = None,
     root: Annotated[str | None, typer.Option(help="Where the domains lie, for --to: a folder, or a pattern with {domain}.")] = None,
     path: Annotated[list[str] | None, typer.Option(help="Where one domain lies, for --to: web=/data/web. Repeatable.")] = None,
+    suggest: Annotated[int | None, typer.Option(help="How many mixtures to suggest for the next runs: written as next.csv.")] = None,
     equal_lengths: Annotated[bool, typer.Option("--equal-lengths", help="All examples have the same tokens, for --to (packed).")] = False,
     json: Json = False,
     quiet: Quiet = False,
@@ -59,7 +60,7 @@ def fit(
     from mixopt.fitting.account import bounds, table
     from mixopt.fitting.flags import requested
     from mixopt.fitting.options import texts
-    from mixopt.fitting.outputs import exported, save, try_exports
+    from mixopt.fitting.outputs import exported, save, suggested, try_exports
     from mixopt.fitting.read import renamed
 
     voice = Voice(json, quiet)
@@ -73,6 +74,8 @@ def fit(
     voice.say("fitting a law to each target, cross-validating it, and solving for the mixture and its ranges ...")
     found = request.recommend(runs)
     written = list(save(found, out, command=command(), files=request.files, seed=request.seed))
+    if suggest is not None:
+        written.append(suggested(found, out, suggest))
     exports = exported(found, out, to or (), known, equal_lengths)
     written += [file for export in exports for file in export.files]
     notes = [f"{export.target}: {note}" for export in exports for note in export.notes]

@@ -10,7 +10,7 @@ import numpy as np
 from mixopt.language.latex import latex
 from mixopt.laws.curve import CurveLaw
 from mixopt.report.provenance import provenance
-from mixopt.report.report import Bound, Fit, Prediction, Report
+from mixopt.report.report import Bound, Compared, Fit, Outcome, Prediction, Report
 
 from .limits import REPETITION
 from .words import figure, percent
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _BOUNDS = {"at most": "upper bound", "at least": "lower bound", "fixed": "fixed weight"}
 _BINDS, _MOST_BOUGHT, _POINT = 1e-6, 3, 0.01
+_GRID = 40
 
 
 def report(found: Recommendation, *, command: str, files: Sequence[str], seed: int | None, title: str) -> Report:
@@ -38,6 +39,8 @@ def report(found: Recommendation, *, command: str, files: Sequence[str], seed: i
         cap=limits.cap,
         predictions=predictions(found),
         fit=fit(found),
+        compared=compared(found),
+        outcome=outcome(found),
         bounds=bounds(found),
         ranges=found.ranges,
         certificate=f"{found.result.solver}: {found.result.status.value}; {found.result.check}.",
@@ -74,6 +77,45 @@ def fit(found: Recommendation) -> Fit:
         checked.regret,
         checked.predicted,
         found.runs.metrics,
+    )
+
+
+def compared(found: Recommendation) -> Compared | None:
+    """The laws that were compared, where one was chosen."""
+    choice = found.found.choice
+    if choice is None:
+        return None
+    entries = choice.comparison.fitted
+    shown = ("rmse", "spearman", "regret")
+    return Compared(
+        {e.name: {n: (e.figure(n), *e.intervals[n]) for n in shown} for e in entries},
+        {e.name: e.regret for e in entries},
+        {e.name: e.seconds for e in entries},
+        choice.sentence,
+        tuple(f"{e.name} was left out: {e.refusal}." for e in choice.comparison.entries if e.refusal),
+    )
+
+
+def outcome(found: Recommendation) -> Outcome:
+    """The objective of the runs, measured and predicted out of fold, in the sense that people read."""
+    goal, runs, law = found.fitted.question.objective, found.runs, found.law
+    sign = -1 if goal.maximised else 1
+    spans = found.doubt.intervals(runs, goal)
+    grid = values = None
+    if len(runs.domains) == 3 and not law.requires:
+        corners = [(i, j, _GRID - i - j) for i in range(_GRID + 1) for j in range(_GRID + 1 - i)]
+        grid = np.array(corners) / _GRID
+        values = sign * goal.loss(law.predict(grid))
+    return Outcome(
+        goal.name,
+        goal.unit,
+        runs.mixtures,
+        sign * goal.loss(runs.metrics),
+        sign * goal.loss(found.validation.predicted),
+        (spans[:, 1] - spans[:, 0]) / 2,
+        goal.maximised,
+        grid,
+        values,
     )
 
 

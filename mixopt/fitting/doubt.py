@@ -12,9 +12,11 @@ from mixopt.language.symbols import Mixture
 from mixopt.laws import Gain, Posterior, jackknife, laplace
 from mixopt.laws.curve import CurveLaw
 from mixopt.laws.posterior import LEVEL, reach_of
+from mixopt.runs import Runs
 
 from .chosen import Chosen
 from .fitted import Question
+from .objective import Objective
 from .ranges import Answer, answer
 
 _MOST = 20
@@ -43,16 +45,25 @@ class Doubt:
         low, high = self.gain.interval(LEVEL)
         return (high - low) / 2
 
+    def intervals(self, runs: Runs, goal: Objective) -> np.ndarray:
+        """Where the objective (its loss) of further runs of the same mixtures would lie [R, 2]."""
+        return _intervals(self.posterior, runs.mixtures, goal)
+
 
 def doubt(question: Question, found: Chosen, best: Answer, other: np.ndarray) -> Doubt:
     """The doubt of an optimum against another mixture [k]."""
     goal, weights = question.objective, best.weights
     posterior = _posterior(found)
-    there = int(np.isfinite(goal.loss(found.validation.measured)).sum())
-    (span,) = posterior.intervals(weights[None], min(LEVEL, there / (there + 1)), goal.loss)
+    (span,) = _intervals(posterior, weights[None], goal)
     how = f"{len(posterior.draws)} fits, each without the runs of one region of the mixtures (jackknife)"
     low, high = _weights(question, posterior, weights) if best.certified else (None, None)
     return Doubt((float(span[0]), float(span[1])), posterior.gain(weights, other, goal.loss), low, high, how, posterior)
+
+
+def _intervals(posterior: Posterior, mixtures: np.ndarray, goal: Objective) -> np.ndarray:
+    """The intervals of the objective of runs of mixtures [R, k], [R, 2], at a lower level where the runs are too few for 90 %."""
+    there = int(np.isfinite(goal.loss(posterior.validation.measured)).sum())
+    return posterior.intervals(mixtures, min(LEVEL, there / (there + 1)), goal.loss)
 
 
 def _posterior(found: Chosen) -> Posterior:

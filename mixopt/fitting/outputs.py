@@ -9,7 +9,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from mixopt.errors import InputError
 from mixopt.files import write
+from mixopt.laws import suggest
+from mixopt.laws.curve import CurveLaw
+from mixopt.laws.suggestion import around
 from mixopt.runs import Runs
 
 from .limits import by_domain
@@ -19,7 +25,7 @@ from .request import Request
 if TYPE_CHECKING:
     from mixopt.export import Exported
 
-MIXTURE, RUNS, PREDICTIONS = "mixture.json", "runs.csv", "predictions.csv"
+MIXTURE, RUNS, PREDICTIONS, NEXT = "mixture.json", "runs.csv", "predictions.csv", "next.csv"
 
 
 def save(
@@ -35,6 +41,30 @@ def save(
     _predictions(found, place / PREDICTIONS)
     kept = found.fitted.save(place)
     return (*page.save(report, place).values(), place / MIXTURE, *kept, place / RUNS, place / PREDICTIONS)
+
+
+def suggested(found: Recommendation, folder: str | os.PathLike[str], count: int) -> Path:
+    """Write next.csv: the mixtures whose outcome would tell most of the law, a row each, with the columns of the runs' mixtures.
+
+    Of the candidates only those that keep the constraints are suggested.
+
+    Raises:
+        InputError: no count >= 1, or more than there are candidates.
+    """
+    runs, limits = found.runs, found.fitted.question.limits
+    near = around(runs, np.random.default_rng(0))
+    allowed = np.array([row for row in near if not limits.broken(row)])
+    if not len(allowed):
+        raise InputError("no mixture near the runs keeps the constraints, so there is none to suggest; add runs that keep them")
+    law = found.law if isinstance(found.law, CurveLaw) else found.doubt.posterior
+    rows = suggest(law, runs, count, candidates=allowed)
+    text = io.StringIO(newline="")
+    columns = {name: column for column, name in runs.name_map.items() if name in runs.domains}
+    csv.writer(text).writerows(
+        [["run", *(columns.get(n, n) for n in runs.domains)], *([f"next{i}", *row] for i, row in enumerate(rows.tolist()))]
+    )
+    write(Path(folder) / NEXT, text.getvalue())
+    return Path(folder) / NEXT
 
 
 def exported(

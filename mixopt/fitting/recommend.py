@@ -205,7 +205,7 @@ def recommend(
     columns = {column: name for column, name in runs.name_map.items() if name in runs.domains and column != name}
     fitted = Fitted(question, _noise(question, far, noise), best.result.weights, columns)
     notes = (*runs.notes, *notes, *found.notes)
-    ranges = _ranges(fitted) if best.certified else None
+    ranges = _ranges(fitted, far) if best.certified else None
     return Recommendation(runs, fitted, found, quality, best.result.problem, best.result, far, ranges, extent(runs, fitted.vector), notes)
 
 
@@ -242,7 +242,7 @@ def _noise(question: Question, far: Doubt, given: float | None) -> Noise:
     return Noise(given, GIVEN)
 
 
-def _ranges(fitted: Fitted) -> Ranges:
+def _ranges(fitted: Fitted, far: Doubt) -> Ranges:
     """The ranges of all domains; under a KL term neither the whole objective nor its loss alone may be worse by more than the noise."""
     question, best, noise = fitted.question, fitted.vector, fitted.noise
     w = Mixture(question.limits.domains)
@@ -251,4 +251,8 @@ def _ranges(fitted: Fitted) -> Ranges:
         within["its loss too"] = (question.objective.expression(question.law, w), question.loss(best) + noise.value)
     low, high = ranges(w, question.limits.relations(w), within, best, question.limits.box())
     names = question.limits.domains.names
-    return Ranges(dict(zip(names, low.tolist(), strict=True)), dict(zip(names, high.tolist(), strict=True)), noise.value, noise.how)
+    ends = [None if end is None else dict(zip(names, end.tolist(), strict=True)) for end in (low, high, far.low, far.high)]
+    assert ends[0] is not None
+    assert ends[1] is not None
+    optima = None if ends[2] is None or ends[3] is None else (ends[2], ends[3])
+    return Ranges(ends[0], ends[1], noise.value, noise.how, optima)

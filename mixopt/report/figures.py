@@ -152,7 +152,8 @@ def keyed(axes: Axes | Sequence[Axes], given: object, handles: Sequence[Any], la
         look |= {"loc": "outside lower right", "ncols": len(labels)} if below else {"loc": "outside right upper"}
         legend = figure_of(axes).legend(handles, labels, **look)
     for key in legend.get_lines():
-        key.set(alpha=1.0, linewidth=1.8)
+        if key.get_linewidth() <= 3:  # a broad one stands for an interval, and stays pale
+            key.set(alpha=1.0, linewidth=1.8)
 
 
 def plain(name: str, longest: int = 32) -> str:

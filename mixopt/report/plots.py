@@ -93,10 +93,13 @@ def ranges(
     high: Mapping[str, float],
     *,
     others: Mapping[str, Mapping[str, float]] | None = None,
+    optima: tuple[Mapping[str, float], Mapping[str, float]] | None = None,
     ax: Axes | None = None,
     title: str = "How far each weight can move",
 ) -> Axes:
     """A dot for each domain's weight in percent, on the interval from ``low`` to ``high``; ``others`` are open marks beside it.
+
+    ``optima`` are the low and the high end of the interval in which the optimal weight itself lies, a thin line.
 
     Raises:
         InputError: no domain, one that another mapping lacks, or an interval whose ends are the wrong way round.
@@ -112,6 +115,9 @@ def ranges(
     ends = 100 * np.array([[low[d], high[d]] for d in domains])
     axes.hlines(places, ends[:, 0], ends[:, 1], color=BETTER, linewidth=5, alpha=0.35, label="range", zorder=2)
     axes.plot([100 * mixture[d] for d in domains], places, "o", color=BETTER, markersize=6, label="weight", zorder=4)
+    if optima is not None:
+        inner = 100 * np.array([[end[d] for end in optima] for d in domains])
+        axes.hlines(places, inner[:, 0], inner[:, 1], color=BETTER, linewidth=1.4, label="optimum, 90 %", zorder=3)
     for (name, other), marker in zip(others.items(), ("D", "s", "^", "v", "P", "X") * len(others), strict=False):
         given = [100 * other[d] for d in domains]
         axes.plot(given, places, marker, markersize=4.5, color=FAINT, markerfacecolor="none", label=plain(name), zorder=3)

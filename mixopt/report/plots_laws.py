@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from mixopt.errors import InputError
 
-from .figures import BETTER, COLOURS, INK, RULE, headed, keyed, leftmost, panels, plain, tidy
+from .figures import BETTER, COLOURS, FAINT, INK, RULE, headed, keyed, leftmost, panels, plain, tidy
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -97,9 +97,12 @@ def ternary(
     best: ArrayLike | None = None,
     ax: Axes | None = None,
     label: str = "predicted",
+    maximised: bool = False,
     title: str = "The law over all mixtures",
 ) -> Axes:
-    """A heat map of values [R] at mixtures [R, 3] of three domains, with the runs [n, 3] as dots and the best mixture [3] as a star.
+    """A heat map of values [R] at mixtures [R, 3] of three domains; what is better is lighter.
+
+    The runs [n, 3] are dots, and the best mixture [3] is a star.
 
     Raises:
         InputError: another number of domains than three, or shapes that do not fit.
@@ -110,8 +113,8 @@ def ternary(
         raise InputError(f"a ternary map is of three domains: values [R] at mixtures [R, 3], not {heights.shape} at {table.shape}")
     (axes,) = panels(ax, 1, (5.6, 4.6))
     x, y = _flat(table)
-    drawn = axes.tricontourf(x, y, heights, levels=16, cmap="viridis_r")
-    axes.figure.colorbar(drawn, ax=axes, shrink=0.75, label=label)
+    drawn = axes.tricontourf(x, y, heights, levels=16, cmap="viridis" if maximised else "viridis_r")
+    _bar(axes, drawn, label)
     for corner, name, shift in zip(np.eye(3), names, ((-8, -12), (8, -12), (0, 6)), strict=True):
         (cx,), (cy,) = _flat(corner[None])
         axes.annotate(plain(name), (cx, cy), xytext=shift, textcoords="offset points", ha="center", fontsize=9, color=INK)
@@ -144,9 +147,12 @@ def parallel(
     best: Mapping[str, float] | None = None,
     ax: Axes | None = None,
     label: str = "measured",
+    maximised: bool = False,
     title: str = "Runs by their outcome",
 ) -> Axes:
-    """A line for each run [R, k] over the domains, square root of the weight upwards, coloured by its value [R]; ``best`` in bold.
+    """A line for each run [R, k] over the domains, lighter where its value [R] is better; ``best`` in bold.
+
+    Upwards is the square root of the weight, so that small weights are told apart.
 
     Raises:
         InputError: shapes that do not fit.
@@ -162,19 +168,19 @@ def parallel(
 
     kept = np.flatnonzero(np.isfinite(outcome))
     kept = kept[np.linspace(0, len(kept) - 1, min(len(kept), _MOST_LINES)).astype(int)]
-    order = kept[np.argsort(-outcome[kept])]  # the best are drawn last
+    order = kept[np.argsort(outcome[kept] if maximised else -outcome[kept])]  # the best are drawn last
     (axes,) = panels(ax, 1, (max(6.4, 0.42 * len(names) + 2.2), 3.8))
     places = np.arange(len(names))
     lines = [np.column_stack([places, np.sqrt(table[r])]) for r in order]
     scale = Normalize(*np.quantile(outcome[kept], (0.02, 0.98)))
-    shades = colormaps["viridis_r"]
+    shades = colormaps["viridis" if maximised else "viridis_r"]
     axes.add_collection(LineCollection(lines, colors=shades(scale(outcome[order])), linewidths=0.8, alpha=0.55))
     if best is not None:
         axes.plot(
             places, np.sqrt([best[n] for n in names]), "o-", color=COLOURS[4], linewidth=2.2, markersize=4.5, label="recommended", zorder=4
         )
         keyed(axes, ax, *axes.get_legend_handles_labels(), below=True)
-    axes.figure.colorbar(ScalarMappable(scale, shades), ax=axes, label=label, shrink=0.85)
+    _bar(axes, ScalarMappable(scale, shades), label)
     ticks = np.array([0, 0.01, 0.05, 0.2, 0.4, 0.6, 0.8, 1.0])
     top = math.sqrt(float(table.max())) * 1.03
     axes.set_yticks(np.sqrt(ticks), [f"{100 * t:g}" for t in ticks])
@@ -183,6 +189,14 @@ def parallel(
     tidy(axes, x="", y="weight (%)", grid="x")
     headed(axes, ax, title)
     return axes
+
+
+def _bar(axes: Axes, drawn: Any, label: str) -> None:
+    """The scale of colours beside the picture, as quiet as its axes."""
+    bar = axes.figure.colorbar(drawn, ax=axes, shrink=0.85)
+    bar.set_label(label, fontsize=9, color=FAINT)
+    bar.ax.tick_params(labelsize=8.5, color=RULE, labelcolor=INK)
+    bar.outline.set_visible(False)
 
 
 def _flat(mixtures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -69,6 +69,42 @@ class Ranges:
     high: Mapping[str, float]
     noise: float
     how: str  # in words, where the noise comes from
+    optima: tuple[Mapping[str, float], Mapping[str, float]] | None = None  # the 90 % interval of each optimal weight, low and high
+
+
+@final
+@dataclass(frozen=True)
+class Compared:
+    """Laws side by side, cross-validated on the same folds and judged by the objective, and a sentence on why one was taken.
+
+    ``figures`` maps a law to figures, each with its 90 % interval, (value, low, high); ``expected`` is the regret expected of decisions
+    like those that the runs ask for, ``seconds`` what the cross-validation took.
+    """
+
+    figures: Mapping[str, Mapping[str, tuple[float, float, float]]]
+    expected: Mapping[str, float]
+    seconds: Mapping[str, float]
+    taken: str = ""
+    left_out: tuple[str, ...] = ()
+
+
+@final
+@dataclass(frozen=True)
+class Outcome:
+    """The objective of R runs: mixtures [R, k], measured and out-of-fold predicted values [R], half the 90 % interval of each [R].
+
+    Over three domains ``grid`` [N, 3] are mixtures and ``values`` [N] what the law predicts of them.
+    """
+
+    name: str
+    unit: str
+    mixtures: np.ndarray
+    measured: np.ndarray
+    predicted: np.ndarray
+    half: np.ndarray
+    maximised: bool = False
+    grid: np.ndarray | None = None
+    values: np.ndarray | None = None
 
 
 @final
@@ -117,6 +153,8 @@ class Report:
     predictions: Sequence[Prediction] = ()
     measured: bool = False  # whether the values of ``predictions`` were measured, not predicted
     fit: Fit | None = None
+    compared: Compared | None = None
+    outcome: Outcome | None = None
     bounds: Sequence[Bound] = ()
     ranges: Ranges | None = None
     trajectories: Mapping[str, np.ndarray] = field(default_factory=dict)  # method -> weights [T, k], in the order of the mixtures' domains

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,7 @@ from .blocks import (
     times,
 )
 from .report import Bound, Fit, Judged, Prediction, Provenance, Ranges, Report
+from .sections_laws import compared, outcome
 
 REPEATED = 4.0
 """Passes over the same data up to which they are about as good as new data (Muennighoff et al. 2023, arXiv 2305.16264)."""
@@ -53,7 +55,8 @@ def sections(report: Report) -> list[Section]:
         ("problem", "The problem", _problem(report)),
         ("predictions", "Measured, target by target" if report.measured else "Predictions", _predictions(report)),
         ("constraints", "What binds", _bounds(report.bounds)),
-        ("law", "The law against the runs", _fit(report.fit)),
+        ("law", "The law against the runs", chain(_fit(report.fit), outcome(report))),
+        ("laws", "The laws compared", compared(report.compared)),
         ("course", "Course of the weights", _course(report)),
         ("verdict", "The measured verdict", _verdicts(report)),
         ("cost", "Cost", _listed(report.cost)),
@@ -190,6 +193,7 @@ def _range_words(found: Ranges) -> str:
     return (
         f"Each domain's weight on the interval in which it can move within the noise; the widest is that of {widest}, "
         f"{percent(found.low[widest])} to {percent(found.high[widest])} %. The numbers are in the table of weights."
+        + (" The thin line is the 90 % interval of the optimal weight itself." if found.optima else "")
     )
 
 
@@ -198,7 +202,7 @@ def _drawn_ranges(report: Report, found: Ranges) -> Any:
 
     own = dict(sorted(report.recommended.items(), key=lambda item: -item[1]))
     beside = {n: report.mixtures[n] for n in _ordered(report)[1:3]}
-    return plots.ranges(own, found.low, found.high, others=beside, title="")
+    return plots.ranges(own, found.low, found.high, others=beside, optima=found.optima, title="")
 
 
 def _problem(report: Report) -> Iterator[Block]:

@@ -44,7 +44,7 @@ def tables(tmp_path, monkeypatch):
     for name, header, values in (("w.csv", "web,code,books", w), ("y.csv", "chat_loss,python_loss", y)):
         rows = [",".join(map(repr, row)) for row in values.tolist()]
         Path(name).write_text(f"run,{header}\n" + "".join(f"r{i},{row}\n" for i, row in enumerate(rows)))
-    return ("--mixtures", "w.csv", "--losses", "y.csv")
+    return ("--mixtures", "w.csv", "--losses", "y.csv", "--law", "exponential")
 
 
 def edited(name: str, old: str, new: str) -> None:
@@ -217,6 +217,20 @@ def test_missing_metrics_are_told(tables):
     first = Path("y.csv").read_text().splitlines()[1]
     edited("y.csv", first, first.rsplit(",", 1)[0] + ",")
     assert "1 metric value is missing, of (python_loss)" in run("fit", *tables, "--out", "out")
+
+
+def test_the_next_runs_are_written_as_mixtures_that_keep_the_constraints(tables):
+    text = run("fit", *tables, "--suggest", "4", "--at-most", "web=0.5", "--out", "out")
+    assert "next.csv" in text
+    with open("out/next.csv", newline="") as file:
+        head, *rows = csv.reader(file)
+    with open("w.csv", newline="") as file:
+        assert head[1:] == next(csv.reader(file))[1:]
+    weights = np.array([row[1:] for row in rows], dtype=float)
+    assert weights.shape == (4, 3)
+    np.testing.assert_allclose(weights.sum(axis=1), 1, atol=1e-5)
+    assert (weights[:, head.index("web") - 1] <= 0.5 + 1e-6).all()
+    assert "0 mixtures are to be chosen" in refused("fit", *tables, "--suggest", "0")
 
 
 @needs_regmix
