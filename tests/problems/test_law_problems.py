@@ -6,6 +6,8 @@ import json
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy.optimize import brentq
 from scipy.special import rel_entr
 
@@ -205,6 +207,23 @@ def test_reuse_keeps_the_old_ratios_by_a_constraint_or_by_one_merged_domain():
     full = unmerged(free.weights, {n: previous[n] for n in DOMAINS if n in previous})
     np.testing.assert_allclose([full[n] for n in DOMAINS], x, atol=1e-4)
     assert free.value == pytest.approx(bound.value, abs=1e-7)
+
+
+@given(seed=st.integers(0, 10**6), k=st.integers(2, 6), new=st.integers(1, 3))
+@settings(deadline=None, max_examples=25)
+def test_merged_runs_are_written_out_again_as_they_were(seed, k, new):
+    rng = np.random.default_rng(seed)
+    names = [f"d{i}" for i in range(k + new)]
+    previous = dict(zip(names, rng.dirichlet(np.ones(k)), strict=False))
+    shares = rng.dirichlet(np.ones(1 + new), 4)
+    mixtures = np.column_stack([shares[:, :1] * np.array(list(previous.values())), shares[:, 1:]])
+    runs = mx.Runs.from_arrays(names, mixtures, ["loss"], rng.normal(size=(4, 1)), steps=[1, 2, 3, 4])
+    small = merged(runs, previous)
+    np.testing.assert_allclose(small.mixtures, shares, atol=1e-12)
+    np.testing.assert_array_equal(small.steps, runs.steps)
+    for row, full in zip(small.mixtures, runs.mixtures, strict=True):
+        again = unmerged(dict(zip(small.domains, row, strict=True)), previous)
+        np.testing.assert_allclose([again[n] for n in names], full, atol=1e-12)
 
 
 def test_what_reuse_refuses():
