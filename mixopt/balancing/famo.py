@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, final
+from typing import ClassVar, Literal, final
 
 import numpy as np
 
@@ -38,7 +38,8 @@ class FAMO(LossRule):
 
     Then the losses of the same batch are taken again: xi steps by Adam along J' (log D_before - log D_after), J the Jacobian of the
     softmax, with decay ``gamma`` in the gradient; the domains that fell least gain. ``watch="val"`` takes the fall from
-    the losses under that name instead. It costs one more forward pass a step and no gradient beside the model's own.
+    the losses under that name instead, and ``fall="relative"`` takes 1 - D_after / D_before for the difference of logarithms. It costs
+    one more forward pass a step and no gradient beside the model's own.
 
     Source: Liu et al. 2023, arXiv 2306.03792, Algorithm 1; code Cranial-XIX/FAMO (the standalone class: w_lr 0.025, gamma 0.01).
 
@@ -50,6 +51,7 @@ class FAMO(LossRule):
     gamma: float = 0.01
     min_losses: float | tuple[float, ...] = 0.0
     betas: tuple[float, float] = (0.9, 0.999)
+    fall: Literal["log", "relative"] = "log"
     watch: str | None = None
     again: ClassVar[bool] = True
 
@@ -60,6 +62,8 @@ class FAMO(LossRule):
             raise InputError(f"gamma is {self.gamma!r}; the decay of the logits is a finite number >= 0")
         if not all(0 <= beta < 1 for beta in self.betas):
             raise InputError(f"the betas are {self.betas}; each is in [0, 1)")
+        if self.fall not in ("log", "relative"):
+            raise InputError(f"fall is {self.fall!r}; it is 'log', or 'relative' for (before - after) / before")
 
     def begin(self, k: int) -> Logits:
         if isinstance(self.min_losses, tuple) and len(self.min_losses) != k:
@@ -76,7 +80,8 @@ class FAMO(LossRule):
         return float((z * np.log(above)).sum() / (z / above).sum())
 
     def after(self, memory: Logits, before: np.ndarray, after: np.ndarray) -> Logits:
-        fall = np.log(self._above(before)) - np.log(self._above(after))
+        first, last = self._above(before), self._above(after)
+        fall = np.log(first) - np.log(last) if self.fall == "log" else 1 - last / first
         z, (b1, b2), steps = memory.weights, self.betas, memory.steps + 1
         slope = z * (fall - float(z @ fall)) + self.gamma * memory.values
         first, second = b1 * memory.first + (1 - b1) * slope, b2 * memory.second + (1 - b2) * slope**2
