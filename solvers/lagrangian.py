@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import numpy as np
 
 from mixopt.errors import InputError
-from mixopt.forms import Abilities, Form, Program, kind, one_mixture
+from mixopt.forms import Abilities, Form, Program, kind, one_mixture, sides
 from mixopt.language.curvature import curvature, smooth
 from mixopt.report.check import ACTIVE, Duals, by_name, multipliers
 from mixopt.report.conflict import gradient_size
@@ -18,6 +19,8 @@ from mixopt.runtime.program import Function
 from mixopt.runtime.region import Limit, Region
 from mixopt.solver import Pace, Solver, State, Task
 
+from .by_scipy import scipy_state
+from .constraints import refuses_blind
 from .polish import newton
 
 LARGEST = 1e10
@@ -37,15 +40,21 @@ class Lagrangian(Solver):
     steps on the constraints that bind end it. A convex program ends OPTIMAL, any other STATIONARY, once violation and
     complementarity, or violation and KKT residual, are below ``tolerance``.
 
+    ``method="slsqp"`` and ``"trust-constr"`` are SciPy's, which take linear constraints alone too and end in one step, of ``steps`` times
+    ten iterations at most; whether their answer is a solution is for our own certificate to say, and its duals are ours.
+
     Source: Birgin and Martinez 2014, Practical Augmented Lagrangian Methods, Algorithm 4.1.
     """
 
+    method: Literal["augmented", "slsqp", "trust-constr"] = "augmented"
     steps: int = 60
     inner_steps: int = 300
     penalty: float = 10.0
     tolerance: float = 1e-8
 
     def __post_init__(self) -> None:
+        if self.method not in ("augmented", "slsqp", "trust-constr"):
+            raise InputError(f"Lagrangian's method is {self.method!r}; it is 'augmented', or SciPy's 'slsqp' or 'trust-constr'")
         for name in ("steps", "inner_steps", "penalty", "tolerance"):
             if not getattr(self, name) > 0:
                 raise InputError(f"Lagrangian's {name} is {getattr(self, name)!r}; it is a number > 0")
@@ -53,9 +62,12 @@ class Lagrangian(Solver):
     def refuses(self, form: Form, abilities: Abilities | None) -> tuple[str, ...]:
         if not isinstance(form, Program):
             return (f"it takes programs, and this is a {kind(form)}",)
+        unseen = refuses_blind(form.objective, *sides(form))
+        if unseen:
+            return unseen
         reasons = list(one_mixture(form))
         bent = [r for r in form.constraints if curvature(r.gap) not in ("affine", "constant")]
-        if not bent:
+        if not bent and self.method == "augmented":
             reasons.append("it is for constraints that are not linear, and this problem has none")
         kink = smooth(form.objective)
         if kink is not None:
@@ -65,9 +77,11 @@ class Lagrangian(Solver):
         return tuple(reasons)
 
     def pace(self, task: Task) -> Pace:
-        return Pace(self.steps)
+        return Pace(self.steps if self.method == "augmented" else 1)
 
     def begin(self, task: Task) -> State:
+        if self.method != "augmented":
+            return State(task.start)
         form = task.form
         assert isinstance(form, Program)
         function = Function(form.objective, form.mixture, task.given)
@@ -82,6 +96,8 @@ class Lagrangian(Solver):
         return State(task.start, _Memory(at, flat, form.convex))
 
     def step(self, task: Task, state: State) -> State:
+        if self.method != "augmented":
+            return scipy_state(task, self.method, 10 * self.steps, self.tolerance)
         memory: _Memory = state.memory
         oracle, target = memory.oracle, max(self.tolerance, memory.target)
         at, gap = self._descended(oracle, memory.flat, state.weights, target)
