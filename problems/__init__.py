@@ -5,14 +5,6 @@ from .apple import apple as apple
 from .autoscale import autoscale as autoscale
 from .autoscale import autoscale_runs as autoscale_runs
 from .autoscale import next_scale as next_scale
-from .balancing import cagrad as cagrad
-from .balancing import coba as coba
-from .balancing import famo as famo
-from .balancing import imtl_g as imtl_g
-from .balancing import imtl_l as imtl_l
-from .balancing import mftcoder as mftcoder
-from .balancing import mgda as mgda
-from .balancing import pcgrad as pcgrad
 from .bimix import bimix as bimix
 from .dcpt import dcpt as dcpt
 from .dml import dml as dml
@@ -30,10 +22,15 @@ from .heuristics import unimax as unimax
 from .mixmax import mixmax as mixmax
 from .mixmin import mixmin as mixmin
 from .olmix import olmix as olmix
+from .online import group_dro as group_dro
+from .online import online_doremi as online_doremi
+from .online import sheared_llama as sheared_llama
+from .online import velocitune as velocitune
 from .regmix import regmix as regmix
 from .reuse import merged as merged
 from .reuse import reuse as reuse
 from .reuse import unmerged as unmerged
+from .rounds import doremi_rounds as doremi_rounds
 
 __all__ = [
     "ExpertMixture",
@@ -41,32 +38,29 @@ __all__ = [
     "autoscale",
     "autoscale_runs",
     "bimix",
-    "cagrad",
-    "coba",
     "dcpt",
     "dml",
     "doge",
     "doremi",
+    "doremi_rounds",
     "expert_features",
-    "famo",
-    "imtl_g",
-    "imtl_l",
+    "group_dro",
     "mde",
     "merged",
-    "mftcoder",
-    "mgda",
     "mixmax",
     "mixmin",
     "mixmin_streamed",
     "next_scale",
     "olmix",
-    "pcgrad",
+    "online_doremi",
     "proportional",
     "regmix",
     "reuse",
+    "sheared_llama",
     "temperature",
     "uniform",
     "unimax",
     "unmerged",
     "validation_problem",
+    "velocitune",
 ]

@@ -1,8 +1,8 @@
 """The methods that mixopt has, one record each: family, phase, data needs, cost, formula, source, and the lines that define it.
 
 >>> from mixopt.problems import catalog
->>> [card.name for card in catalog.methods(family="min-max")]
-['doremi', 'mixmax']
+>>> [card.name for card in catalog.methods(family="min-max")][:3]
+['doremi', 'group_dro', 'online_doremi']
 >>> catalog.find("doge").formula.splitlines()[0]
 'w_i <- w_i exp(eta <grad l_i, grad l_val> / mu) / (the sum of these)'
 """
@@ -13,19 +13,19 @@ from typing import get_args
 
 from mixopt.errors import unknown
 
-from .balancing_cards import BALANCING_CARDS
 from .card import HEAD as HEAD
 from .card import Card as Card
 from .card import Catalog as Catalog
 from .card import Family, Phase
 from .law_cards import LAW_CARDS
+from .saddle_cards import SADDLE_CARDS
 
 
 def methods(*, family: str | None = None, phase: str | None = None) -> Catalog:
     """The methods there are, of one family or usable in one phase where that is given.
 
     Raises:
-        InputError: no such family ("min-max", "bi-level", "gradient balancing", "mixing law", "heuristic") or phase ("PT", "CPT", "SFT").
+        InputError: no such family ("min-max", "bi-level", "mixing law", "heuristic") or phase ("PT", "CPT", "SFT").
     """
     for kind, wanted, known in (("family", family, get_args(Family)), ("phase", phase, get_args(Phase))):
         if wanted is not None and wanted not in known:
@@ -76,11 +76,13 @@ METHODS = (
             "In the code a domain that is absent from a batch keeps its last score, at first the logarithm of the vocabulary's size. "
             "mixopt's batches hold every domain, so this does not arise.",
             "The survey's section C.1.2 leaves out the clip at zero, which its Table 3 has, and the smoothing. "
-            "The clip is per token, before the mean.",
+            "The clip is per token, before the mean; faithful_to='survey' clips per domain, as that table reads.",
+            "The source repeats the two phases until no weight moves by 1e-3; doremi_rounds does.",
         ),
-        defined=("mixopt.problems.doremi:doremi",),
+        defined=("mixopt.problems.doremi:doremi", "mixopt.problems.doremi:payoff_of", "mixopt.problems.rounds:doremi_rounds"),
         use='mx.solve(mx.problems.doremi(domains), learner, given={"reference": parameters})',
     ),
+    *SADDLE_CARDS,
     Card(
         name="mixmax",
         title="MixMax",
@@ -229,7 +231,6 @@ METHODS = (
         use="mx.solve(mx.minimize(mx.mean(mx.laws.Exponential.fit(runs)(w)) + 0.05 * mx.kl(w, domains.natural), over=w))",
         aliases=("laws",),
     ),
-    *BALANCING_CARDS,
     *LAW_CARDS,
     Card(
         name="regmix",

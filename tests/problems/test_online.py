@@ -1,0 +1,145 @@
+"""Saddles of the literature: their payoffs and steps by hand, numbers that do not fit, and DoReMi's rounds until they settle."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+import mixopt as mx
+from mixopt.problems import doremi, doremi_rounds, group_dro, online_doremi, sheared_llama, velocitune
+from mixopt.runtime.gpt import GPT
+
+DOMAINS = mx.Domains(["web", "code", "books"], tokens=[900.0, 90.0, 10.0])
+CENTRES = torch.tensor([-1.0, 0.5, 3.0], dtype=torch.float64)
+
+
+def points(rate=0.1):
+    """Losses (x - c_i)^2 / 2 as training and validation losses, from x = 0, with plain gradient steps."""
+    return mx.FunctionLearner(
+        torch.zeros(1, dtype=torch.float64),
+        {name: (lambda x: (x - CENTRES) ** 2 / 2) for name in ("train", "val")},
+        optimizer=lambda p: torch.optim.SGD(p, lr=rate),
+    )
+
+
+def raised(w, scores, smoothing=0.0):
+    w = w * np.exp(scores)
+    return (1 - smoothing) * w / w.sum() + smoothing / len(w)
+
+
+LOSSES = np.array([0.5, 0.125, 4.5])
+
+
+def test_group_dro_s_first_step_with_its_adjustment():
+    method = group_dro(DOMAINS, adjustment=2.0, rate=0.3, steps=1)
+    result = mx.solve(method, points())
+    added = 2 / np.sqrt([900.0, 90.0, 10.0])
+    w = raised(np.full(3, 1 / 3), 0.3 * (LOSSES + added))
+    assert result.vector == pytest.approx(w, abs=1e-12)
+    assert result.parameters.item() == pytest.approx(0.1 * w @ CENTRES.numpy())
+    assert result.trace["value"][0] == pytest.approx((LOSSES + added).mean())
+    given = mx.solve(group_dro(DOMAINS, sizes={"web": 900, "code": 90, "books": 10}, adjustment=2.0, rate=0.3, steps=1), points())
+    assert given.vector == pytest.approx(w, abs=1e-12)
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_online_doremi_as_the_survey_prints_it(steps):
+    """Excess over a reference at x = 1, clipped per domain, not smoothed, the last weights."""
+    found = mx.solve(online_doremi(DOMAINS, steps=steps, faithful_to="survey"), points(), given={"reference": torch.ones(1).double()})
+    x, w, c = 0.0, np.full(3, 1 / 3), CENTRES.numpy()
+    for _ in range(steps):
+        w = raised(w, np.maximum((x - c) ** 2 / 2 - (1 - c) ** 2 / 2, 0))
+        x -= 0.1 * w @ (x - c)
+    assert found.vector == pytest.approx(w, abs=1e-12)
+    assert found.parameters.item() == pytest.approx(x)
+    offline = mx.solve(doremi(DOMAINS, steps=steps, faithful_to="survey"), points(), given={"reference": torch.ones(1).double()})
+    assert offline.trace.weights == pytest.approx(found.trace.weights, abs=1e-12)
+    assert offline.vector == pytest.approx(found.trace.weights.mean(axis=0), abs=1e-12)
+
+
+@pytest.mark.parametrize(("source", "clipped", "smoothing"), [("code", False, 1e-4), ("paper", True, 0.0), ("survey", True, 0.0)])
+def test_sheared_llama_moves_its_weights_every_so_many_steps(source, clipped, smoothing):
+    targets = np.array([0.4, 0.3, 0.2])
+    result = mx.solve(sheared_llama(DOMAINS, targets, every=2, steps=3, faithful_to=source), points())
+    x, w, c = 0.0, np.full(3, 1 / 3), CENTRES.numpy()
+    for step in range(3):
+        if step % 2 == 0:
+            gap = (x - c) ** 2 / 2 - targets
+            w = raised(w, np.maximum(gap, 0) if clipped else gap, smoothing)
+        x -= 0.1 * w @ (x - c)
+        assert result.trace.weights[step] == pytest.approx(w, abs=1e-12)
+    assert result.parameters.item() == pytest.approx(x)
+
+
+def test_targets_are_numbers_by_domain_or_an_expression():
+    by_name = sheared_llama(DOMAINS, {"books": 0.2, "web": 0.4, "code": 0.3}, steps=2)
+    as_parameter = sheared_llama(DOMAINS, mx.parameter("target", 3), steps=2)
+    one = mx.solve(by_name, points()).vector
+    assert mx.solve(as_parameter, points(), given={"target": [0.4, 0.3, 0.2]}).vector == pytest.approx(one, abs=1e-12)
+    for wrong, says in [
+        ([0.1, 0.2], "the targets are"),
+        ({"web": 1.0}, "one number for each"),
+        ([0.1, 0.2, np.nan], "finite"),
+        ("low", "one number"),
+    ]:
+        with pytest.raises(mx.InputError, match=says):
+            sheared_llama(DOMAINS, wrong)
+
+
+def test_velocitune_refuses_a_first_loss_that_is_not_above_its_target():
+    with pytest.raises(mx.InputError, match=r"the first losses of \(code\) are not above their targets"):
+        velocitune(DOMAINS, [0.1, 0.2, 0.3], [0.5, 0.2, 1.0])
+    result = mx.solve(velocitune(DOMAINS, [0.1, 0.2, 0.3], [1.0, 1.0, 5.0], steps=1), points())
+    velocity = np.clip((LOSSES - [0.1, 0.2, 0.3]) / (np.array([1.0, 1.0, 5.0]) - [0.1, 0.2, 0.3]), 0, 1)
+    assert result.vector == pytest.approx(raised(np.full(3, 1 / 3), velocity), abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda: doremi(DOMAINS, faithful_to="papers"), "doremi follows 'paper', 'code' or 'survey'"),
+        (lambda: online_doremi(DOMAINS, faithful_to="code"), "no code was released"),
+        (lambda: sheared_llama(DOMAINS, [1, 2, 3], faithful_to="both"), "follows 'paper', 'code' or 'survey'"),
+        (lambda: group_dro(DOMAINS, adjustment=-1.0), "the adjustment is -1.0"),
+        (lambda: group_dro(DOMAINS, sizes=[1, 2, 0], adjustment=1.0), r"needs n > 0 examples"),
+        (lambda: doremi_rounds(points(), DOMAINS, rounds=0), "there are 0 rounds"),
+        (lambda: doremi_rounds(points(), DOMAINS, tolerance=0.0), "the tolerance is 0.0"),
+    ],
+)
+def test_settings_that_do_not_fit(make, says):
+    with pytest.raises(mx.InputError, match=says):
+        make()
+
+
+def test_rounds_feed_the_weights_back_until_none_moves():
+    """Of two points the excess is positive where the proxy still lags; by hand for the first round, then until the rounds agree."""
+    settings = {"steps": 40, "rate": 0.5, "faithful_to": "survey"}
+    found = doremi_rounds(points(), DOMAINS, rounds=30, tolerance=2e-3, **settings)
+    assert found.settled
+    assert 1 < len(found.results) < 30
+    assert found.moves[-1] < 2e-3 <= found.moves[-2]
+    assert found.weights == found.results[-1].weights
+    w, theta = mx.Mixture(DOMAINS), mx.model()
+    reference = mx.train(w @ mx.losses(theta, DOMAINS), points(), [1 / 3] * 3, budget=mx.Budget(steps=40)).parameters
+    first = mx.solve(doremi(DOMAINS, **settings), points(), given={"reference": reference})
+    assert found.results[0].vector == pytest.approx(first.vector, abs=1e-12)
+    assert found.moves[0] == pytest.approx(np.abs(first.vector - 1 / 3).max())
+    assert str(found).startswith(f"DoReMi in {len(found.results)} rounds, settled\n  web")
+
+
+def test_rounds_that_end_too_early_say_so():
+    found = doremi_rounds(points(), DOMAINS, rounds=1, steps=20, faithful_to="survey", start=DOMAINS.natural)
+    assert not found.settled
+    assert "not settled" in str(found)
+    assert len(found.results) == 1
+
+
+def test_doremi_rounds_on_a_torch_module():
+    """Token losses, two domains of three tokens: the domain that the small reference knows less about gains weight."""
+    draw = np.random.default_rng(0)
+    tokens = {"noise": draw.integers(0, 8, 400), "constant": np.zeros(400, dtype=int), "pairs": np.arange(400) % 2}
+    learner = mx.TorchLearner(GPT(8, 8, 8, 1, 1), {"train": tokens}, context=8, per_domain=2, evaluation=2)
+    found = doremi_rounds(learner, mx.Domains(list(tokens)), rounds=2, steps=6)
+    assert len(found.results) == 2
+    assert sum(found.weights.values()) == pytest.approx(1)
