@@ -5,6 +5,14 @@ from .apple import apple as apple
 from .autoscale import autoscale as autoscale
 from .autoscale import autoscale_runs as autoscale_runs
 from .autoscale import next_scale as next_scale
+from .balancing import cagrad as cagrad
+from .balancing import coba as coba
+from .balancing import famo as famo
+from .balancing import imtl_g as imtl_g
+from .balancing import imtl_l as imtl_l
+from .balancing import mftcoder as mftcoder
+from .balancing import mgda as mgda
+from .balancing import pcgrad as pcgrad
 from .bimix import bimix as bimix
 from .dcpt import dcpt as dcpt
 from .dml import dml as dml
@@ -38,21 +46,29 @@ __all__ = [
     "autoscale",
     "autoscale_runs",
     "bimix",
+    "cagrad",
+    "coba",
     "dcpt",
     "dml",
     "doge",
     "doremi",
     "doremi_rounds",
     "expert_features",
+    "famo",
     "group_dro",
+    "imtl_g",
+    "imtl_l",
     "mde",
     "merged",
+    "mftcoder",
+    "mgda",
     "mixmax",
     "mixmin",
     "mixmin_streamed",
     "next_scale",
     "olmix",
     "online_doremi",
+    "pcgrad",
     "proportional",
     "regmix",
     "reuse",

@@ -13,6 +13,7 @@ from typing import get_args
 
 from mixopt.errors import unknown
 
+from .balancing_cards import BALANCING_CARDS
 from .card import HEAD as HEAD
 from .card import Card as Card
 from .card import Catalog as Catalog
@@ -25,7 +26,7 @@ def methods(*, family: str | None = None, phase: str | None = None) -> Catalog:
     """The methods there are, of one family or usable in one phase where that is given.
 
     Raises:
-        InputError: no such family ("min-max", "bi-level", "mixing law", "heuristic") or phase ("PT", "CPT", "SFT").
+        InputError: no such family ("min-max", "bi-level", "gradient balancing", "mixing law", "heuristic") or phase ("PT", "CPT", "SFT").
     """
     for kind, wanted, known in (("family", family, get_args(Family)), ("phase", phase, get_args(Phase))):
         if wanted is not None and wanted not in known:
@@ -231,6 +232,7 @@ METHODS = (
         use="mx.solve(mx.minimize(mx.mean(mx.laws.Exponential.fit(runs)(w)) + 0.05 * mx.kl(w, domains.natural), over=w))",
         aliases=("laws",),
     ),
+    *BALANCING_CARDS,
     *LAW_CARDS,
     Card(
         name="regmix",
