@@ -35,6 +35,9 @@ class Curve(ABC):
     finalists: ClassVar[int] = 1
     """From how many of its starts, the best ones, a fit is carried to its end: more than one only where local optima are known."""
 
+    before_slopes: ClassVar[int | None] = None
+    """Where theta is slopes A [k] that mixtures meet as A . w alone: how many parameters stand before them."""
+
     @property
     def needs(self) -> tuple[str, ...]:
         """Which of params, tokens and steps it needs beside those that its law always does."""

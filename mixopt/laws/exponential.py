@@ -24,6 +24,8 @@ from .starts import floors, slopes
 class ExponentialCurve(Curve):
     """c + exp(A . w); theta is c and A [k]."""
 
+    before_slopes: ClassVar[int | None] = 1
+
     def parameters(self, domains: Domains) -> tuple[str, ...]:
         return ("c", *(f"A[{name}]" for name in domains))
 

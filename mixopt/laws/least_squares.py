@@ -15,6 +15,7 @@ from mixopt.runs import Runs
 
 from .law import At, Fit
 from .levenberg import Squares, descend
+from .reduced import directions
 from .ridge import chosen
 
 if TYPE_CHECKING:
@@ -81,24 +82,20 @@ def fit_targets(curve: Curve, at: At, y: np.ndarray, settings: Settings, runs: R
         InputError: too few runs without a ridge, or a constant target.
     """
     check_runs(runs, curve, settings)
-    problem = _squares(curve, at, y, settings)
+    basis = directions(at.mixtures) if settings.number and curve.before_slopes is not None and len(runs) < len(runs.domains) else None
+    problem = _squares(curve, at if basis is None else replace(at, mixtures=at.mixtures @ basis), y, settings, basis is not None)
     if settings.ridge == "auto":
         problem = replace(problem, ridge=chosen(problem, lambda j, ridge: _start(problem, j, replace(settings, strength=ridge))))
     theta, done = _fitted(problem, settings)
+    if basis is not None:
+        theta = np.hstack([theta[:, : curve.before_slopes], theta[:, curve.before_slopes :] @ basis.T])
     theta.flags.writeable = False
     there = problem.v > 0
     gaps = np.where(there, curve.value(theta, at) - problem.y, 0)
     rmse = np.sqrt((problem.v * gaps**2).sum(axis=1) / problem.v.sum(axis=1))
-    told = np.array([_rank(curve.of(np.array([j])).jacobian(t[None], at)[0][there[j]]) for j, t in enumerate(theta)])
-    fit = Fit(
-        runs.mixtures.max(axis=0),
-        there.sum(axis=1),
-        rmse,
-        done,
-        told,
-        _notes(settings, problem.ridge, told, theta.shape[1], runs.targets.names),
-        problem.ridge,
-    )
+    told = np.array([_rank(curve.of_target(j).jacobian(t[None], at)[0][there[j]]) for j, t in enumerate(theta)])
+    notes = _notes(settings, problem.ridge, told, theta.shape[1], runs.targets.names)
+    fit = Fit(runs.mixtures.max(axis=0), there.sum(axis=1), rmse, done, told, notes, problem.ridge)
     return Fitted(theta, fit)
 
 
@@ -107,20 +104,24 @@ def _there(column: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
     return np.isfinite(column) if weights is None else np.isfinite(column) & (weights > 0)
 
 
-def _squares(curve: Curve, at: At, y: np.ndarray, settings: Settings) -> Squares:
-    """The least squares of all targets [m, R]."""
-    k, m = at.mixtures.shape[1], y.shape[1]
+def _squares(curve: Curve, at: At, y: np.ndarray, settings: Settings, reduced: bool) -> Squares:
+    """The least squares of all targets [m, R]; reduced, the slopes are those in ``directions``."""
+    m = y.shape[1]
     v = np.isfinite(y.T) * (1.0 if at.weights is None else at.weights)
-    bounds = [curve.of(np.array([j])).bounds(at.rows(v[j] > 0), column[v[j] > 0]) for j, column in enumerate(y.T)]
-    rows = replace(settings, strength=1.0).rows(curve, at) if settings.ridge == "auto" else curve.penalty(k)
-    ridge = np.full(m, settings.number)
+    bounds = [curve.of_target(j).bounds(at.rows(v[j] > 0), column[v[j] > 0]) for j, column in enumerate(y.T)]
+    if reduced:
+        penalty = np.diag((np.arange(len(bounds[0][0])) > (curve.before_slopes or 0)).astype(float))
+    else:
+        rows = replace(settings, strength=1.0).rows(curve, at) if settings.ridge == "auto" else curve.penalty(at.mixtures.shape[1])
+        penalty = rows.T @ rows
     huber = settings.huber_delta if settings.loss == "huber" else None
-    return Squares(curve, at, np.where(v > 0, y.T, 0), v, ridge, rows.T @ rows, np.stack(bounds, axis=1), huber)
+    ridge = np.full(m, settings.number)
+    return Squares(curve, at, np.where(v > 0, y.T, 0), v, ridge, penalty, np.stack(bounds, axis=1), huber)
 
 
 def _start(problem: Squares, j: int, settings: Settings) -> np.ndarray:
     """The best starts of a target [finalists, p], the best first."""
-    there, curve = problem.v[j] > 0, problem.curve.of(np.array([j]))
+    there, curve = problem.v[j] > 0, problem.curve.of_target(j)
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         starts = np.clip(curve.starts(problem.at.rows(there), problem.y[j, there], settings), *problem.bounds[:, j])
         alone = replace(problem.rows(np.full(len(starts), j)), ridge=np.full(len(starts), settings.number))
@@ -145,7 +146,8 @@ def _finished(problem: Squares, start: np.ndarray, settings: Settings) -> tuple[
 
     curve, there = problem.curve, problem.v[0] > 0
     at, y = problem.at.rows(there), problem.y[0, there]
-    rows = replace(settings, strength=float(problem.ridge[0])).rows(curve, problem.at)
+    values, vectors = np.linalg.eigh(problem.ridge[0] * problem.penalty)
+    rows = np.sqrt(np.maximum(values, 0))[:, None] * vectors.T
     try:
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # a step that is too long is shortened
             result = least_squares(
@@ -185,7 +187,10 @@ def _rank(jacobian: np.ndarray) -> int:
     """The numerical rank, columns scaled to one size; one that is not finite tells nothing."""
     columns = np.where(np.isfinite(jacobian).all(axis=0), jacobian, 0)
     sizes = np.linalg.norm(columns, axis=0)
-    return int(np.linalg.matrix_rank(columns / np.where(sizes > 0, sizes, 1), tol=_RANK * math.sqrt(len(jacobian))))
+    columns = columns / np.where(sizes > 0, sizes, 1)
+    if len(columns) < len(sizes):
+        return int(np.linalg.matrix_rank(columns @ columns.T, hermitian=True))
+    return int(np.linalg.matrix_rank(columns, tol=_RANK * math.sqrt(len(jacobian))))
 
 
 def check_runs(runs: Runs, curve: Curve, settings: Settings) -> None:

@@ -24,6 +24,8 @@ from .starts import slopes
 class LinearCurve(Curve):
     """A . w; theta is A [k], the losses on each domain alone."""
 
+    before_slopes: ClassVar[int | None] = 0
+
     def parameters(self, domains: Domains) -> tuple[str, ...]:
         return tuple(f"A[{name}]" for name in domains)
 

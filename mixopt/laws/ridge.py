@@ -14,7 +14,9 @@ FOLDS = 20
 PLENTY = 5
 """With this many runs a parameter a ridge changes little, and none is taken."""
 MOVES = 4
-"""Steps from the fit to all runs to that without a fold."""
+"""At most so many steps lead from the fit to all runs to that without a fold."""
+_FEWEST, _WORK = 5, 2e8
+"""With many runs and domains there are fewer folds and steps: numbers that one step over the folds may touch."""
 TIE = 1.02
 """The strongest ridge is taken whose error is within this factor of the least."""
 SHARES = (0.3, 0.1, 0.03, 0.01, 3e-3, 1e-3, 3e-4, 1e-4, 0.0)
@@ -36,7 +38,8 @@ def chosen(problem: Squares, start: Callable[[int, float], np.ndarray]) -> np.nd
     counts = part.v.sum(axis=1)
     means = (part.v * part.y).sum(axis=1) / counts
     spread = (part.v * (part.y - means[:, None]) ** 2).sum(axis=1) / counts
-    folds = min(FOLDS, R)
+    room = _WORK / (R * p * p)
+    folds, moves = int(np.clip(room, _FEWEST, min(FOLDS, R))), int(np.clip(room, 1, MOVES))
     fold = np.random.default_rng(0).permutation(R) % folds
     kept, whose = np.tile(fold[None] != np.arange(folds)[:, None], (len(few), 1)), np.repeat(np.arange(len(few)), folds)
     spread_out = part.rows(whose)
@@ -45,7 +48,7 @@ def chosen(problem: Squares, start: Callable[[int, float], np.ndarray]) -> np.nd
     errors = []
     for share in SHARES:
         theta, _, _ = descend(replace(part, ridge=share * spread), theta, gain=1e-6)
-        without, _, _ = descend(replace(fitted, ridge=share * spread[whose]), theta[whose], MOVES, 1e-4)
+        without, _, _ = descend(replace(fitted, ridge=share * spread[whose]), theta[whose], moves, 1e-4)
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             errors.append(left.cost(without).reshape(-1, folds).sum(axis=1))
     found = np.zeros(m)

@@ -253,3 +253,15 @@ def test_few_runs_are_steadied_by_the_ridge_that_is_chosen():
         errors.append(np.abs(predicted - test.metrics[:, cc]).mean())
     assert np.median(ranks) >= 0.91
     assert max(errors) < 3 * np.median(errors)
+
+
+@pytest.mark.parametrize("loss", ["linear", "huber"])
+@pytest.mark.parametrize("kind", [Exponential, Linear], ids=lambda kind: kind.name)
+def test_more_domains_than_runs_are_fitted_in_the_directions_of_the_runs(kind, loss, monkeypatch):
+    rng = np.random.default_rng(0)
+    w = rng.dirichlet(np.ones(40), 25)
+    runs = Runs.from_arrays([f"d{i}" for i in range(40)], w, ["t"], 2 + np.exp(w @ rng.normal(size=(40, 1))))
+    short = kind.fit(runs, ridge=1e-3, loss=loss)
+    assert short.converged.all()
+    monkeypatch.setattr(kind.shape({}).__class__, "before_slopes", None)
+    np.testing.assert_allclose(short.theta, kind.fit(runs, ridge=1e-3, loss=loss).theta, atol=1e-5)
