@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+from scipy.optimize import brentq
 
 from mixopt.errors import InputError
 from mixopt.forms import Abilities, Form, Program, kind, one_mixture
@@ -18,6 +19,7 @@ from mixopt.runtime.program import Function
 from mixopt.solver import Pace, Solver, State, Task
 
 HALVINGS = 60
+NEAR = 1e-12
 
 
 @dataclass(frozen=True)
@@ -87,13 +89,11 @@ def filled(slopes: Callable[[np.ndarray], np.ndarray], low: np.ndarray, high: np
     some = low + (high - low) * ((1 - low.sum()) / room if room > 0 else 0.0)
     ends = slopes(some)[high > low]  # the level lies between the least and the largest slope at any weights that sum to 1
     under, over = (float(ends.min()), float(ends.max())) if ends.size else (0.0, 0.0)
-    under -= 1e-9 * (1 + abs(under))
-    for _ in range(2 * HALVINGS):
-        level = (under + over) / 2
-        if level in (under, over):
-            break
-        under, over = (level, over) if at(level).sum() < 1 else (under, level)
-    less, more = at(under), at(over)
+    under, over = under - NEAR * (1 + abs(under)), over + NEAR * (1 + abs(over))
+    if at(under).sum() < 1 < at(over).sum():
+        level = brentq(lambda level: at(level).sum() - 1, under, over, xtol=NEAR * NEAR, rtol=4 * np.finfo(float).eps, maxiter=500)
+        under, over = level - NEAR * (1 + abs(level)), level + NEAR * (1 + abs(level))
+    less, more = at(under), at(over)  # apart where costs tie, or nearly
     rest = (more - less).sum()
     return less + (more - less) * (float(np.clip((1 - less.sum()) / rest, 0, 1)) if rest > 0 else 0.0)
 
