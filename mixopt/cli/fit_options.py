@@ -34,7 +34,10 @@ AtMost = Annotated[list[str] | None, _option(_LIMITS, "Upper bound of a domain: 
 AtLeast = Annotated[list[str] | None, _option(_LIMITS, "Lower bound of a domain. Repeatable.")]
 Fix = Annotated[list[str] | None, _option(_LIMITS, "Weight of a domain that is settled. Repeatable.")]
 
-Law = Annotated[str | None, _option(_FIT, "The law: convex (the default: the best of the laws with a certified optimum), auto, or a name.")]
+Law = Annotated[
+    str | None,
+    _option(_FIT, "convex (the default: the best of the laws with a certified optimum), auto, a law's name, or 'c + b*exp(A @ w)'."),
+]
 Ridge = Annotated[float | None, _option(_FIT, "Ridge on the parameters; by default the law chooses it, and 0 is none.")]
 Huber = Annotated[float | None, _option(_FIT, "Width of a Huber loss in place of squares, for runs that went wrong, such as 0.02.")]
 Folds = Annotated[int | None, _option(_FIT, "Folds of the cross-validation; 5 by default.")]

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any, final
 
 from mixopt.errors import InputError, listed, nearest
-from mixopt.laws import LAWS, Choice, CrossValidation, Law, choose, cross_validate
+from mixopt.laws import LAWS, Choice, CrossValidation, Formula, Law, choose, cross_validate
 from mixopt.laws.comparison import USUAL
-from mixopt.laws.named import Fitter, fitter
+from mixopt.laws.named import Fitter, fitter, is_formula
 from mixopt.laws.validation import Loss
 from mixopt.runs import Runs
 
@@ -54,14 +54,15 @@ def chosen(runs: Runs, law: LawOption, judge: Loss, folds: int, seed: int, **set
 
 
 def known(law: LawOption) -> LawOption:
-    """The law, where there is one of that name.
+    """The law, where there is one of that name, or where it is a formula.
 
     Raises:
         InputError: a name that no law has, with the names that there are and the nearest.
     """
-    if isinstance(law, str) and law not in LAWS and law not in AMONG:
-        names = (*AMONG, *LAWS)
-        raise InputError(f"{law!r} is no law; it is one of {listed(names, most=20)}{nearest(law, names)}")
+    if isinstance(law, str) and law not in AMONG and not is_formula(law) and (law not in LAWS or law == Formula.name):
+        names = (*AMONG, *(n for n in LAWS if n != Formula.name))
+        told = f"it is one of {listed(names, most=20)}, or a formula such as 'c + b*exp(A @ w)'"
+        raise InputError(f"{law!r} is no law; {told}{nearest(law, names)}")
     return law
 
 

@@ -25,9 +25,8 @@ if TYPE_CHECKING:
 
 USUAL = ("linear", "exponential", "additive-power", "lightgbm")
 """The laws that are compared where none are named, simplest first."""
-POOL = 4
-"""The mixtures that a decision is among, as a multiple of the runs: an optimum is sought among more mixtures than were run."""
-_ALIKE = 1e-9
+ALIKE = 0.01
+"""Regrets that differ by less, in shares of what a random run loses, are alike."""
 _HEAD = ("law", "rmse", "spearman", "regret, %", "expected regret, %", "mean spearman", "mean regret, %", "seconds")
 
 
@@ -53,9 +52,8 @@ class Entry:
 
     @property
     def regret(self) -> float:
-        """The regret that is expected of a choice among four times as many runs as there are; see ``accuracy.expected_regret``."""
-        found = [expected_regret(self.loss(v.predicted), self.loss(v.measured), POOL * len(v.folds)) for v in self.validations]
-        return float(np.mean(found))
+        """The regret that is expected of as many runs as there are, drawn at random; see ``accuracy.expected_regret``."""
+        return float(np.mean([expected_regret(self.loss(v.predicted), self.loss(v.measured)) for v in self.validations]))
 
     @cached_property
     def intervals(self) -> dict[str, tuple[float, float]]:
@@ -88,9 +86,9 @@ class LawComparison:
 
     @property
     def best(self) -> Entry:
-        """The law of least expected regret; of laws alike in it, that of the least error."""
+        """The first of the laws whose expected regret is within a percentage point of the least: they are named simplest first."""
         least = min(entry.regret for entry in self.fitted)
-        return min((e for e in self.fitted if e.regret <= least + _ALIKE), key=lambda e: e.figure("rmse"))
+        return next(entry for entry in self.fitted if entry.regret <= least + ALIKE)
 
     def judged_by(self, loss: Loss) -> LawComparison:
         """The same cross-validations judged by another objective; nothing is fitted again."""

@@ -16,6 +16,8 @@ from mixopt import fitting
 from mixopt.errors import InputError
 from mixopt.fitting.account import bounds
 from mixopt.fitting.inputs import averaged
+from mixopt.laws import Exponential, LightGBM
+from mixopt.report import page
 from mixopt.runs import Runs, Targets
 from mixopt.solvers import Projected
 
@@ -281,3 +283,59 @@ def test_targets_given_in_words_keep_their_units(table):
     runs = table()
     mixed = replace(runs, targets=Targets(runs.targets.names, unit={"chat": "bits per byte"}))
     assert any("different units (bits per byte, nats per token)" in d for d in recommend(mixed).doubts)
+
+
+def test_a_law_is_chosen_for_the_objective_and_says_why(table):
+    found = fitting.recommend(table(36, noise=0.02), kl=0.05, prior=PRIOR, folds=4)
+    choice = found.found.choice
+    assert [e.name for e in choice.comparison.entries] == ["linear", "exponential", "additive-power"]
+    assert found.law.name == choice.name != "linear"
+    assert choice.sentence in found.notes
+    assert choice.comparison["exponential"].figure("rmse") == pytest.approx(
+        np.sqrt(np.mean((choice.comparison["exponential"].validations[0].predicted.mean(1) - found.runs.metrics.mean(1)) ** 2)), rel=0.2
+    )
+    report = found.report()
+    assert list(report.compared.figures) == ["linear", "exponential", "additive-power"]
+    assert report.compared.taken == choice.sentence
+    assert report.outcome.half.shape == (36,)
+    assert report.ranges.optima is not None
+
+
+@pytest.mark.parametrize("law", ["linear", "additive-power", "c + b*exp(A @ w)", Exponential, partial(Exponential.fit, ridge=0.1)], ids=str)
+def test_a_law_may_be_a_name_a_formula_a_class_or_a_function(table, law):
+    found = fitting.recommend(table(40, noise=0.01), kl=0.05, prior=PRIOR, law=law)
+    best = found.fitted.question.total(found.fitted.vector)
+    draws = np.random.default_rng(0).dirichlet(np.ones(4), 300)
+    assert best <= min(found.fitted.question.total(w) for w in draws) + 1e-9
+    assert found.doubt.gain.error > 0
+    assert found.found.choice is None
+    assert found.report().compared is None
+
+
+def test_trees_are_solved_by_simulation_and_have_no_ranges(table, tmp_path):
+    pytest.importorskip("lightgbm")
+    found = fitting.recommend(table(40, noise=0.01), kl=0.05, prior=PRIOR, law=partial(LightGBM.fit, rounds=20))
+    assert found.ranges is None
+    assert found.doubt.low is None
+    assert "no proof of its optimum" in found.sentence
+    draws = np.random.default_rng(0).dirichlet(np.ones(4), 200)
+    assert found.fitted.question.total(found.fitted.vector) < np.median([found.fitted.question.total(w) for w in draws])
+    assert page.markdown(found.report())
+
+
+def test_a_law_that_is_none_is_refused(table):
+    with pytest.raises(InputError, match=r"'lightgbn' is no law; it is one of \(auto, convex, .*or a formula .*did you mean 'lightgbm'"):
+        fitting.recommend(table(), law="lightgbn")
+    with pytest.raises(InputError, match="'formula' is no law"):
+        fitting.recommend(table(), law="formula")
+
+
+def test_the_best_measured_run_is_the_safer_choice_until_the_gain_exceeds_the_error_of_a_prediction(table):
+    noisy = recommend(table(60, noise=0.2, seed=1), kl=0.02, prior=PRIOR)
+    (told,) = [d for d in noisy.doubts if "what was measured is the safer choice" in d]
+    assert re.search(
+        r"The best run measured \(\d+\) reached \d\.\d+; the recommended mixture is predicted \d\.\d+ (better|worse) than that", told
+    )
+    runs = table(60, noise=0.001)
+    poor = runs.subset(np.argsort(runs.metrics.mean(axis=1))[20:])
+    assert not any("safer choice" in d for d in recommend(poor).doubts)

@@ -49,7 +49,7 @@ def test_a_comparison_has_the_figures_of_each_law_on_the_same_folds():
 
     by_hand = [figures(loss(v.predicted), loss(runs.metrics))["rmse"] for v in found["good"].validations]
     assert found["good"].figure("rmse") == pytest.approx(np.mean(by_hand))
-    regrets = [expected_regret(loss(v.predicted), loss(runs.metrics), 160) for v in found["good"].validations]
+    regrets = [expected_regret(loss(v.predicted), loss(runs.metrics)) for v in found["good"].validations]
     assert found["good"].regret == pytest.approx(np.mean(regrets))
     text = str(found).splitlines()
     assert text[0].startswith("law")
@@ -71,6 +71,14 @@ def test_the_law_that_decides_best_is_chosen_and_says_why():
     assert chosen.validation is chosen.comparison["good"].validations[0]
     alone = choose(runs, {"good": Exponential.fit, "absent": missing})
     assert alone.sentence.endswith("no other could be fitted.")
+
+
+def test_of_laws_that_decide_alike_the_first_is_chosen():
+    runs = table()
+    twice = {"simple": fitter("exponential", ridge=1e-4), "good": Exponential.fit}
+    assert choose(runs, twice).name == "simple"
+    assert choose(runs, dict(reversed(twice.items()))).name == "good"
+    assert choose(runs, {"poor": poor, **twice}).name == "simple"
 
 
 def test_an_objective_of_one_target_chooses_for_it_alone():
