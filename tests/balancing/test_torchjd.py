@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
+from itertools import pairwise
 
 import numpy as np
 import pytest
 
 import mixopt as mx
-from mixopt.balancing import IMTLG, MGDA, CAGrad, PCGrad, TorchJD, UPGrad
+from mixopt.balancing import FAMO, IMTLG, IMTLL, MGDA, CAGrad, PCGrad, TorchJD, UPGrad
 from mixopt.balancing.nearest import gap
 
 
@@ -79,3 +80,23 @@ def test_where_it_is_not_installed_the_pip_line_is_told(monkeypatch):
     monkeypatch.setitem(sys.modules, "torchjd", None)
     with pytest.raises(mx.errors.MissingExtraError, match=r"TorchJD\('nash_mtl'\) needs torchjd, .* pip install 'mixopt\[torchjd\]'"):
         TorchJD("nash_mtl").direction(np.eye(2))
+
+
+def test_famo_and_imtl_l_step_as_theirs(library):
+    """The slope of their scalar in the losses are our coefficients, and their weights after ten steps are ours."""
+    import torch
+
+    scalars = pytest.importorskip("torchjd.scalarization")
+    course = np.random.default_rng(0).uniform(0.5, 3, (11, 4))
+    ours, theirs = FAMO(rate=0.05, gamma=0.01), scalars.FAMO(4, lr=0.05, weight_decay=0.01)
+    memory = ours.begin(4)
+    for before, after in pairwise(course):
+        values = torch.tensor(before, dtype=torch.float32, requires_grad=True)
+        (slope,) = torch.autograd.grad(theirs(values), values)
+        assert ours.direction(memory, before, before)[0].coefficients == pytest.approx(slope.numpy(), abs=1e-5)
+        theirs.update(torch.tensor(after, dtype=torch.float32))
+        memory = ours.after(memory, before, after)
+    scaled = scalars.IMTLL(4)
+    values = torch.tensor(course[0], dtype=torch.float32, requires_grad=True)
+    (slope,) = torch.autograd.grad(scaled(values), values)
+    assert IMTLL().direction(np.zeros(4), course[0], course[0])[0].coefficients == pytest.approx(slope.numpy(), abs=1e-6)
