@@ -111,14 +111,15 @@ class Extragradient(Ascent):
                 gain += float(((second - first) * (mid - after.detach())).sum())
             far = ((mid - before) ** 2).sum() + ((after.detach() - mid) ** 2).sum()
             room += float(far) / (2 * ahead.factor * self.model_rate)
-        return gain <= room + 1e-15
+        return gain <= room
 
     def _apart(self, a: Tensor, b: Tensor) -> float:
         """The divergence of the geometry between weights [k]."""
         if self.geometry == "euclidean":
             return float(((a - b) ** 2).sum()) / 2
-        on = a > 0
-        return float((a[on] * (a[on] / b[on].clamp(min=torch.finfo(b.dtype).tiny)).log()).sum())
+        away = (a - b) / b.clamp(min=torch.finfo(b.dtype).tiny)
+        log = away.clamp(min=-1 + torch.finfo(b.dtype).eps).log1p()  # sums of (1 + d) log(1 + d) - d: no rounding where d is small
+        return float((b * ((1 + away) * log - away)).sum())
 
 
 def _put(leaves: Leaves, values: Leaves) -> None:
