@@ -174,7 +174,7 @@ def _gram(node: Expr, env: Env, rows: Tensor, cols: Tensor) -> Tensor:
         same = node.args[0] == node.args[1]
         env.bound.meter.gradients += rows.numel() + (0 if same else cols.numel())
         found = gramian(rows, leaves, None if same else cols, again=lambda at: _measured(node.args[0], env, at))
-    return found.reshape(node.shape)
+    return found.reshape(node.shape or ())
 
 
 def _measured(node: Expr, env: Env, leaves: Leaves) -> Tensor:

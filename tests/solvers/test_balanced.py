@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import mixopt as mx
 from mixopt.balancing import FAMO, IMTLG, IMTLL, MGDA, CAGrad, CoBa, GramRule, PCGrad, Static, TorchJD, UPGrad
@@ -318,3 +319,30 @@ def test_a_start_of_weights_is_said_to_change_nothing():
 def test_it_comes_back_from_its_text(rule):
     solver = Balanced(rule, steps=7)
     assert from_text(str(solver)) == solver
+
+
+class Reads(TorchDispatchMode):
+    """Counts the numbers that the host asks for, and with ``transfers`` the tensors that leave torch."""
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += func.name().split(".")[0] in ("aten::_local_scalar_dense", "aten::item", "aten::nonzero", "aten::is_nonzero")
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(("rule", "most"), [(MGDA(), 1), (CAGrad(), 1), (FAMO(), 3), (Static(), 2)], ids=str)
+def test_a_step_brings_one_small_tensor_a_need_to_the_host(monkeypatch, rule, most):
+    """The inner products, or the losses, those watched, and those after the step; besides what a look every 25 steps brings."""
+
+    def waits(steps):
+        transfers, plain = [], torch.Tensor.numpy
+        with monkeypatch.context() as patched, Reads() as reads:
+            patched.setattr(torch.Tensor, "numpy", lambda self, *a, **k: transfers.append(1) or plain(self, *a, **k))
+            mx.solve(game(), proxy(), solver=Balanced(rule, steps=steps))
+        return reads.count + len(transfers)
+
+    more = waits(24) - waits(4)
+    assert more <= 20 * (most + isinstance(rule, GramRule))
