@@ -75,6 +75,7 @@ from mixopt.language.problem import Problem as Problem
 from mixopt.language.problem import argmin as argmin
 from mixopt.language.problem import maximize as maximize
 from mixopt.language.problem import minimize as minimize
+from mixopt.language.problem import trained as trained
 from mixopt.language.serial import from_json as from_json
 from mixopt.language.serial import load_problem as load_problem
 from mixopt.language.serial import save_problem as save_problem
@@ -243,6 +244,7 @@ __all__ = [
     "to_json",
     "tokens",
     "train",
+    "trained",
     "used",
     "variable",
 ]

@@ -58,7 +58,8 @@ class Saddle:
 class Bilevel:
     """min over w of upper(theta*(w), w), theta*(w) the argmin of lower(theta, w) (Eq. 2 of the survey).
 
-    ``trained`` is the argmin as a symbol; ``upper`` is written in it, ``lower`` in ``theta``.
+    ``trained`` is the argmin as a symbol; ``upper`` is written in it, ``lower`` in ``theta``. With ``steps`` it is no argmin but what
+    so many training steps reach.
     """
 
     mixture: Expr
@@ -68,6 +69,7 @@ class Bilevel:
     lower: Expr
     constraints: tuple[Relation, ...] = ()
     maximised: bool = False
+    steps: int | None = None
 
 
 Form = Program | Saddle | Bilevel

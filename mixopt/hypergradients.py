@@ -94,10 +94,14 @@ def _exact(model: Modelled, w: np.ndarray) -> _Truth:
 
     from mixopt.solvers.bilevel import Trained
     from mixopt.solvers.implicit import Implicit, Inner
+    from mixopt.solvers.unrolled import Unrolled
     from mixopt.solvers.value_function import ValueFunction
 
-    inner = Inner(tolerance=TIGHT, steps=200)
-    rule = Implicit(inner=inner) if model.learner.abilities.double_backward else ValueFunction(inner=inner)
+    inner, steps = Inner(tolerance=TIGHT, steps=200), model.form.steps if isinstance(model.form, Bilevel) else None
+    rule: BilevelSolver = Implicit(inner=inner) if model.learner.abilities.double_backward else ValueFunction(inner=inner)
+    rule, target = (
+        (Unrolled(), f"the outcome of {steps} training steps") if steps else (rule, "the upper objective, the lower level trained again")
+    )
     first = rule.trained(model, model.weights(w), Trained(model.learner.start(), np.inf))
 
     def value(u: np.ndarray) -> float:
@@ -107,7 +111,7 @@ def _exact(model: Modelled, w: np.ndarray) -> _Truth:
             return float(model.upper(weights, leaves, None))
 
     slopes, precision = differences(value, w, _shift(model))
-    return _Truth(slopes, precision, "the upper objective, the lower level trained again", True, _euler(model, w, first.leaves))
+    return _Truth(slopes, precision, target, True, None if steps else _euler(model, w, first.leaves))
 
 
 def _sampled(model: Modelled, w: np.ndarray, steps: int, epsilon: float, seeds: Sequence[int]) -> _Truth:

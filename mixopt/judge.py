@@ -38,18 +38,19 @@ def slope_at(solver: BilevelSolver, model: Modelled, w: np.ndarray, leaves: Any)
     """The hypergradient at weights w: an exact learner is trained there first, a sampled one taken on its evaluation sample."""
     from mixopt.solvers.bilevel import Trained
 
-    weights, doubt = model.weights(w), ""
+    assert isinstance(model.form, Bilevel)
+    weights, doubt, oracle = model.weights(w), "", solver.oracle_of(model.form)
     start = model.learner.start() if leaves is None else leaves
     if model.exact:
         near = solver.trained(model, weights, Trained(start, np.inf))
         slope = solver.slope_of(model, weights, near)
-        inner, words, doubt = near.inner, f"{solver.oracle}, exact", near.doubt
+        inner, words, doubt = near.inner, f"{oracle}, exact", near.doubt
     else:
         batch = model.learner.evaluation()
         with model.learner.second_order():
             slope = solver.slope(model, weights, start, batch, None)
         inner = model.slope_size(weights, start, batch) if slope.inner is None else float(slope.inner)
-        words = f"{solver.oracle}, on the evaluation sample"
+        words = f"{oracle}, on the evaluation sample"
     if slope.negative:
         doubt = "; ".join(filter(None, (doubt, NEGATIVE)))
     if slope.system:
@@ -105,17 +106,25 @@ def _both_players(task: Task, model: Modelled, w: np.ndarray, leaves: Any, value
 
 
 def _bilevel(solver: Solver, task: Task, model: Modelled, leaves: Any, w: np.ndarray) -> tuple[Check, Duals, float]:
-    """The implicit function theorem where an exact learner allows it, whichever solver ran; else the solver's own engine, so labelled."""
+    """The implicit function theorem where an exact learner allows it, whichever solver ran; else the solver's own engine, so labelled.
+
+    The outcome of so many training steps is judged by unrolling them; how far they are from a minimum is no residual there.
+    """
     from mixopt.solvers.bilevel import BilevelSolver
     from mixopt.solvers.implicit import Implicit
+    from mixopt.solvers.unrolled import Unrolled
 
     assert isinstance(task.form, Bilevel)
-    judge = Implicit() if model.exact and model.learner.abilities.double_backward else solver
+    judge: Solver = Implicit() if model.exact and model.learner.abilities.double_backward else solver
+    if task.form.steps:
+        judge = replace(solver, last=None) if isinstance(solver, Unrolled) else Unrolled(mode="checkpointed")
+        if judge.refuses(task.form, model.learner.abilities):
+            return _measured(task, model, leaves, w)
     if not isinstance(judge, BilevelSolver):
         return _measured(task, model, leaves, w)
     found = slope_at(judge, model, w, leaves)
     notes = (found.doubt,) if found.doubt else ()
-    check, duals = certify(task.region, w, found.gradient, found.oracle, inner=found.inner, notes=notes)
+    check, duals = certify(task.region, w, found.gradient, found.oracle, inner=None if task.form.steps else found.inner, notes=notes)
     return check, duals, found.value
 
 

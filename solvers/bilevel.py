@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -57,7 +57,7 @@ class Trained:
 
 
 @dataclass(frozen=True)
-class _Sampled:
+class Sampled:
     """Where a run on batches stands."""
 
     leaves: Leaves
@@ -74,9 +74,11 @@ class BilevelSolver(Solver):
     the Frank-Wolfe gap is below ``tolerance``; by mirror steps with backtracking where the ``geometry`` is entropic, or the
     upper objective has an entropy, a divergence or a logarithm of the weights, whose slope at 0 has no bound. With a sampled
     one each step draws a batch, takes one hypergradient on it, moves the weights by ``rate`` in the given ``geometry``, and
-    trains the model for ``train`` optimizer steps
-    under the new weights; the weights returned are the ``average``.
+    trains the model for ``train`` optimizer steps under the new weights; the weights returned are the ``average``.
     """
+
+    unrolls: ClassVar[bool] = False
+    """Whether it differentiates the outcome of so many training steps, and not an argmin."""
 
     rate: float | Normalised = field(default_factory=Normalised)
     geometry: Geometry = "euclidean"
@@ -121,10 +123,17 @@ class BilevelSolver(Solver):
     def oracle(self) -> str:
         """The engine in words, for certificates."""
 
+    def oracle_of(self, form: Bilevel) -> str:
+        """The engine in words, as it is for a form."""
+        return self.oracle
+
     def refuses(self, form: Form, abilities: Abilities | None) -> tuple[str, ...]:
         if not isinstance(form, Bilevel):
             return (f"it takes bilevel problems, and this is a {kind(form)}",)
         reasons = refuses_region(form.constraints)
+        if form.steps and not self.unrolls:
+            other = f"its hypergradient is that of an argmin, and '{form.trained}' is where {form.steps} training steps lead"
+            reasons = (*reasons, f"{other}; Unrolled is exact for it, or write argmin(...)")
         return reasons if abilities is None else (*reasons, *self.limits(form, abilities))
 
     def pace(self, task: Task) -> Pace:
@@ -143,7 +152,7 @@ class BilevelSolver(Solver):
             failed = _unbounded(at, "the starting weights")
             return State(at.w, (search, at), {}, Status.FAILED if failed else None, _joined(failed, search.near.doubt))
         leaves = copied(model.learner.start(), trainable=True)
-        memory = _Sampled(leaves, model.learner.optimizer(leaves), model.generator(task.seed))
+        memory = Sampled(leaves, model.learner.optimizer(leaves), model.generator(task.seed))
         w = model.weights(task.start)
         warm = None
         for _ in range(self.warmup):
@@ -155,7 +164,7 @@ class BilevelSolver(Solver):
 
     def leaves(self, state: State) -> Leaves:
         memory = state.memory
-        found: Leaves = memory.leaves if isinstance(memory, _Sampled) else memory[0].near.leaves
+        found: Leaves = memory.leaves if isinstance(memory, Sampled) else memory[0].near.leaves
         return found
 
     def _entropic(self, form: Form) -> bool:
@@ -196,7 +205,7 @@ class BilevelSolver(Solver):
         )
         return State(w, replace(memory, warm=warm), info, None, message)
 
-    def _trained_on(self, model: Modelled, memory: _Sampled, w: Tensor, batch: Batch, warm: Any) -> tuple[Any, Tensor, Tensor]:
+    def _trained_on(self, model: Modelled, memory: Sampled, w: Tensor, batch: Batch, warm: Any) -> tuple[Any, Tensor, Tensor]:
         """One training step on a batch, the engine going along: what it keeps, the per-domain losses, and the gradient's norm."""
         warm = self.follow(model, w, memory.leaves, batch, warm)
         return warm, *_advance(model, memory, w, batch)
@@ -232,7 +241,7 @@ def _joined(*parts: str) -> str:
     return "; ".join(part for part in parts if part)
 
 
-def _advance(model: Modelled, memory: _Sampled, w: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+def _advance(model: Modelled, memory: Sampled, w: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
     """One optimizer step on the lower objective; the per-domain losses it saw, and the norm of its gradient."""
     memory.optimizer.zero_grad()
     env = model.env(w.detach(), memory.leaves, batch)
@@ -243,7 +252,7 @@ def _advance(model: Modelled, memory: _Sampled, w: Tensor, batch: Batch) -> tupl
     return model.domain_losses(env), size
 
 
-def _measured(model: Modelled, memory: _Sampled, w: Tensor, batch: Batch) -> Tensor:
+def _measured(model: Modelled, memory: Sampled, w: Tensor, batch: Batch) -> Tensor:
     """The per-domain losses [k] on a stratified batch, where training steps read others."""
     env = model.env(w.detach(), memory.leaves, batch)
     with torch.no_grad():

@@ -27,6 +27,7 @@ from .implicit import Implicit
 from .lagrangian import Lagrangian
 from .projected import Projected
 from .simulation import Simulation
+from .unrolled import Unrolled
 
 SOLVERS: tuple[Solver, ...] = (Conic(), Projected(), Lagrangian(), Simulation())
 """What optimises the law: the first that takes the program."""
@@ -72,7 +73,7 @@ class Surrogate(Solver):
         odd = next((n for n in form.upper.walk() if form.trained in n.args and n.op not in MEASURED), None)
         if odd is not None:
             reasons.append(f"the upper objective uses '{odd}', and laws are fitted to losses(...) and loss(...)")
-        if abilities is not None and abilities.exact and not abilities.double_backward:
+        if abilities is not None and abilities.exact and not abilities.double_backward and not form.steps:
             reasons.append("it solves an exact lower level by Newton steps, and the learner's losses cannot be differentiated twice")
         return tuple(reasons)
 
@@ -168,12 +169,13 @@ class Surrogate(Solver):
         """The lower level trained at these weights."""
         model = task.model
         assert model is not None
-        weights = model.weights(w)
+        assert isinstance(task.form, Bilevel)
+        weights, steps = model.weights(w), task.form.steps
         if model.exact:
-            return Implicit().trained(model, weights, sweep.near)
+            return (Unrolled() if steps else Implicit()).trained(model, weights, sweep.near)
         leaves = copied(model.learner.start(), trainable=True)
         optimizer, draws = model.learner.optimizer(leaves), model.generator(task.seed)
-        for _ in range(self.train):
+        for _ in range(steps or self.train):
             optimizer.zero_grad()
             model.second(model.env(weights, leaves, model.draw(weights, draws)))[0].backward()
             model.meter.gradients += 1

@@ -1,82 +1,185 @@
-"""Hypergradients by unrolling: the derivative of the loss after K plain gradient steps of the lower level."""
+"""Hypergradients by unrolling: the derivative of the loss after K training steps of the lower level."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal
 
+import torch
 from torch import Tensor
 
 from mixopt.errors import InputError
-from mixopt.forms import Abilities, Bilevel
+from mixopt.forms import Abilities, Bilevel, Form
 from mixopt.runtime.learner import Batch
 from mixopt.runtime.modelled import Modelled
-from mixopt.runtime.tree import Leaves, vector
+from mixopt.runtime.tree import Leaves, copied, vector
+from mixopt.runtime.unrolling import Course, Rule
+from mixopt.solver import State, Task
 
-from .bilevel import BilevelSolver, Slope, Trained
+from .bilevel import BilevelSolver, Sampled, Slope, Trained
 from .implicit import cross_term
-from .steps import check_counts
+from .steps import check_counts, move
+
+Mode = Literal["reverse", "checkpointed", "forward"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Unrolled(BilevelSolver):
-    """d/dw of upper(theta_K), theta_{t+1} = theta_t - ``step`` grad lower(theta_t, w), differentiated in reverse.
+    """d/dw of upper(theta_K), theta_{t+1} = theta_t - ``step_size`` grad lower(theta_t, w), differentiated through all K ``steps``.
 
-    With an exact learner theta_0 is the learner's start, and the answer is exact for the K-step outcome: a different
-    problem from the argmin's. With a sampled one theta_0 is the model as it stands, and ``steps=1`` needs no second
-    derivative: dF/dw_i = -step <grad l_i, grad upper>, all k by one forward-mode product; upper's gradient is taken at
-    theta_0, first order in ``step`` (DoGE, arXiv 2310.15393, Eq. 4).
+    ``rule="optimizer"`` unrolls the learner's own optimizer instead, SGD with momentum, Adam or AdamW, its state included. Of a problem
+    on ``trained(lower, over=theta, steps=K)`` these are the steps, and the answer is exact; of one on ``argmin`` it is exact for the
+    K-step outcome, a different problem. With an exact learner theta_0 is the learner's start. With a sampled one it is the model as it
+    stands, the steps read one batch, and ``steps=1`` needs no second derivative: dF/dw_i = -step_size <grad l_i, grad upper>, all k by
+    one forward-mode product, upper's gradient taken at theta_0, first order in ``step_size`` (DoGE, arXiv 2310.15393, Eq. 4); of a
+    ``trained`` problem each outer step trains anew from the learner's start, on K stratified batches.
+
+    ``mode`` says what is kept: "reverse" the graphs of K steps; "checkpointed" about 2 sqrt(K) states and graphs, each step taken twice;
+    "forward" k tangents of the model, at k products a step. ``last`` differentiates the last steps alone (truncated: biased, and said so).
 
     Source: section B.2.1 of the survey (gradient unrolling).
     """
 
+    unrolls: ClassVar[bool] = True
+
     steps: int = 1
     step_size: float = 0.1
+    rule: Literal["gradient", "optimizer"] = "gradient"
+    mode: Mode = "reverse"
+    last: int | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_counts(self, steps=1)
+        check_counts(self, steps=1, **({} if self.last is None else {"last": 1}))
         if not self.step_size > 0:
             raise InputError(f"the step_size of Unrolled is {self.step_size}; it is > 0")
+        if self.rule not in ("gradient", "optimizer"):
+            raise InputError(f"the rule is {self.rule!r}; it is 'gradient' (plain steps of step_size) or 'optimizer' (the learner's)")
+        if self.mode not in ("reverse", "checkpointed", "forward"):
+            raise InputError(f"the mode is {self.mode!r}; it is 'reverse', 'checkpointed' or 'forward'")
 
     @property
     def oracle(self) -> str:
-        return f"{self.steps} unrolled step{'s' if self.steps > 1 else ''} of {self.step_size:g}"
+        many = f"{self.steps} unrolled step{'s' if self.steps > 1 else ''}"
+        by = f" of {self.step_size:g}" if self.rule == "gradient" else " of the learner's optimizer"
+        return many + by + (f", the last {self.last} differentiated" if self.last else "")
+
+    def oracle_of(self, form: Bilevel) -> str:
+        return self.oracle if form.steps is None else replace(self, steps=form.steps, rule="optimizer").oracle
+
+    def rewrites(self, form: Form) -> tuple[str, ...]:
+        assert isinstance(form, Bilevel)
+        steps = form.steps or self.steps
+        last = min(self.last or steps, steps)
+        if last == 1 or (self.mode == "reverse" and not form.steps):
+            return ()
+        stride = self._stride(last)
+        kept = {
+            "reverse": f"in reverse, the graphs of {last} steps in memory",
+            "checkpointed": f"in reverse by checkpoints, {math.ceil(last / stride)} states and the graphs of {stride} steps in memory",
+            "forward": f"in forward mode, {len(form.mixture)} tangents of the model in memory",
+        }[self.mode]
+        return (f"unrolled: {last} of {steps} steps differentiated {kept}",)
 
     def limits(self, form: Bilevel, abilities: Abilities) -> tuple[str, ...]:
-        if abilities.double_backward or (self.steps == 1 and not abilities.exact and abilities.gauss_newton):
+        if form.steps and self.steps not in (1, form.steps):
+            return (f"the problem is of {form.steps} training steps, and this unrolls {self.steps}; leave steps out",)
+        if form.steps and (self.warmup or self.train > 1):
+            return (
+                f"each outer step trains anew for the problem's {form.steps} steps, so that warmup and train do nothing; leave them out",
+            )
+        one = self.steps == 1 and not form.steps and not abilities.exact
+        if abilities.double_backward or (one and abilities.gauss_newton):
             return ()
-        one = " or, with a sampled learner that has a forward mode, steps=1" if self.steps > 1 else ""
-        return (f"the learner's losses cannot be differentiated twice; use ValueFunction(){one}",)
+        mend = " or, with a sampled learner that has a forward mode, steps=1" if self.steps > 1 else ""
+        instead = "Surrogate()" if form.steps else f"ValueFunction(){mend}"
+        return (f"the learner's losses cannot be differentiated twice; use {instead}",)
 
     def trained(self, model: Modelled, w: Tensor, near: Trained) -> Trained:
         start = model.learner.start()
-        leaves = tuple(leaf.requires_grad_() for leaf in start)
-        for _ in range(self.steps):
-            leaves = self._stepped(model, w, leaves, None, graph=False)
-        slope = vector(model.gradient(model.lower(w, leaves, None), leaves))
-        inner = float(slope.norm())
-        doubt = "" if inner < math.inf else f"the {self.steps} unrolled steps of {self.step_size:g} diverged; lower step_size"
-        return Trained(leaves, inner, start, doubt=doubt)
+        sizes: list[Tensor] = []
+        course = self._course(model, start, (None,) * (self._steps(model) + 1), sizes)
+        leaves, _ = course.run(w, course.begun(), 0, course.steps, False)
+        leaves = tuple(leaf.detach().requires_grad_() for leaf in leaves)
+        inner = float(vector(model.gradient(model.lower(w, leaves, None), leaves)).norm())
+        return Trained(leaves, inner, start, doubt="" if inner < math.inf else self._diverged(course, sizes))
 
     def slope(self, model: Modelled, w: Tensor, leaves: Leaves, batch: Batch, warm: Any) -> Slope:
-        if self.steps == 1 and batch is not None:
+        steps, again = self._steps(model), bool(_form(model).steps)
+        if again and batch is not None:  # the outcome of training from the start, on batches of its own
+            draw = model.generator(0)
+            return self._outcome(model, w, model.learner.start(), (*(model.learner.draw(draw) for _ in range(steps)), batch))
+        if steps == 1 and batch is not None and self.rule == "gradient":
             return self._one_step(model, w, leaves, batch)
-        free = w.detach().clone().requires_grad_()
-        at = tuple(leaf.detach().requires_grad_() for leaf in leaves)
-        for _ in range(self.steps):
-            at = self._stepped(model, free, at, batch, graph=True)
-        value = model.upper(free, at, batch)
-        (gradient,) = model.gradient(value, (free,))
-        still = tuple(leaf.detach().requires_grad_() for leaf in at)
-        inner = vector(model.gradient(model.lower(w, still, batch), still)).norm()
-        return Slope(gradient, value.detach(), inner)
+        return self._outcome(model, w, leaves, (batch,) * (steps + 1))
 
-    def _stepped(self, model: Modelled, w: Tensor, at: Leaves, batch: Batch, graph: bool) -> Leaves:
-        slope = model.gradient(model.lower(w, at, batch), at, create_graph=graph)
-        moved = tuple(leaf - self.step_size * g for leaf, g in zip(at, slope, strict=True))
-        return moved if graph else tuple(leaf.detach().requires_grad_() for leaf in moved)
+    def step(self, task: Task, state: State) -> State:
+        return super().step(task, state) if self._online(task) else self._anew(task, state)
+
+    def _online(self, task: Task) -> bool:
+        """Whether a run is not of training anew at each outer step."""
+        assert task.model is not None
+        return task.model.exact or not _form(task.model).steps
+
+    def _anew(self, task: Task, state: State) -> State:
+        """An outer step that trains from the learner's start on batches of its own; upper is measured on one more."""
+        model, memory = task.model, state.memory
+        assert model is not None
+        assert isinstance(memory, Sampled)
+        batches = tuple(model.learner.draw(memory.draw) for _ in range(self._steps(model) + 1))
+        with model.learner.second_order():
+            slope = self._outcome(model, state.weights, model.learner.start(), batches)
+        w = move(task, state.weights, slope.gradient, self.rate, self.geometry, smoothing=self.smoothing)
+        env = model.env(w.detach(), slope.warm, batches[-1])
+        with torch.no_grad():
+            model.second(env)
+        info = {"value": slope.value.detach(), "inner": slope.inner, "losses": model.domain_losses(env)}
+        return State(w, replace(memory, leaves=slope.warm), info)
+
+    def _outcome(self, model: Modelled, w: Tensor, start: Leaves, batches: Sequence[Batch]) -> Slope:
+        """The hypergradient through the steps, each on its batch; upper on the last one."""
+        course = self._course(model, start, batches, [])
+        last = min(self.last or course.steps, course.steps)
+
+        def upper(weights: Tensor, leaves: Leaves) -> Tensor:
+            return model.upper(weights, leaves, batches[-1])
+
+        if self.mode == "forward":
+            gradient, value, leaves = course.forward(w, upper, last)
+        else:
+            gradient, value, leaves = course.reverse(w, upper, last, self._stride(last))
+        model.meter.gradients += 1
+        still = copied(leaves, trainable=True)
+        inner = vector(model.gradient(model.lower(w, still, batches[-1]), still)).norm()
+        return Slope(gradient, value, inner, warm=leaves)
+
+    def _course(self, model: Modelled, start: Leaves, batches: Sequence[Batch], sizes: list[Tensor]) -> Course:
+        """The training run; the norms of its gradients are noted."""
+
+        def slopes(w: Tensor, at: Leaves, t: int, graph: bool) -> Leaves:
+            found = model.gradient(model.lower(w, at, batches[t]), at, create_graph=graph)
+            sizes.append(vector(found).detach().norm())
+            return found
+
+        own = self.rule == "optimizer" or bool(_form(model).steps)
+        rule = Rule.of(model.learner.optimizer, start) if own else Rule.plain(self.step_size, len(start))
+        return Course(start, rule, slopes, self._steps(model))
+
+    def _steps(self, model: Modelled) -> int:
+        return _form(model).steps or self.steps
+
+    def _stride(self, last: int) -> int:
+        return last if self.mode == "reverse" else math.ceil(math.sqrt(last))
+
+    def _diverged(self, course: Course, sizes: Sequence[Tensor]) -> str:
+        """Which step was the first without a finite gradient, in words."""
+        finite = torch.isfinite(torch.stack(list(sizes))).tolist()
+        which = finite.index(False) if False in finite else course.steps
+        what = "step_size" if course.rule.settings[0]["lr"] == self.step_size and self.rule == "gradient" else "the learner's rate"
+        many = f"the {course.steps} unrolled steps of {float(course.rule.settings[0]['lr']):g}"
+        return f"{many} diverged; lower {what} (the gradient was no longer finite after {which} of them)"
 
     def _one_step(self, model: Modelled, w: Tensor, leaves: Leaves, batch: Batch) -> Slope:
         at = tuple(leaf.detach().requires_grad_() for leaf in leaves)
@@ -85,3 +188,8 @@ class Unrolled(BilevelSolver):
         *v, direct = model.gradient(value, (*at, free))
         cross = cross_term(model, w, at, batch, tuple(v))
         return Slope(direct - self.step_size * cross, value.detach(), None)
+
+
+def _form(model: Modelled) -> Bilevel:
+    assert isinstance(model.form, Bilevel)
+    return model.form

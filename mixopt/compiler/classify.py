@@ -11,8 +11,9 @@ from mixopt.language.curvature import depends_on_mixture
 from mixopt.language.expression import Expr, Relation
 from mixopt.language.history import live, refuse_history
 from mixopt.language.opaque import blind
-from mixopt.language.ops import HISTORY, UNKNOWNS
+from mixopt.language.ops import HISTORY, TRAINED, UNKNOWNS
 from mixopt.language.problem import Problem
+from mixopt.language.symbols import MODELS
 
 FORMS_ARE = (
     "mixopt solves programs (min over w of an expression of w), saddles (min over theta of max over w) "
@@ -66,9 +67,9 @@ def _saddle(outer: Problem) -> Saddle:
         raise ProblemError(f"the payoff '{inner.objective}' does not depend on '{w}', over which it is optimised")
     if theta not in set(payoff.walk()):
         raise ProblemError(f"the payoff '{inner.objective}' does not depend on '{theta}', over which it is optimised")
-    trained = next((n for n in payoff.walk() if n.op == "argmin"), None)
+    trained = next((n for n in payoff.walk() if n.op in TRAINED), None)
     if trained is not None:
-        raise ProblemError(f"the payoff '{inner.objective}' uses the argmin '{trained}', a third level; {FORMS_ARE}")
+        raise ProblemError(f"the payoff '{inner.objective}' uses the {trained.op} '{trained}', a third level; {FORMS_ARE}")
     saddle = Saddle(w, theta, view(payoff, 0), view(payoff, 1), inner.subject_to, maximised=sign < 0)
     _seen(saddle)
     return saddle
@@ -92,20 +93,21 @@ def _one_level(problem: Problem, objective: Expr) -> Form:
     maximised = problem.sense == "maximize"
     least = -objective if maximised else objective
     nodes = set(least.walk())
-    trained = [n for n in nodes if n.op == "argmin"]
+    trained = [n for n in nodes if n.op in TRAINED]
     if len(trained) > 1:
-        raise ProblemError(f"the objective uses {len(trained)} different argmins; a bilevel problem has one lower level")
+        what = "argmins" if all(n.op == "argmin" for n in trained) else "lower levels"
+        raise ProblemError(f"the objective uses {len(trained)} different {what}; a bilevel problem has one lower level")
     if trained:
         w = _single(problem)
-        theta, lower = trained[0].data
+        theta, lower, *steps = trained[0].data
         if w not in set(lower.walk()):
             raise ProblemError(f"the lower level '{lower}' does not depend on '{w}', so the weights change nothing")
         if theta in nodes:
             raise ProblemError(
                 f"the objective '{objective}' uses the free model '{theta}' beside the trained '{trained[0]}'; "
-                f"write its losses of '{trained[0]}', which argmin(...) made"
+                f"write its losses of '{trained[0]}', which {trained[0].op}(...) made"
             )
-        return Bilevel(w, theta, trained[0], least, lower, problem.subject_to, maximised)
+        return Bilevel(w, theta, trained[0], least, lower, problem.subject_to, maximised, *steps)
     loose = sorted(str(n) for n in nodes if n.op == "model")
     if loose:
         raise ProblemError(
@@ -224,7 +226,7 @@ def _not_over(where: str, variable: Expr, form: Form) -> str:
 
 def _constraint(relation: Relation, known: tuple[Expr, ...]) -> None:
     nodes = [n for side in (relation.left, relation.right) for n in side.walk()]
-    bad = next((n for n in nodes if n.op in ("model", "argmin", "tokens")), None)
+    bad = next((n for n in nodes if n.op in (*MODELS, "tokens")), None)
     if bad is not None:
         raise ProblemError(
             f"constraint '{relation.label}' uses the model '{bad}'; constraints are on the weights, put losses into the objective"

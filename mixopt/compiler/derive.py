@@ -58,6 +58,10 @@ def derive(problem: Problem | Method) -> Derivation:
         steps = _program(form, names)
     elif isinstance(form, Saddle):
         steps = _saddle(form, names)
+    elif form.steps:
+        raise ProblemError(
+            f"'{form.trained}' is where {form.steps} training steps lead, and a derivation is of an argmin; write argmin(...)"
+        )
     else:
         steps = _bilevel(form, names)
     sense = "; maximising is minimising the negative" if form.maximised else ""

@@ -33,6 +33,10 @@ def route(problem: Problem, form: Form) -> tuple[str, ...]:
             )
     else:
         steps.append(f"bilevel: '{form.mixture}' above, '{form.theta}' below, {_count(form)}")
+        if form.steps:
+            steps.append(
+                f"'{form.trained}': the outcome of {form.steps} training steps from the learner's start, another problem than the argmin"
+            )
     if form.maximised:
         steps.insert(0, "maximise f -> minimise -f")
     return tuple(steps)

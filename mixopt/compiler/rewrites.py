@@ -14,6 +14,7 @@ from mixopt.language import atoms
 from mixopt.language.curvature import sign as sign_of
 from mixopt.language.expression import Expr, Relation, constant
 from mixopt.language.history import refuse_history
+from mixopt.language.ops import TRAINED
 from mixopt.language.problem import Problem
 from mixopt.language.symbols import variable
 
@@ -49,7 +50,7 @@ class Inner:
     @property
     def trained(self) -> bool:
         """Whether the costs are losses of a trained model, so that the problem is bilevel and takes no further unknowns."""
-        return any(node.op == "argmin" for node in self.costs.walk())
+        return any(node.op in TRAINED for node in self.costs.walk())
 
     def with_objective(self, objective: Expr, over: Sequence[Expr] = (), subject_to: Sequence[Relation] = ()) -> Problem:
         """The outer problem with an expression in the place of the inner problem."""

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, TypeAlias, TypeGuard, cast, final
 
 import numpy as np
 
+from .ops import TRAINED
+
 if TYPE_CHECKING:
     from .expression import Array, Expr, Relation
     from .problem import Problem
@@ -90,10 +92,12 @@ def _problem(problem: Problem, letters: _Letters) -> str:
     """The heads of the nested problems in one line, then lower levels, constraints and the constants."""
     heads, limits, objective = _levels(problem)
     rows = [(r"\ ".join(heads), _expression(objective, letters).text)]
-    lower = dict.fromkeys(n for e in (objective, *_sides(limits)) for n in e.walk() if n.op == "argmin")
+    lower = dict.fromkeys(n for e in (objective, *_sides(limits)) for n in e.walk() if n.op in TRAINED)
     for i, node in enumerate(lower):
-        theta, inner = node.data
-        text = rf"{_argmin(node).text} = \underset{{{_symbol(theta.data).text}}}{{\text{{arg min}}}}\ {_expression(inner, letters).text}"
+        theta, inner, *steps = node.data
+        below = _symbol(theta.data).text
+        head = rf"\text{{{steps[0]} training steps of }}{below}\text{{ on }}" if steps else rf"\underset{{{below}}}{{\text{{arg min}}}}"
+        text = rf"{_argmin(node).text} = {head}\ {_expression(inner, letters).text}"
         rows.append(("" if i else r"\text{where}", text))
     rows += [("" if i else r"\text{subject to}", _relation(r, letters)) for i, r in enumerate(limits)]
     sized = [_sized(array, part) for array, part in letters.items() if r"\text" not in part.text]
@@ -161,7 +165,7 @@ def _nodes(subject: Expr | Relation | Problem) -> tuple[Expr, ...]:
         roots = (subject.left, subject.right)
     else:
         top = cast("Expr", subject)
-        below = (n for node in top.walk() if node.op == "argmin" for n in node.data[1].walk())
+        below = (n for node in top.walk() if node.op in TRAINED for n in node.data[1].walk())
         return tuple(dict.fromkeys((*top.walk(), *below)))
     return tuple(dict.fromkeys(n for root in roots for n in _nodes(root)))
 
@@ -242,10 +246,11 @@ def _constant(node: Expr, _: list[_Part], letters: _Letters) -> _Part:
 
 
 def _argmin(node: Expr) -> _Part:
-    """The model that solves the lower level, as a function of the mixtures in it."""
-    theta, inner = node.data
+    """The model that solves the lower level, or that so many steps on it reach, as a function of the mixtures in it."""
+    theta, inner, *steps = node.data
     mixtures = [_symbol(n.data[0]).text for n in inner.walk() if n.op == "mixture"]
-    return _Part(rf"{_symbol(theta.data).within(_WHOLE)}^{{\star}}" + (f"({', '.join(mixtures)})" if mixtures else ""))
+    mark = f"_{{{steps[0]}}}" if steps else r"^{\star}"
+    return _Part(f"{_symbol(theta.data).within(_WHOLE)}{mark}" + (f"({', '.join(mixtures)})" if mixtures else ""))
 
 
 def _add(_: Expr, parts: list[_Part], __: _Letters) -> _Part:
@@ -340,6 +345,7 @@ LATEX: dict[str, _Write] = {
     "stages": lambda node, parts, letters: _symbol(node.data[0]),
     "model": lambda node, parts, letters: _symbol(node.data),
     "argmin": lambda node, parts, letters: _argmin(node),
+    "trained": lambda node, parts, letters: _argmin(node),
     "losses": _measured(r"\ell"),
     "loss": _measured("L"),
     "tokens": _measured(r"\ell^{\text{token}}"),

@@ -41,6 +41,7 @@ LEAVES = _table(
     Op("stages", "leaf", sign="+"),
     Op("model", "leaf"),
     Op("argmin", "leaf"),
+    Op("trained", "leaf"),
     Op("losses", "leaf"),
     Op("loss", "leaf"),
     Op("tokens", "leaf"),
@@ -92,6 +93,9 @@ ATOMS = _table(
 )
 
 OPS = LEAVES | ATOMS
+
+TRAINED = ("argmin", "trained")
+"""The models that a lower level makes: its argmin, and the outcome of so many training steps."""
 
 UNKNOWNS = ("mixture", "variable")
 """The leaves whose values a program finds, and in which curvature is told."""

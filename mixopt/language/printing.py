@@ -84,6 +84,7 @@ _LEAVES: dict[str, Callable[..., str]] = {
     "stages": lambda e, *parts: e.data[0],
     "model": lambda e: e.data,
     "argmin": lambda e: f"{e.data[0]}*",
+    "trained": lambda e: f"{e.data[0]}_{e.data[2]}",
     "losses": lambda e, model: f"losses({model}, {e.data!r})",
     "loss": lambda e, model: f"loss({model}, {e.data!r})",
     "tokens": lambda e, model: f"tokens({model}, {e.data!r})",

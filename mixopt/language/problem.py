@@ -12,7 +12,7 @@ from mixopt.errors import ProblemError, listed
 
 from .expression import Expr, Operand, Relation, number, shown
 from .latex import latex
-from .symbols import MODELS
+from .ops import TRAINED
 
 DECISIONS = ("mixture", "stages", "variable", "model")
 
@@ -32,7 +32,7 @@ class Problem:
             body = "\n".join("  " + line for line in str(self.objective).splitlines())
         else:
             body = f"  {self.objective}"
-        lower = [f"  where {s} = argmin over {s.data[0]} of {s.data[1]}" for s in _lower_levels(self)]
+        lower = [f"  where {s} = {_lower(s)}" for s in _lower_levels(self)]
         limits = [f"  {'subject to' if i == 0 else '          '} {_relation(r)}" for i, r in enumerate(self.subject_to)]
         return "\n".join([head, body, *lower, *limits])
 
@@ -68,20 +68,56 @@ def argmin(objective: Operand, *, over: Expr) -> Expr:
 
     The result is a model symbol, whose losses are written like any other's: ``losses(argmin(...), domains, name="val")``.
     """
-    (theta,) = _symbols(over, "argmin")
+    return Expr("argmin", (), None, None, _lower_level(objective, over, "argmin"))
+
+
+def trained(objective: Operand, *, over: Expr, steps: int) -> Expr:
+    """The model after ``steps`` training steps on a scalar, from the learner's start with the learner's optimizer.
+
+    Another problem than the argmin's: weights that are best for K steps also choose what is learned fast. It is a model symbol too,
+    ``losses(trained(...), domains, name="val")``; ``Unrolled`` differentiates its outcome exactly.
+
+    >>> from mixopt.language.symbols import Mixture, loss, losses, model
+    >>> w, theta = Mixture(["web", "code"]), model()
+    >>> print(minimize(loss(trained(w @ losses(theta, ["web", "code"]), over=theta, steps=100), "val"), over=w))
+    minimize over w
+      loss(theta_100, 'val')
+      where theta_100 = 100 training steps of theta on w @ losses(theta, 'train')
+
+    Raises:
+        ProblemError: steps that are no whole number >= 1, and what ``argmin`` refuses.
+    """
+    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
+        raise ProblemError(f"trained(...) is given steps={steps!r}; it is a whole number >= 1")
+    return Expr("trained", (), None, None, (*_lower_level(objective, over, "trained"), steps))
+
+
+def _lower_level(objective: Operand, over: Expr, where: str) -> tuple[Expr, Expr]:
+    """The model and the objective of a lower level."""
+    (theta,) = _symbols(over, where)
     if theta.op != "model":
-        raise ProblemError(f"argmin is over a model, but '{theta}' is a {theta.op}; write argmin(..., over=model())")
-    inner = _scalar(objective, "argmin")
+        raise ProblemError(f"{where} is over a model, but '{theta}' is a {theta.op}; write {where}(..., over=model())")
+    inner = _scalar(objective, where)
     if isinstance(inner, Problem):
         raise ProblemError(
-            "the objective of argmin is a problem; a lower level is one expression, and constraints on weights go to the problem above"
+            f"the objective of {where} is a problem; a lower level is one expression, and constraints on weights go to the problem above"
         )
     if theta not in set(inner.walk()):
-        raise ProblemError(f"'{inner}' does not depend on '{theta}', so its argmin is every model")
-    nested = next((n for n in inner.walk() if n.op == "argmin"), None)
+        many = "its argmin is every model" if where == "argmin" else "nothing trains it"
+        raise ProblemError(f"'{inner}' does not depend on '{theta}', so {many}")
+    nested = next((n for n in inner.walk() if n.op in TRAINED), None)
     if nested is not None:
-        raise ProblemError(f"'{nested}' is itself an argmin; two levels are what bilevel problems have")
-    return Expr("argmin", (), None, None, (theta, inner))
+        what = "an argmin" if nested.op == "argmin" else "the outcome of a lower level"
+        raise ProblemError(f"'{nested}' is itself {what}; two levels are what bilevel problems have")
+    return theta, inner
+
+
+def _lower(symbol: Expr) -> str:
+    """What a trained model is, in words."""
+    theta, inner, *steps = symbol.data
+    return (
+        f"argmin over {theta} of {inner}" if not steps else f"{steps[0]} training step{'s' if steps[0] > 1 else ''} of {theta} on {inner}"
+    )
 
 
 def _problem(sense: str, objective: Operand | Problem, over: Expr | tuple[Expr, ...], subject_to: Iterable[Relation]) -> Problem:
@@ -137,7 +173,7 @@ def _lower_levels(problem: Problem) -> list[Expr]:
     """The trained models of the objective and the constraints, those of an inner problem left to it."""
     inside = [] if isinstance(problem.objective, Problem) else [problem.objective]
     sides = (side for r in problem.subject_to for side in (r.left, r.right))
-    return list(dict.fromkeys(n for e in (*inside, *sides) for n in e.walk() if n.op == MODELS[1]))
+    return list(dict.fromkeys(n for e in (*inside, *sides) for n in e.walk() if n.op in TRAINED))
 
 
 def _decided(symbol: Expr) -> str:

@@ -14,7 +14,7 @@ from mixopt.errors import InputError, MixoptError
 from . import atoms, history, support, symbols
 from .expression import Array, Expr, constant, elementwise, matmul
 from .ops import ATOMS
-from .problem import argmin
+from .problem import argmin, trained
 
 
 @final
@@ -87,6 +87,11 @@ def _argmin(parts: Parts) -> Expr:
     return argmin(lower, over=theta)
 
 
+def _trained(parts: Parts) -> Expr:
+    theta, lower, steps = parts.data
+    return trained(lower, over=theta, steps=steps)
+
+
 def _parameter(parts: Parts) -> Expr:
     name, nonneg = parts.data
     if not isinstance(nonneg, bool) or len(parts.shape) > 1:
@@ -140,6 +145,7 @@ MAKERS: dict[str, Callable[[Parts], Expr]] = {
     "stages": _stages,
     "model": lambda parts: symbols.model(parts.data),
     "argmin": _argmin,
+    "trained": _trained,
     "losses": lambda parts: symbols.losses(parts.only, parts.names, parts.data),
     "loss": lambda parts: symbols.loss(parts.only, parts.data),
     "tokens": lambda parts: symbols.tokens(parts.only, parts.data),

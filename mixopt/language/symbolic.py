@@ -71,6 +71,8 @@ class Names:
         if node.op == "argmin":
             name = node.data[0].data
             return self.symbol(f"{name}*", rf"{letter(name)}^{{\star}}")
+        if node.op == "trained":
+            return self.symbol(str(node), rf"({letter(node.data[0].data)})_{{{node.data[2]}}}")
         if node.op == "stages":
             raise ProblemError(f"'{node}' has stages; a derivation is of expressions in its stages")
         if node.op == "gram":

@@ -10,8 +10,9 @@ from mixopt.errors import ProblemError, listed
 
 from .domains import Domains
 from .expression import TOKENS, Expr, expression, joint, number, shown
+from .ops import TRAINED
 
-MODELS = ("model", "argmin")
+MODELS = ("model", *TRAINED)
 
 
 def Mixture(domains: Domains | Sequence[str], name: str = "w", stages: int | None = None) -> Expr:  # noqa: N802
@@ -188,7 +189,9 @@ def domains_of(w: Expr) -> Domains:
 
 def _model(theta: Expr, where: str) -> Expr:
     if not isinstance(theta, Expr) or theta.op not in MODELS:
-        raise ProblemError(f"{where} are of a model, but '{theta}' is none; give the symbol made by model() or argmin(...)")
+        raise ProblemError(
+            f"{where} are of a model, but '{theta}' is none; give the symbol made by model() or argmin(...), or by trained(...)"
+        )
     return theta
 
 

@@ -17,6 +17,7 @@ from mixopt.errors import InputError, ProblemError, listed
 from mixopt.export import Blend, Exported, export
 from mixopt.files import write
 from mixopt.language.expression import Expr
+from mixopt.language.ops import TRAINED
 from mixopt.language.problem import Problem
 from mixopt.notebook import table
 from mixopt.runtime import simplex
@@ -320,7 +321,7 @@ def _nodes(part: Problem | Expr) -> Iterator[Expr]:
         return
     for node in part.walk():
         yield node
-        if node.op == "argmin":
+        if node.op in TRAINED:
             yield from _nodes(node.data[1])
 
 

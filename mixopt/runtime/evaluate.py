@@ -14,6 +14,7 @@ from torch import Tensor
 from mixopt.language.expression import Expr
 from mixopt.language.history import live
 from mixopt.language.ops import HISTORY
+from mixopt.language.symbols import MODELS
 
 from .gramian import gramian
 from .history import Past, moved
@@ -131,7 +132,7 @@ class Lowered:
         for expr in outputs:
             for node in live(expr) if recalled else expr.walk():
                 seen.setdefault(node, len(seen))
-        nodes = [n for n in seen if n.op != "model" and n.op != "argmin"]
+        nodes = [n for n in seen if n.op not in MODELS]
         self._nodes = sorted(nodes, key=lambda n: n.op not in MEASURED or n.args[0] in trained)
         slots = {node: i for i, node in enumerate(self._nodes)}
         self._calls = [(node, TORCH.get(node.op), tuple(slots[a] for a in node.args if a in slots)) for node in self._nodes]

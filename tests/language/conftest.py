@@ -25,6 +25,7 @@ SAMPLES = {
     "stages": mx.Mixture(DOMAINS, name="c", stages=2),
     "model": THETA,
     "argmin": mx.argmin(W @ mx.losses(THETA, DOMAINS) + mx.sum_squares(THETA), over=THETA),
+    "trained": mx.trained(W @ mx.losses(THETA, DOMAINS), over=THETA, steps=7),
     "losses": mx.losses(THETA, ["a", "b"], name="val"),
     "loss": mx.loss(THETA, "val"),
     "tokens": mx.tokens(THETA),

@@ -28,6 +28,7 @@ PROBLEMS = {
     "maximised": mx.maximize(mx.entropy(W) + W["web"] ** 1.5, over=W),
     "saddle": mx.minimize(mx.maximize(W @ mx.surrogate(mx.pos(EXCESS), gradient=EXCESS), over=W, subject_to=[CAP]), over=THETA),
     "bilevel": mx.minimize(mx.mean(mx.losses(TRAINED, ["a", "b"], name="val")), over=W, subject_to=[CAP]),
+    "outcome": mx.minimize(mx.loss(mx.trained(W @ mx.losses(THETA, DOMAINS), over=THETA, steps=7), "val"), over=W),
 }
 
 

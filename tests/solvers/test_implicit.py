@@ -281,7 +281,7 @@ def test_refusals_say_why(toy):
         (lambda: Implicit(outer_steps=0), "outer_steps of Implicit is 0"),
         (lambda: Implicit(warmup=-1), "warmup of Implicit is -1; it is a whole number >= 0"),
         (lambda: Implicit(train=0), "train of Implicit is 0"),
-        (lambda: Implicit(average="best of all"), "the average is 'best of all'; it is 'last', 'mean' or 'mean with start'"),
+        (lambda: Implicit(average="best of all"), "the average is 'best of all'; it is 'last', 'mean', 'mean with start'"),
         (lambda: DescentAscent(average="avg"), "the average is 'avg'"),
         (lambda: DescentAscent(steps=0), "steps of DescentAscent is 0"),
         (lambda: DescentAscent(rate="fast"), "the rate is 'fast'; it is a finite number > 0, or Normalised"),
