@@ -21,11 +21,15 @@ if TYPE_CHECKING:
     from .best_response import ChiSquare as ChiSquare
     from .best_response import Entropic as Entropic
     from .best_response import Tail as Tail
+    from .bome import BOME as BOME
     from .descent_ascent import DescentAscent as DescentAscent
     from .extragradient import Extragradient as Extragradient
+    from .gpbgd import GPBGD as GPBGD
     from .implicit import ConjugateGradients as ConjugateGradients
     from .implicit import Implicit as Implicit
     from .implicit import Inner as Inner
+    from .one_step import OneStep as OneStep
+    from .scalebio import ScaleBiO as ScaleBiO
     from .schedules import AdaGradNorm as AdaGradNorm
     from .schedules import Backtracking as Backtracking
     from .schedules import Decaying as Decaying
@@ -34,9 +38,11 @@ if TYPE_CHECKING:
     from .surrogate import Surrogate as Surrogate
     from .unrolled import Unrolled as Unrolled
     from .value_function import ValueFunction as ValueFunction
+    from .vpbgd import VPBGD as VPBGD
 
 _LATER = {
     "AdaGradNorm": "schedules",
+    "BOME": "bome",
     "Backtracking": "schedules",
     "Balanced": "balanced",
     "BestResponse": "best_response",
@@ -46,13 +52,17 @@ _LATER = {
     "DescentAscent": "descent_ascent",
     "Entropic": "best_response",
     "Extragradient": "extragradient",
+    "GPBGD": "gpbgd",
     "Implicit": "implicit",
     "Inner": "implicit",
     "Normalised": "steps",
+    "OneStep": "one_step",
+    "ScaleBiO": "scalebio",
     "SmoothedDescentAscent": "smoothed",
     "Surrogate": "surrogate",
     "Tail": "best_response",
     "Unrolled": "unrolled",
+    "VPBGD": "vpbgd",
     "ValueFunction": "value_function",
 }
 
@@ -64,6 +74,9 @@ def __getattr__(name: str) -> Any:
 
 
 __all__ = [
+    "BOME",
+    "GPBGD",
+    "VPBGD",
     "AdaGradNorm",
     "Backtracking",
     "Balanced",
@@ -80,7 +93,9 @@ __all__ = [
     "Inner",
     "Lagrangian",
     "Normalised",
+    "OneStep",
     "Projected",
+    "ScaleBiO",
     "Simulation",
     "SmoothedDescentAscent",
     "Suffix",

@@ -95,6 +95,18 @@ def _value_function(form: Form, abilities: Abilities | None) -> Solver:
     return ValueFunction(warmup=100, outer_steps=50, train=10)
 
 
+def _loop(name: str) -> Callable[[Form, Abilities | None], Solver]:
+    """The default settings of a first-order method of one loop."""
+
+    def make(form: Form, abilities: Abilities | None) -> Solver:
+        from mixopt import solvers
+
+        made: Solver = getattr(solvers, name)()
+        return made
+
+    return make
+
+
 TABLE = (
     Entry("Conic", Program, lambda form, abilities: Conic()),
     Entry("Projected", Program, lambda form, abilities: Projected()),
@@ -111,6 +123,7 @@ TABLE = (
     Entry("Unrolled", Bilevel, _unrolled),
     Entry("ValueFunction", Bilevel, _value_function),
     Entry("Surrogate", Bilevel, _surrogate, spare=True),
+    *(Entry(name, Bilevel, _loop(name), spare=True) for name in ("VPBGD", "GPBGD", "BOME", "ScaleBiO", "OneStep")),
 )
 
 
