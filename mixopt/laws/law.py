@@ -237,6 +237,17 @@ class Law(ABC):
             rows.append(f"{name:<{width}}  {self.rmse[j]:8.2g}  {self.fitted.runs[j]:5d}  {self._vertex(j)}{ended}")
         return "\n".join([*rows, *self.fitted.notes])
 
+    def report(self) -> str:
+        """How each target was fitted: error, runs, ridge, how many parameters the runs tell apart, and whether it converged; the notes."""
+        names, fit = self.targets.names, self.fitted
+        width = max(len("target"), *map(len, names))
+        lines = [f"{self.name} law", f"{'target':<{width}}  {'rmse':>8}  {'runs':>5}  {'ridge':>8}  {'told apart':>10}  converged"]
+        for j, name in enumerate(names):
+            ridge = "-" if fit.ridge is None or not fit.ridge[j] else f"{fit.ridge[j]:.2g}"
+            ended = "yes" if fit.converged[j] else "no"
+            lines.append(f"{name:<{width}}  {fit.rmse[j]:8.2g}  {fit.runs[j]:5d}  {ridge:>8}  {fit.identified[j]:10d}  {ended}")
+        return "\n".join([*lines, *fit.notes])
+
     def _vertex(self, j: int) -> str:
         return "" if self.requires else self[self.targets.names[j]].vertex
 

@@ -265,3 +265,14 @@ def test_more_domains_than_runs_are_fitted_in_the_directions_of_the_runs(kind, l
     assert short.converged.all()
     monkeypatch.setattr(kind.shape({}).__class__, "before_slopes", None)
     np.testing.assert_allclose(short.theta, kind.fit(runs, ridge=1e-3, loss=loss).theta, atol=1e-5)
+
+
+def test_the_report_tells_ridges_and_what_is_told_apart():
+    law = Exponential.fit(table(Exponential, 12, noise=0.05))
+    lines = law.report().splitlines()
+    assert lines[1].split() == ["target", "rmse", "runs", "ridge", "told", "apart", "converged"]
+    assert lines[2].split()[:3] == ["web", f"{law.rmse[0]:.2g}", "12"]
+    assert lines[2].split()[-2:] == ["5", "yes"]
+    assert law.fitted.ridge.max() > 0
+    assert lines[-1].startswith("ridge chosen by cross-validation")
+    assert Exponential.fit(table(Exponential, 12), ridge=0).report().splitlines()[2].split()[3] == "-"
