@@ -80,6 +80,7 @@ def fit(
     written += [file for export in exports for file in export.files]
     notes = [f"{export.target}: {note}" for export in exports for note in export.notes]
     lines = [found.sentence, *(f"Doubt: {doubt}" for doubt in found.doubts), "", table(found), "", found.quality.words]
+    lines += [] if found.found.choice is None else [found.found.choice.sentence]
     lines += [*(bound.buys for bound in bounds(found) if bound.buys), *notes, f"written: {', '.join(map(str, written))}"]
     voice.answer("\n".join(lines), _content(found, written, notes))
 

@@ -14,8 +14,9 @@ from mixopt.laws.validation import Loss
 from mixopt.runs import Runs
 
 AUTO, CONVEX = "auto", "convex"
-AMONG = {AUTO: USUAL, CONVEX: ("linear", "exponential", "additive-power")}
-"""The laws that are compared under each word; under "convex" those whose optimum can be certified."""
+AMONG = {AUTO: USUAL, CONVEX: ("exponential", "additive-power")}
+"""The laws that are compared under each word; under "convex" those that bend, and whose optimum is certified: a linear law's is a
+corner whatever the runs say."""
 
 LawOption = str | type[Law] | Fitter
 

@@ -173,10 +173,10 @@ def recommend(
     weighs KL(w || natural), natural being ``prior`` (shares) or else ``tokens``; ``cap`` is the most epochs of a domain in a run
     of ``budget`` tokens; ``at_most``, ``at_least`` and ``fix`` bound shares.
 
-    ``law`` is "convex" (the law that decides best of linear, exponential and additive power, whose optima are certified), "auto"
-    (LightGBM too, where it is installed), the name of a law, its class, or a function that fits runs. ``ridge`` is a number, or
-    None to have the law choose it; ``huber`` is the width of a Huber loss in place of squares, in the targets' unit.
-    ``noise`` replaces the doubt of the gain.
+    ``law`` is "convex" (the one of exponential and additive power, whose optima are certified, that decides best on held-out runs),
+    "auto" (with linear, and LightGBM where it is installed), a law's name or class, a formula, or a function that fits runs.
+    ``ridge`` is a number, or None to have the law choose it; ``huber`` is the width of a Huber loss in place of squares, in the
+    targets' unit. ``noise`` replaces the doubt of the gain.
 
     Raises:
         InputError: names that do not agree, KL or caps without what they need, constraints that no mixture keeps, runs that

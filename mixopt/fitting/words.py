@@ -82,7 +82,17 @@ def doubts(found: Recommendation) -> tuple[str, ...]:
     return tuple(
         filter(
             None,
-            (_unsolved(found), _gain(found), _measured(found), _outside(found), _poor(found), _few(found), _corner(found), _units(found)),
+            (
+                _unsolved(found),
+                _gain(found),
+                _measured(found),
+                _outside(found),
+                _poor(found),
+                _unended(found),
+                _few(found),
+                _corner(found),
+                _units(found),
+            ),
         )
     )
 
@@ -152,10 +162,12 @@ def _poor(found: Recommendation) -> str:
         ]
         if weak:
             parts.append(f"R2 is below {_POOR_R2} for {len(weak)} of {len(checked.targets)} targets {listed(weak)}")
-    if not found.law.converged.all():
-        lost = [n for n, ended in zip(checked.targets.names, found.law.converged, strict=True) if not ended]
-        parts.append(f"the least squares did not converge for {listed(lost)}")
     return f"The law predicts runs that it has not seen badly: {'; '.join(parts)}." if parts else ""
+
+
+def _unended(found: Recommendation) -> str:
+    lost = [n for n, ended in zip(found.law.targets.names, found.law.converged, strict=True) if not ended]
+    return f"The least squares did not come to their end for {listed(lost)}; a ridge, or another --law, steadies them." if lost else ""
 
 
 def _few(found: Recommendation) -> str:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 USUAL = ("linear", "exponential", "additive-power", "lightgbm")
 """The laws that are compared where none are named, simplest first."""
-ALIKE = 0.01
+ALIKE = 0.005
 """Regrets that differ by less, in shares of what a random run loses, are alike."""
 _HEAD = ("law", "rmse", "spearman", "regret, %", "expected regret, %", "mean spearman", "mean regret, %", "seconds")
 
@@ -86,9 +86,9 @@ class LawComparison:
 
     @property
     def best(self) -> Entry:
-        """The first of the laws whose expected regret is within a percentage point of the least: they are named simplest first."""
+        """The law of least error (RMSE) among those whose expected regret is within half a percentage point of the least."""
         least = min(entry.regret for entry in self.fitted)
-        return next(entry for entry in self.fitted if entry.regret <= least + ALIKE)
+        return min((e for e in self.fitted if e.regret <= least + ALIKE), key=lambda e: e.figure("rmse"))
 
     def judged_by(self, loss: Loss) -> LawComparison:
         """The same cross-validations judged by another objective; nothing is fitted again."""

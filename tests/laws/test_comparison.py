@@ -73,12 +73,13 @@ def test_the_law_that_decides_best_is_chosen_and_says_why():
     assert alone.sentence.endswith("no other could be fitted.")
 
 
-def test_of_laws_that_decide_alike_the_first_is_chosen():
+def test_of_laws_that_decide_alike_that_of_least_error_is_chosen():
     runs = table()
-    twice = {"simple": fitter("exponential", ridge=1e-4), "good": Exponential.fit}
-    assert choose(runs, twice).name == "simple"
-    assert choose(runs, dict(reversed(twice.items()))).name == "good"
-    assert choose(runs, {"poor": poor, **twice}).name == "simple"
+    alike = {"rough": fitter("exponential", ridge=0.01), "good": Exponential.fit}
+    found = compare_laws(runs, alike)
+    assert abs(found["rough"].regret - found["good"].regret) < 0.005
+    assert found["rough"].figure("rmse") > found["good"].figure("rmse")
+    assert found.best.name == choose(runs, dict(reversed(alike.items()))).name == "good"
 
 
 def test_an_objective_of_one_target_chooses_for_it_alone():
