@@ -69,7 +69,7 @@ class GaussianProcess(Law):
                 warnings.simplefilter("always")
                 model.fit(runs.mixtures[there], y[there])
             found.append(np.exp(model.kernel_.theta))
-            ended.append(not any(issubclass(w.category, failed) and "failed to converge" in str(w.message) for w in said))
+            ended.append(not any(issubclass(w.category, failed) and "LIMIT" in str(w.message) for w in said))
         m, counts = len(runs.targets), np.isfinite(losses).sum(axis=0)
         blank = Fit(runs.mixtures.max(axis=0), counts, np.zeros(m), np.array(ended), np.full(m, 3))
         law = cls(runs.domains, runs.targets, blank, runs.mixtures, losses, np.array(found))
