@@ -59,10 +59,12 @@ class Balanced(Solver):
 
     The weights are the rule's own (``Direction.inner``), else the mixture that has the direction, else, where coefficients are
     negative, the nearest mixture, of which the result's message tells; the result has their ``average``, "mean" or "last". The trace
-    has the ``coefficients`` [T, k], the ``entropy`` in nats and the ``effective`` number of domains. A rule on inner products takes k + 1
-    gradients a step; k gradients are held together where they take no more than ``stacked`` bytes, else one
-    (``mixopt.runtime.gramian``; dropout is then off while they are taken). An exact learner's run ends where |sum_i c_i grad l_i|
-    <= ``tolerance``.
+    has the ``coefficients`` [T, k], the ``entropy`` in nats and the ``effective`` number of domains. An exact learner's run ends where
+    |sum_i c_i grad l_i| <= ``tolerance``.
+
+    A rule on inner products takes k + 1 gradients a step and brings their products to the host. The k gradients are held together where
+    they take no more than ``stacked`` bytes, else one of them (``mixopt.runtime.gramian``): dropout is then off while they are taken,
+    each costs two more forward passes, and where forward mode is missing or runs in half precision there are up to k (k + 1) / 2 of them.
 
     Source: Eq. 6 and section C.1.1 of the survey; the rules name their own.
 
@@ -160,12 +162,11 @@ class Balanced(Solver):
         assert isinstance(self.rule, GramRule)
         memory: _Memory = state.memory
         model, leaves, k = memory.model, memory.leaves, len(state.weights)
-        model.meter.gradients += k
         if fits(k, leaves, self.stacked):
             entries = _entries(model, env)
-            gram = gramian(entries, leaves, most=self.stacked)
+            gram = gramian(entries, leaves, most=self.stacked, spend=model.meter.spend)
         else:
-            gram = lean_gramian(lambda at: _entries_at(model, env, at), leaves, most=self.stacked)
+            gram = lean_gramian(lambda at: _entries_at(model, env, at), leaves, most=self.stacked, spend=model.meter.spend)
             entries = _entries(model, replace(env, measured={}))
         inner = gram.double().cpu().numpy()
         if np.trace(inner) > 0:

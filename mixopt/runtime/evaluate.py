@@ -34,6 +34,10 @@ class Meter:
     forward_passes: int = 0
     tokens: int = 0
 
+    def spend(self, gradients: int) -> None:
+        """Note gradients that are taken."""
+        self.gradients += gradients
+
 
 @dataclass(frozen=True)
 class Bound:
@@ -173,8 +177,8 @@ def _gram(node: Expr, env: Env, rows: Tensor, cols: Tensor) -> Tensor:
             leaves = copied(leaves, trainable=True)
             rows, cols = (_measured(side, env, leaves) for side in node.args)
         same = node.args[0] == node.args[1]
-        env.bound.meter.gradients += rows.numel() + (0 if same else cols.numel())
-        found = gramian(rows, leaves, None if same else cols, again=lambda at: _measured(node.args[0], env, at))
+        again, spend = (lambda at: _measured(node.args[0], env, at)), env.bound.meter.spend
+        found = gramian(rows, leaves, None if same else cols, again=again, spend=spend)
     return found.reshape(node.shape or ())
 
 

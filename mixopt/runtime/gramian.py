@@ -19,7 +19,15 @@ AGREES = 1e-4
 Losses = Callable[[Leaves], Tensor]
 
 
-def gramian(rows: Tensor, leaves: Leaves, cols: Tensor | None = None, *, again: Losses | None = None, most: int = STACKED) -> Tensor:
+def gramian(
+    rows: Tensor,
+    leaves: Leaves,
+    cols: Tensor | None = None,
+    *,
+    again: Losses | None = None,
+    most: int = STACKED,
+    spend: Callable[[int], None] = lambda gradients: None,
+) -> Tensor:
     """Inner products [k, m] of the gradients of losses ``rows`` [k] and ``cols`` [m] by the leaves; of ``rows`` alone without ``cols``.
 
     Gradients are summed in float32 or better. Where all together take no more than ``most`` bytes they are stacked. Else one column
@@ -28,22 +36,24 @@ def gramian(rows: Tensor, leaves: Leaves, cols: Tensor | None = None, *, again: 
     forward mode is missing, noise is drawn anew, or passes run in half precision, as many gradients are held at a time as
     fit in ``most`` (one at least), and the others are found again for each such block. Beside that block one gradient is held.
 
-    The graph of the losses is kept. Source: Quinton and Rey 2024, arXiv 2406.16232, section 6, for the use of the Gramian alone.
+    The graph of the losses is kept; ``spend`` is told how many gradients are taken.
+
+    Source: Quinton and Rey 2024, arXiv 2406.16232, section 6, for the use of the Gramian alone.
     """
     second = rows if cols is None else cols
     if fits(rows.numel() + (0 if cols is None else second.numel()), leaves, most) or rows.numel() * second.numel() == 1:
-        return _stacked(rows, leaves, cols)
+        return _stacked(rows, leaves, cols, spend)
     if again is not None:
         first, others = rows.reshape(-1), second.reshape(-1)
-        slopes = (gradient(value, leaves) for value in others)
-        own = None if cols is None else (lambda i: gradient(first[i], leaves))
+        slopes = (gradient(value, leaves, spend) for value in others)
+        own = None if cols is None else (lambda i: gradient(first[i], leaves, spend))
         found = _columns(slopes, own, len(first), leaves, again)
         if found is not None:
             return found
-    return _blocks(rows, leaves, cols, _held(leaves, most))
+    return _blocks(rows, leaves, cols, _held(leaves, most), spend)
 
 
-def lean_gramian(losses: Losses, leaves: Leaves, *, most: int = STACKED) -> Tensor:
+def lean_gramian(losses: Losses, leaves: Leaves, *, most: int = STACKED, spend: Callable[[int], None] = lambda gradients: None) -> Tensor:
     """Inner products [k, k] of the gradients of ``losses(leaves)`` in about the memory of one gradient: ``gramian`` that stacks nothing.
 
     The losses are measured again for each column, so that no graph lies beside the forward-mode product: one more forward pass
@@ -55,10 +65,11 @@ def lean_gramian(losses: Losses, leaves: Leaves, *, most: int = STACKED) -> Tens
 
     def slopes() -> Iterator[Leaves]:
         for j in range(count):
+            spend(1)
             yield _wide(torch.autograd.grad(losses(leaves)[j], leaves, materialize_grads=True))
 
     found = _columns(slopes(), None, count, leaves, losses)
-    return _blocks(losses(leaves), leaves, None, _held(leaves, most)) if found is None else found
+    return _blocks(losses(leaves), leaves, None, _held(leaves, most), spend) if found is None else found
 
 
 def fits(count: int, leaves: Leaves, most: int = STACKED) -> bool:
@@ -81,8 +92,9 @@ def wide(dtype: torch.dtype) -> torch.dtype:
     return torch.promote_types(dtype, torch.float32)
 
 
-def gradient(value: Tensor, leaves: Leaves) -> Leaves:
+def gradient(value: Tensor, leaves: Leaves, spend: Callable[[int], None]) -> Leaves:
     """The gradient of a scalar by the leaves, in the dtype that sums are in; the graph is kept."""
+    spend(1)
     return _wide(torch.autograd.grad(value, leaves, retain_graph=True, materialize_grads=True))
 
 
@@ -96,7 +108,8 @@ def product(first: Leaves, second: Leaves) -> Tensor:
     return torch.stack(parts).sum()
 
 
-def _stacked(rows: Tensor, leaves: Leaves, cols: Tensor | None) -> Tensor:
+def _stacked(rows: Tensor, leaves: Leaves, cols: Tensor | None, spend: Callable[[int], None]) -> Tensor:
+    spend(rows.numel() + (0 if cols is None else cols.numel()))
     first = _rows(rows, leaves)
     second = first if cols is None else _rows(cols, leaves)
     return first @ second.T
@@ -147,16 +160,16 @@ def _pushed(again: Losses, base: Leaves, along: Leaves) -> Tensor | None:
         return None
 
 
-def _blocks(rows: Tensor, leaves: Leaves, cols: Tensor | None, most: int) -> Tensor:
+def _blocks(rows: Tensor, leaves: Leaves, cols: Tensor | None, most: int, spend: Callable[[int], None]) -> Tensor:
     """Blocks of ``most`` rows at a time against one column after the other; half of them where the matrix is symmetric."""
     first = rows.reshape(-1)
     second = first if cols is None else cols.reshape(-1)
     found = torch.zeros(len(first), len(second), dtype=torch.float64, device=leaves[0].device)
     for start in range(0, len(first), most):
-        block = [gradient(value, leaves) for value in first[start : start + most]]
+        block = [gradient(value, leaves, spend) for value in first[start : start + most]]
         end = start + len(block)
         for j in range(start if cols is None else 0, len(second)):
-            slope = block[j - start] if cols is None and j < end else gradient(second[j], leaves)
+            slope = block[j - start] if cols is None and j < end else gradient(second[j], leaves, spend)
             found[start:end, j] = torch.stack([product(row, slope) for row in block])
             del slope
         if cols is None:

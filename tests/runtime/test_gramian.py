@@ -64,6 +64,25 @@ def test_every_way_gives_the_stacked_products(ways, mode, most):
     assert set(ways) == {"_stacked" if most == 2**30 else "_columns" if mode == "forward" else "_blocks"}
 
 
+def test_every_gradient_that_is_taken_is_told():
+    learner, batch = proxy(5)
+    leaves = tuple(leaf.requires_grad_() for leaf in learner.start())
+    values, again = learner.losses(leaves, "train", batch), forward(learner, batch)
+    size = sum(leaf.numel() * leaf.itemsize for leaf in leaves)
+
+    def told(work):
+        taken = []
+        work(taken.append)
+        return sum(taken)
+
+    assert told(lambda spend: gramian(values, leaves, spend=spend)) == 5
+    assert told(lambda spend: gramian(values, leaves, again=again, most=0, spend=spend)) == 5
+    assert told(lambda spend: lean_gramian(again, leaves, spend=spend)) == 5
+    assert told(lambda spend: gramian(values, leaves, most=0, spend=spend)) == 5 + 4 + 3 + 2 + 1, "one held, the others found again"
+    assert told(lambda spend: gramian(values, leaves, most=2 * size, spend=spend)) == 5 + 3 + 1
+    assert told(lambda spend: gramian(values[:2], leaves, values[2:], most=0, spend=spend)) == 2 * (1 + 3)
+
+
 def test_in_float64_they_are_equal_to_rounding():
     draw = torch.Generator().manual_seed(1)
     centres = torch.randn(7, 5, generator=draw, dtype=torch.float64)
