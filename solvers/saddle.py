@@ -97,7 +97,8 @@ class SaddleSolver(Solver):
         bend = curvature(form.payoff)
         if bend not in ("affine", "concave"):
             what = "convex" if bend == "convex" else "neither convex nor concave"
-            reasons.append(f"the payoff is {what} in the weights, so ascent need not find the inner maximum")
+            mend = "give one that is linear or concave in them, such as w @ losses less a divergence"
+            reasons.append(f"the payoff is {what} in the weights, so ascent need not find the inner maximum; {mend}")
         return tuple(reasons)
 
     def pace(self, task: Task) -> Pace:
