@@ -75,8 +75,9 @@ def formula(text: str, values: Mapping[str, Operand] | None = None, /, **named: 
       w[code] + wed[web]
                 ^^^
 
-    ``+ - * / @``, ``^`` or ``**`` with a number, brackets, entries by name or position, lists ``[0.2, 0.8]``, and every atom, its
-    settings behind its arguments: ``norm(w, 1)``, ``clip(w, 0, 0.5)``. Nothing in the text is run as code.
+    ``+ - * / @``, ``^`` or ``**`` with a number (or one for each entry), brackets, entries by name or position, lists
+    ``[0.2, 0.8]``, and every atom, its settings behind its arguments: ``norm(w, 1)``, ``clip(w, 0, 0.5)``. Nothing in the text is
+    run as code.
 
     Raises:
         ProblemError: a text that is no formula, an unknown name or function, shapes that do not fit; a second line marks where.

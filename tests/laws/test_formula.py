@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from mixopt.errors import InputError, ProblemError
 from mixopt.language.curvature import curvature
+from mixopt.language.formula import formula
 from mixopt.language.free import unbound
 from mixopt.language.symbols import Mixture
 from mixopt.laws import AdditivePower, Exponential, Formula, load
@@ -158,3 +159,15 @@ def test_a_run_without_the_domain_of_a_negative_power_is_named():
     bad = Runs.from_arrays(NAMES, w, ["loss"], runs.metrics)
     with pytest.raises(InputError, match=r"least often in a run with weight 0 for \(web\); give start="):
         Formula.fit(bad, "c + b * w[web]^-0.5")
+
+
+def test_a_vector_of_exponents_has_one_for_each_entry():
+    w = Mixture(NAMES)
+    expr = formula("sum([1, 2, 3] * w ^ [0.5, 0.7, 1])", w=w)
+    assert curvature(expr) == "concave"
+    point = np.array([[0.2, 0.3, 0.5]])
+    np.testing.assert_allclose(Batch(expr, Layout((w,)), {})(point), [0.2**0.5 + 2 * 0.3**0.7 + 3 * 0.5])
+    runs = table(lambda w: 1 + 1 / (0.5 + w**0.5 @ [1.0, 2.0, 0.5]), 80, alpha=0.6)
+    law = Formula.fit(runs, "E + 1 / (h + sum(C * w^g))", positive=("h", "C", "g"), sizes={"C": 3, "g": 3}, start={"g": 0.6})
+    assert law.rmse[0] < 1e-6
+    np.testing.assert_allclose(Batch(law["loss"](w), Layout((w,)), {})(point), law.predict(point)[:, 0], rtol=1e-9)
