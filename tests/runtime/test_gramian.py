@@ -9,10 +9,13 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+import mixopt as mx
+from mixopt.balancing import MGDA, Static
 from mixopt.runtime import gramian as module
 from mixopt.runtime.gpt import GPT
 from mixopt.runtime.gramian import gramian, lean_gramian
 from mixopt.runtime.torch_learner import TorchLearner
+from mixopt.solvers import Balanced
 
 
 def stacked(values, leaves):
@@ -179,6 +182,24 @@ def test_memory_grows_by_less_than_three_model_copies_for_64_domains():
     plain = peak(lambda: torch.autograd.grad(learner.losses(leaves, "train", batch).mean(), leaves))
     assert peak(lambda: lean_gramian(again, leaves)) <= plain + 3
     assert peak(lambda: gramian(again(leaves), leaves)) >= plain + 60
+
+
+def test_a_training_run_that_balances_64_domains_holds_less_than_three_model_copies_more():
+    """Against the same run with fixed weights: two steps, with the optimizer, the certificate and the result."""
+    names = [f"d{i}" for i in range(64)]
+    draw = np.random.default_rng(0)
+    w, theta = mx.Mixture(names), mx.model()
+    losses = mx.losses(theta, names)
+    problem = mx.minimize(mx.maximize(w @ (losses - mx.previous(losses)), over=w), over=theta)
+    streams = {"train": {name: draw.integers(0, 256, 100) for name in names}}
+
+    def copies(solver):
+        learner = TorchLearner(GPT(256, 64, 32, 2, 2, seed=0), streams, context=4, per_domain=1, evaluation=1)
+        with Live() as live:
+            mx.solve(problem, learner, solver=solver)
+        return live.most / sum(leaf.numel() * leaf.itemsize for leaf in learner.start())
+
+    assert copies(Balanced(MGDA(), steps=2, stacked=0)) <= copies(Balanced(Static(), steps=2)) + 3
 
 
 def test_the_count_of_live_bytes_is_right():
