@@ -46,7 +46,7 @@ class Choice:
         if not others:
             return f"The law is {own}; no other could be fitted."
         beside = ", ".join(f"{e.name} {_told(e)}" for e in others)
-        alike = " Of laws within half a percentage point that of least error is taken." if others[0].regret < self.entry.regret else ""
+        alike = " Of laws within 0.3 percentage points that of least error is taken." if others[0].regret < self.entry.regret else ""
         return f"The law is {own}, in shares of what a random run loses (RMSE in brackets); {beside}.{alike}"
 
 
@@ -59,11 +59,11 @@ def choose(
     repeats: int = _REPEATS,
     seed: int = 0,
 ) -> Choice:
-    """The law of least error among those whose expected regret at the objective ``loss`` is within half a percentage point of the least.
+    """The law of least error among those whose expected regret at the objective ``loss`` is within 0.3 percentage points of the least.
 
     The regret of one decision among R runs is a single number that chance may have made 0. The regret expected of R runs drawn
     again at random (``accuracy.expected_regret``) averages over the decisions that these runs could have asked for, and the
-    folds are drawn ``repeats`` times. Regrets that differ by less than half a point are no reason to prefer a law that predicts worse.
+    folds are drawn ``repeats`` times. Regrets that differ by less than that are no reason to prefer a law that predicts worse.
     The rule was settled on splits of RegMix's training runs (``benchmarks/law_choice.py --design``), not on its test runs. The
     arguments are those of ``compare_laws``.
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 USUAL = ("linear", "exponential", "additive-power", "lightgbm")
 """The laws that are compared where none are named, simplest first."""
-ALIKE = 0.005
+ALIKE = 0.003
 """Regrets that differ by less, in shares of what a random run loses, are alike."""
 _HEAD = ("law", "rmse", "spearman", "regret, %", "expected regret, %", "mean spearman", "mean regret, %", "seconds")
 
@@ -86,7 +86,7 @@ class LawComparison:
 
     @property
     def best(self) -> Entry:
-        """The law of least error (RMSE) among those whose expected regret is within half a percentage point of the least."""
+        """The law of least error (RMSE) among those whose expected regret is within 0.3 percentage points of the least."""
         least = min(entry.regret for entry in self.fitted)
         return min((e for e in self.fitted if e.regret <= least + ALIKE), key=lambda e: e.figure("rmse"))
 
