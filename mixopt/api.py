@@ -31,6 +31,7 @@ from mixopt.runtime.layout import Layout
 from mixopt.runtime.program import Function
 from mixopt.runtime.region import Region
 from mixopt.solver import Budget, Outcome, Solver, Task, Watch, run
+from mixopt.solvers.choice import fused, printed
 from mixopt.solvers.constraints import refuses_region
 from mixopt.solvers.infeasible import conflict_of
 from mixopt.solvers.table import TABLE, considered
@@ -137,6 +138,7 @@ def plan(problem: Problem | Method, learner: Learner | None = None, *, solver: S
             )
     chosen = solver or (takers[0].make(form, abilities) if takers else None)
     name = None if chosen is None else type(chosen).__name__
+    chosen_by = printed(form, abilities, name) if solver is None else fused(abilities) if isinstance(form, Bilevel) else ()
     choice = Choice(
         str(problem),
         type(form).__name__,
@@ -144,7 +146,7 @@ def plan(problem: Problem | Method, learner: Learner | None = None, *, solver: S
         None if chosen is None else str(chosen),
         {n: r for n, r in reasons.items() if r and n != name},
         tuple(e.name for e in takers if e.name != name),
-        (*_vertex(form), *kinked(form), *biased(form, abilities), *told(form, abilities)),
+        (*_vertex(form), *kinked(form), *biased(form, abilities), *told(form, abilities), *chosen_by),
     )
     return Plan(problem, form, chosen, choice, learner, plain.recover)
 

@@ -89,7 +89,8 @@ class Abilities:
     """What a learner can do; as much a reason to refuse as the form.
 
     ``sampling`` is how the batches of training steps are drawn: "uniform" over the domains, by the "weights", or by "shares" of the
-    learner's own; the losses ``sampled`` can be drawn otherwise than uniformly.
+    learner's own; the losses ``sampled`` can be drawn otherwise than uniformly. ``fused`` says that the losses as they train have no
+    second derivatives, for which ``double_backward`` takes another kernel.
     """
 
     provides: Mapping[str, Provided] = field(default_factory=dict)
@@ -98,6 +99,7 @@ class Abilities:
     gauss_newton: bool = False
     sampling: str = "uniform"
     sampled: tuple[str, ...] = ()
+    fused: bool = False
 
 
 def kind(form: Form) -> str:

@@ -44,7 +44,9 @@ def check_hypergradient(
     epsilon: float = 0.1,
     seeds: Sequence[int] = (0, 1),
 ) -> HypergradientCheck:
-    """Hold the hypergradients of several engines (those that take the problem) against finite differences at weights (uniform).
+    """Hold hypergradients of several engines against finite differences at weights (uniform).
+
+    Without ``solvers`` they are Implicit, Unrolled and ValueFunction, with the settings that a plan gives them.
 
     With an exact learner the lower level is trained again to rounding at every shifted weight, about 4 k times; an engine that descends
     an objective of its own, such as the outcome of K steps, is held against the differences of that as well, so that a bias is
@@ -84,7 +86,7 @@ def _engines(form: Bilevel, learner: Learner) -> list[Solver]:
     from mixopt.solvers.bilevel import BilevelSolver
     from mixopt.solvers.table import TABLE
 
-    made = [entry.make(form, learner.abilities) for entry in TABLE if entry.takes is Bilevel]
+    made = [entry.make(form, learner.abilities) for entry in TABLE if entry.takes is Bilevel and not entry.spare]
     return [solver for solver in made if isinstance(solver, BilevelSolver)]
 
 

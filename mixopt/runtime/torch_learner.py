@@ -75,7 +75,7 @@ class TorchLearner(Learner):
         self._fixed = {name: stream.fixed(evaluation) for name, stream in self._streams.items()}
         self._shares = _shares(sampling, self._streams)
         self._try()
-        twice, forward = self._orders()
+        twice, forward, fused = self._orders()
         self._abilities = Abilities(
             provides={n: Provided(s.names, len(s.names), tokens=True) for n, s in self._streams.items()},
             exact=False,
@@ -83,6 +83,7 @@ class TorchLearner(Learner):
             gauss_newton=forward,
             sampling=sampling if isinstance(sampling, str) else "shares",
             sampled=tuple(self._streams) if isinstance(sampling, str) else tuple(self._shares),
+            fused=fused,
         )
 
     @property
@@ -230,19 +231,23 @@ class TorchLearner(Learner):
             if stream.vocabulary > logits.shape[-1]:
                 raise InputError(f"{name!r} holds token {stream.vocabulary - 1}, but the module's vocabulary is {logits.shape[-1]}")
 
-    def _orders(self) -> tuple[bool, bool]:
-        """Whether the module's operations have a double backward and a forward mode, tried on two tokens at most."""
+    def _orders(self) -> tuple[bool, bool, bool]:
+        """Whether the module's operations have a double backward and a forward mode, tried on two tokens at most, and whether the
+        first needs attention's math kernel.
+        """
         length = min(2, *(stream.context for stream in self._streams.values()))
         tokens = torch.zeros(1, length, dtype=torch.long, device=self._device)
         leaves = copied(self.start(), trainable=True)
+        with self._still():
+            fused = not differentiable_twice(cross_entropy(self._logits(leaves, tokens), tokens), leaves)
         with self.second_order():
             twice = differentiable_twice(cross_entropy(self._logits(leaves, tokens), tokens), leaves)
             still = copied(leaves)
             try:
                 jvp(lambda *parts: self._logits(parts, tokens), still, still)
             except RuntimeError:
-                return twice, False
-        return twice, True
+                return twice, False, fused
+        return twice, True, fused
 
 
 @final
