@@ -13,6 +13,8 @@ from .balancing import imtl_l as imtl_l
 from .balancing import mftcoder as mftcoder
 from .balancing import mgda as mgda
 from .balancing import pcgrad as pcgrad
+from .bilevel import bilevel as bilevel
+from .bilevel import one_step as one_step
 from .bimix import bimix as bimix
 from .dcpt import dcpt as dcpt
 from .dml import dml as dml
@@ -39,12 +41,14 @@ from .reuse import merged as merged
 from .reuse import reuse as reuse
 from .reuse import unmerged as unmerged
 from .rounds import doremi_rounds as doremi_rounds
+from .scalebio import scalebio as scalebio
 
 __all__ = [
     "ExpertMixture",
     "apple",
     "autoscale",
     "autoscale_runs",
+    "bilevel",
     "bimix",
     "cagrad",
     "coba",
@@ -67,11 +71,13 @@ __all__ = [
     "mixmin_streamed",
     "next_scale",
     "olmix",
+    "one_step",
     "online_doremi",
     "pcgrad",
     "proportional",
     "regmix",
     "reuse",
+    "scalebio",
     "sheared_llama",
     "temperature",
     "uniform",

@@ -14,6 +14,7 @@ from typing import get_args
 from mixopt.errors import unknown
 
 from .balancing_cards import BALANCING_CARDS
+from .bilevel_cards import BILEVEL_CARDS
 from .card import HEAD as HEAD
 from .card import Card as Card
 from .card import Catalog as Catalog
@@ -120,15 +121,16 @@ METHODS = (
         r"&\theta\leftarrow\theta-\eta\sum_i w_i\,\nabla\ell_i\end{split}",
         source="Fan, Pagliardini and Jaggi 2024, arXiv 2310.15393, Algorithm 1; code Olivia-fsm/DoGE; section 3.2.2 of the survey",
         differences=(
-            "The code divides the scores by the mean gradient norm, clips them to [0, 5 eta], and clips each domain's gradient first. "
-            "mixopt and the paper do none of these, so a harmful domain can lose weight here by more than renormalising.",
+            "The code divides the scores by the mean gradient norm, clips them to [0, 5 eta], and clips each domain's gradient first: "
+            "faithful_to='code'. The paper does none of these, so that a harmful domain loses by more than renormalising.",
             "In the code eta follows the learning-rate schedule; here it is step_size.",
-            "The code sums the gradients of the targets; Eq. 2 of the survey, and mixopt, take the mean: a factor of m in mu.",
+            "Paper, code and the survey's section 3.2.2 sum the gradients of the targets; Eq. 2 of the survey, and mixopt without "
+            "faithful_to, take the mean: a factor of m in mu.",
             "In the code a domain that is absent from a batch keeps its old gradient; mixopt's batches hold every domain.",
             "The code means to leave out a domain's product with itself, but its comparison never matches: it stays in, as here.",
-            "The survey prints the update without its normaliser.",
+            "The survey prints the update without its normaliser, by which the weights leave the simplex; faithful_to='survey' normalises.",
         ),
-        defined=("mixopt.problems.doge:doge", "mixopt.problems.doge:validation_problem"),
+        defined=("mixopt.problems.doge:doge", "mixopt.problems.doge:validation_problem", "mixopt.solvers.one_step:OneStep._direction"),
         use="mx.solve(mx.problems.doge(domains), learner)",
     ),
     Card(
@@ -180,6 +182,7 @@ METHODS = (
         ),
         use="mx.solve(mx.problems.validation_problem(domains), learner, solver=mx.solvers.Unrolled(steps=8))",
     ),
+    *BILEVEL_CARDS,
     Card(
         name="mixmin",
         title="MixMin",
