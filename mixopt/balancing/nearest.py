@@ -11,7 +11,7 @@ from mixopt.runtime.descent import Oracle, begin, spectral_step
 from mixopt.runtime.region import Region
 
 STEPS = 5000
-GAP = 1e-13  # of the mean squared norm; below it steps are rounding
+GAP = 1e-13  # of the longest squared gradient; below it steps are rounding
 
 
 def factor(gram: np.ndarray) -> np.ndarray:
@@ -83,7 +83,7 @@ class _Squared:
 
 
 def within(oracle: Oracle, region: Region, start: np.ndarray | None = None) -> np.ndarray:
-    """The minimum of a convex objective of size about 1 over a region, by projected steps to a Frank-Wolfe gap of ``GAP``."""
+    """The minimum of a convex objective of size about 1 over a region, by projected steps to a Frank-Wolfe gap of ``GAP``, or as near as they come."""
     at = begin(oracle, region.start(start))
     best, least = at.w, np.inf
     for _ in range(STEPS):
