@@ -176,4 +176,4 @@ def spread(mixtures: np.ndarray) -> np.ndarray:
     A domain whose weight hardly varies in the runs [R, k] tells little of its slope; it counts at most a hundredfold.
     """
     sizes = mixtures.std(axis=0)
-    return np.asarray(sizes.mean() / np.maximum(sizes, 0.01 * sizes.mean()))
+    return np.asarray(sizes.mean() / np.maximum(sizes, 0.01 * sizes.mean())) if sizes.any() else np.ones(len(sizes))

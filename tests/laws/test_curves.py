@@ -276,3 +276,11 @@ def test_the_report_tells_ridges_and_what_is_told_apart():
     assert law.fitted.ridge.max() > 0
     assert lines[-1].startswith("ridge chosen by cross-validation")
     assert Exponential.fit(table(Exponential, 12), ridge=0).report().splitlines()[2].split()[3] == "-"
+
+
+@pytest.mark.parametrize("kind", [Exponential, AdditivePower, Linear], ids=lambda kind: kind.name)
+def test_one_domain_alone_has_a_level_and_no_more(kind):
+    y = np.random.default_rng(0).uniform(1, 2, (20, 1))
+    law = kind.fit(Runs.from_arrays(["web"], np.ones((20, 1)), ["loss"], y))
+    assert law.predict([1.0])[0] == pytest.approx(y.mean(), abs=1e-6)
+    assert law.fitted.identified[0] == 1
