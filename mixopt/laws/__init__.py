@@ -11,9 +11,8 @@ from .comparison import LawComparison as LawComparison
 from .comparison import compare_laws as compare_laws
 from .dcpt import DCPT as DCPT
 from .exponential import Exponential as Exponential
-from .gaussian import GaussianProcess as GaussianProcess
-from .gaussian import GaussianProcess as GaussianProcess
 from .formula import Formula as Formula
+from .gaussian import GaussianProcess as GaussianProcess
 from .law import Fit as Fit
 from .law import Law as Law
 from .law import TargetLaw as TargetLaw
@@ -50,7 +49,6 @@ __all__ = [
     "Fit",
     "Formula",
     "Gain",
-    "GaussianProcess",
     "GaussianProcess",
     "Law",
     "LawComparison",

@@ -12,8 +12,8 @@ from .autoscale import AutoScale
 from .bimix import BiMix
 from .dcpt import DCPT
 from .exponential import Exponential
-from .gaussian import GaussianProcess
 from .formula import Formula
+from .gaussian import GaussianProcess
 from .law import Law, read
 from .linear import Linear
 from .power import AdditivePower
