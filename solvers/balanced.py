@@ -22,7 +22,7 @@ from mixopt.report.result import Status
 from mixopt.runtime.evaluate import Env
 from mixopt.runtime.gramian import STACKED, fits, gramian, lean_gramian
 from mixopt.runtime.modelled import Modelled
-from mixopt.runtime.simplex import entropy, project
+from mixopt.runtime.simplex import project
 from mixopt.runtime.tree import Leaves, copied
 from mixopt.solver import Pace, Solver, State, Task
 
@@ -59,8 +59,7 @@ class Balanced(Solver):
 
     The weights are the rule's own (``Direction.inner``), else the mixture that has the direction, else, where coefficients are
     negative, the nearest mixture, of which the result's message tells; the result has their ``average``, "mean" or "last". The trace
-    has the ``coefficients`` [T, k], the ``entropy`` in nats and the ``effective`` number of domains. An exact learner's run ends where
-    |sum_i c_i grad l_i| <= ``tolerance``.
+    has the ``coefficients`` [T, k]. An exact learner's run ends where |sum_i c_i grad l_i| <= ``tolerance``.
 
     A rule on inner products takes k + 1 gradients a step and brings their products to the host. The k gradients are held together where
     they take no more than ``stacked`` bytes, else one of them (``mixopt.runtime.gramian``): dropout is then off while they are taken,
@@ -186,8 +185,7 @@ class Balanced(Solver):
         mixture = found.mixture if found.inner is None else found.inner
         signed = memory.signed + (mixture is None)
         weights = project(found.coefficients) if mixture is None else mixture
-        spread = float(entropy(weights))
-        info |= {"coefficients": found.coefficients, "entropy": spread, "effective": math.exp(spread)}
+        info |= {"coefficients": found.coefficients}
         notes = [PARETO] if status is not None and mixture is not None else []
         if signed:
             times = f"{signed} step{'s' if signed > 1 else ''}"

@@ -83,7 +83,7 @@ class _Squared:
 
 
 def within(oracle: Oracle, region: Region, start: np.ndarray | None = None) -> np.ndarray:
-    """The minimum of a convex objective of size about 1 over a region, by projected steps to a Frank-Wolfe gap of ``GAP``, or as near as they come."""
+    """The minimum of a convex objective of size about 1 over a region: projected steps to a gap of ``GAP``, or as near as they come."""
     at = begin(oracle, region.start(start))
     best, least = at.w, np.inf
     for _ in range(STEPS):

@@ -57,7 +57,7 @@ def test_the_first_step_of_a_rule_on_inner_products(rule, order):
     np.testing.assert_allclose(result.parameters.numpy(), START - RATE * found.coefficients @ slopes, rtol=1e-12)
     weights = found.mixture if found.inner is None else found.inner
     np.testing.assert_allclose(result.vector, weights, atol=1e-10)
-    assert result.trace["effective"][0] == pytest.approx(np.exp(result.trace.entropy[0]))
+    assert result.trace.effective_domains[0] == pytest.approx(np.exp(result.trace.entropy[0]))
     assert result.cost.gradients == 4
     assert result.trace["value"][0] == 0, "no step has been made before the first"
 
