@@ -138,6 +138,6 @@ def _chi_square(scores: Tensor, centre: Tensor, radius: float) -> Tensor:
     c = torch.where(variance > 0, (wide.clamp(min=0) / variance.clamp(min=torch.finfo(s.dtype).tiny)).sqrt(), torch.zeros_like(s))
     fits = (1 + c * (s - mean) >= 0) & (wide >= 0)
     at = torch.where(fits, torch.arange(len(s), device=s.device), -1).max().clamp(min=0)
-    w = u / mass[at] * (1 + c[at] * (s - mean[at]))
+    w = u / mass.take(at) * (1 + c.take(at) * (s - mean.take(at)))
     w = torch.where(torch.arange(len(s), device=s.device) <= at, w, 0.0).clamp(min=0)
     return torch.zeros_like(w).scatter(0, order, w / w.sum())

@@ -6,6 +6,7 @@ Every number read by the host (``item``, ``tolist``, ``float``, ``bool``), every
 from __future__ import annotations
 
 from collections import Counter
+from functools import partial
 
 import numpy as np
 import pytest
@@ -15,7 +16,17 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import mixopt as mx
 from mixopt.problems import doge, doremi
 from mixopt.runtime.gpt import GPT
-from mixopt.solvers import ConjugateGradients, DescentAscent, Implicit
+from mixopt.solvers import (
+    AdaGradNorm,
+    BestResponse,
+    ChiSquare,
+    ConjugateGradients,
+    DescentAscent,
+    Extragradient,
+    Implicit,
+    SmoothedDescentAscent,
+    Tail,
+)
 
 READS = ("aten::_local_scalar_dense", "aten::item", "aten::nonzero", "aten::masked_select", "aten::is_nonzero", "aten::equal")
 
@@ -108,6 +119,23 @@ def test_batches_are_drawn_by_the_weights_without_a_wait(counted, sampling):
     w, theta = mx.Mixture(DOMAINS), mx.model()
     problem = mx.minimize(mx.maximize(w @ mx.losses(theta, DOMAINS), over=w), over=theta)
     assert extra(counted, problem, lambda steps: DescentAscent(steps=steps), 20, sampling) == 0
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        partial(DescentAscent, optimistic=True, order="simultaneous", model_rate=0.01, schedule=AdaGradNorm(), every=2),
+        partial(Extragradient, schedule=AdaGradNorm()),
+        SmoothedDescentAscent,
+        partial(BestResponse, ball=ChiSquare(0.1)),
+        partial(BestResponse, ball=Tail(0.5)),
+    ],
+    ids=str,
+)
+def test_the_other_saddle_solvers_wait_no_oftener(counted, kind):
+    w, theta = mx.Mixture(DOMAINS), mx.model()
+    problem = mx.minimize(mx.maximize(w @ mx.losses(theta, DOMAINS), over=w), over=theta)
+    assert extra(counted, problem, lambda steps: kind(steps=steps), 20) == 0
 
 
 def test_one_step_bilevel_waits_only_when_the_host_looks_every_5_steps(counted):

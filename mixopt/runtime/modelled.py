@@ -92,7 +92,7 @@ class Modelled:
                 return value if node.op == "losses" else value.mean(dim=-1)
         return torch.zeros(0)
 
-    def least(self, w: Tensor, leaves: Leaves, steps: int = 500) -> tuple[float, float]:
+    def least(self, w: Tensor, leaves: Leaves, steps: int = 200) -> tuple[float, float]:
         """The least first objective over the model of an exact learner at weights [k], by L-BFGS from given leaves; and |its gradient|."""
         at = copied(leaves, trainable=True)
         search = torch.optim.LBFGS(
