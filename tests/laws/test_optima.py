@@ -6,11 +6,13 @@ import json
 
 import numpy as np
 import pytest
+from scipy.optimize import least_squares
 
 import mixopt as mx
 from mixopt.laws import AdditivePower, Exponential
 from mixopt.laws.exponential import ExponentialCurve
 from mixopt.laws.law import At
+from mixopt.laws.least_squares import Settings, rho_of
 from mixopt.laws.power import AdditivePowerCurve
 from mixopt.solvers import Conic, Lagrangian, Projected
 
@@ -76,3 +78,26 @@ def test_the_optimum_of_a_known_law_is_found_again_from_runs_with_noise(kind, cu
     np.testing.assert_allclose(found.vector, best.vector, atol=0.03)
     loss = curve.value(theta, At(np.array([found.vector, best.vector]))).mean(axis=0)
     assert loss[0] - loss[1] < 1e-3
+
+
+@pytest.mark.parametrize("how", [Settings(), Settings(1e-3), Settings(0.0, "huber")], ids=str)
+def test_the_fits_of_real_runs_are_those_of_scipy_from_the_same_starts(regmix, how):
+    runs, _ = regmix
+    curve, at, rho = ExponentialCurve(), At.of(runs), rho_of(how.loss, len(runs))
+    law, delta = Exponential.fitted_to(runs, curve, how), how.huber_delta
+    rows = law.ridge_rows(0, at)
+    for j in range(0, len(runs.targets), 4):
+        y = runs.metrics[:, j]
+
+        def gaps(theta, y=y):
+            return np.concatenate([curve.value(theta[None], at)[0] - y, rows @ theta])
+
+        def cost(theta, gaps=gaps):
+            return delta**2 * float(rho((gaps(theta) / delta) ** 2)[0].sum())
+
+        start = min(curve.starts(at, y, how), key=cost)
+        slope = lambda theta: np.vstack([curve.jacobian(theta[None], at)[0], rows])  # noqa: E731
+        tight = {"xtol": 1e-12, "ftol": 1e-12, "gtol": 1e-12}
+        theirs = least_squares(gaps, start, slope, tuple(curve.bounds(at, y)), x_scale="jac", loss=rho, f_scale=delta, **tight)
+        assert cost(law.theta[j]) <= cost(theirs.x) * (1 + 1e-10)
+        np.testing.assert_allclose(curve.value(law.theta[[j]], at)[0], curve.value(theirs.x[None], at)[0], atol=1e-5)
