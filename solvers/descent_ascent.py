@@ -68,9 +68,10 @@ class DescentAscent(Ascent):
         """A step of the model alone, between two moves of the weights; history is of the steps at which they move."""
         play: Playing = state.memory
         w = state.weights
-        batch = None if play.model.drawn else play.model.learner.draw(play.draw)
+        recalls = play.model.recalls
+        batch = None if play.model.drawn and not recalls else play.model.learner.draw(play.draw)
         env = play.model.env(w, play.leaves, batch, state.past)
-        if play.model.histories:
+        if recalls:
             play.model.first(env)
         slopes = self.slopes(play, env, w)
         play = self.counted(play, slopes=slopes)

@@ -40,7 +40,7 @@ class SmoothedDescentAscent(Ascent):
         anchor = play.kept or copied(play.leaves)
         batch = model.learner.draw(play.draw)
         env = model.env(w, play.leaves, batch, state.past)
-        if model.histories:
+        if model.recalls:
             model.first(env)
         slopes = self.slopes(play, env, w)
         play = self.counted(play, slopes=slopes)

@@ -23,7 +23,8 @@ class Modelled:
     """A saddle or bilevel form bound to a learner, lowered once.
 
     For a saddle, ``first`` is the payoff that the weights ascend and ``second`` what the model descends; for a bilevel
-    form they are the upper and the lower objective. ``first`` also finds the values of all ``histories`` at a step, for ``second``.
+    form they are the upper and the lower objective. ``first`` also finds the values of all ``histories`` at a step, for ``second``,
+    which has some itself where it ``recalls``.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class Modelled:
         self.inner = form.theta
         self.outer = form.theta if isinstance(form, Saddle) else form.trained
         self.histories, models_own = histories(pair), (self.inner, self.outer)
+        self.recalls = bool(histories(pair[1:]))
         self.first = Lowered((pair[0], *self.histories), device, models_own)
         self.second = Lowered((pair[1],), device, models_own, recalled=True)
         self.exact = learner.abilities.exact

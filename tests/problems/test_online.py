@@ -87,6 +87,25 @@ def test_targets_are_numbers_by_domain_or_an_expression():
             sheared_llama(DOMAINS, wrong)
 
 
+def test_targets_that_a_scaling_law_predicts_at_a_larger_size():
+    """Losses E + A / N^0.3 + B / D^0.3 of runs at the natural mixture give targets at 70e9 parameters, as numbers or as an expression."""
+    draw = np.random.default_rng(0)
+    params, seen = np.exp(draw.uniform(np.log(1e7), np.log(1e9), 40)), np.exp(draw.uniform(np.log(1e9), np.log(1e11), 40))
+    irreducible, names = np.array([0.3, 0.05, 0.8]), list(DOMAINS)
+
+    def reached(n, d):
+        return irreducible + 100 / np.asarray(n)[..., None] ** 0.3 + 200 / np.asarray(d)[..., None] ** 0.3
+
+    runs = mx.Runs.from_arrays(names, np.tile(DOMAINS.natural, (40, 1)), names, reached(params, seen), params=params, tokens=seen)
+    law, at = mx.laws.Chinchilla.fit(runs), {"params": 7e10, "tokens": 1.4e12}
+    found = [
+        mx.solve(sheared_llama(DOMAINS, targets, steps=1), points()).vector
+        for targets in (reached(7e10, 1.4e12), law.predict(DOMAINS.natural, **at), law(mx.Mixture(DOMAINS), **at))
+    ]
+    assert found[1] == pytest.approx(found[0], abs=1e-6)
+    assert found[2] == pytest.approx(found[1], abs=1e-12)
+
+
 def test_velocitune_refuses_a_first_loss_that_is_not_above_its_target():
     with pytest.raises(mx.InputError, match=r"the first losses of \(code\) are not above their targets"):
         velocitune(DOMAINS, [0.1, 0.2, 0.3], [0.5, 0.2, 1.0])
@@ -143,3 +162,46 @@ def test_doremi_rounds_on_a_torch_module():
     found = doremi_rounds(learner, mx.Domains(list(tokens)), rounds=2, steps=6)
     assert len(found.results) == 2
     assert sum(found.weights.values()) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("sampling", ["uniform", "weights", [0.5, 0.3, 0.2]], ids=str)
+def test_each_runs_on_batches_however_they_are_drawn(sampling):
+    """What moves the weights is measured on every domain alike; the model's batches are drawn by w, or by shares with w / q."""
+    draw = np.random.default_rng(0)
+    streams = {name: {domain: draw.integers(0, 8, 300) for domain in DOMAINS} for name in ("train", "val")}
+    settings = {"context": 8, "per_domain": 2, "evaluation": 2, "sampling": sampling}
+    learner = mx.TorchLearner(GPT(8, 8, 8, 1, 1), streams, **settings)
+    targets = [2.0, 2.0, 2.0]
+    methods = [
+        group_dro(DOMAINS, adjustment=1.0, steps=3),
+        sheared_llama(DOMAINS, targets, every=2, steps=3),
+        velocitune(DOMAINS, targets, every=2, steps=3),
+        online_doremi(DOMAINS, steps=3),
+        online_doremi(DOMAINS, steps=3, faithful_to="survey"),
+    ]
+    for method in methods:
+        given = {"reference": GPT(8, 8, 8, 1, 1, seed=1)} if "DoReMi" in method.name else None
+        result = mx.solve(method, learner, given=given)
+        assert result.status is mx.Status.BUDGET
+        assert result.cost.steps == 3
+        assert sum(result.weights.values()) == pytest.approx(1)
+        assert result.check.saddle is None
+
+
+def test_the_other_solvers_run_on_batches_too():
+    draw = np.random.default_rng(0)
+    learner = mx.TorchLearner(
+        GPT(8, 8, 8, 1, 1),
+        {"train": {d: draw.integers(0, 8, 300) for d in DOMAINS}},
+        context=8,
+        per_domain=2,
+        evaluation=2,
+        sampling="weights",
+    )
+    w, theta = mx.Mixture(DOMAINS), mx.model()
+    game = mx.minimize(mx.maximize(w @ mx.losses(theta, DOMAINS), over=w), over=theta)
+    S = mx.solvers
+    for solver in (S.Extragradient(steps=3), S.SmoothedDescentAscent(steps=3), S.BestResponse(ball=S.Entropic(0.5), steps=3)):
+        result = mx.solve(game, learner, solver=solver)
+        assert result.cost.steps == 3
+        assert result.check.gap is not None

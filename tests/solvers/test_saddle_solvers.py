@@ -279,6 +279,33 @@ def test_smoothed_steps_by_hand():
     assert result.vector == pytest.approx(w, abs=1e-12)
 
 
+@pytest.mark.parametrize("smooth", [False, True])
+def test_history_in_the_model_s_view_between_two_moves_of_the_weights(smooth):
+    """Losses over their first values, in both views: the model descends w @ (l / l_0), also where the weights wait."""
+    c = np.array([1.0, -3.0])
+    w, theta = mx.Mixture(["d0", "d1"]), mx.model()
+    losses = mx.losses(theta, ["d0", "d1"])
+    problem = mx.minimize(mx.maximize(w @ (losses / mx.initial(losses)), over=w), over=theta)
+    _, learner = points(c[:, None], [0.0, 0.0])
+    far = {"rate": 0.2, "average": "last", "steps": 3}
+    solver = SmoothedDescentAscent(pull=1e-12, **far) if smooth else DescentAscent(every=2, **far)
+    result = mx.solve(problem, learner, solver=solver)
+    x, weights, first = 0.0, np.full(2, 0.5), None
+    for step in range(3):
+        if smooth:
+            first = c**2 / 2 if first is None else first
+            x -= ETA * weights @ ((x - c) / first)
+            first = (x - c) ** 2 / 2 if step == 0 else first  # as the weights see it, at the model after its first step
+        if smooth or step % 2 == 0:
+            first = (x - c) ** 2 / 2 if first is None else first
+            weights = weights * np.exp(0.2 * (x - c) ** 2 / 2 / first)
+            weights = weights / weights.sum()
+        if not smooth:
+            x -= ETA * weights @ ((x - c) / first)
+    assert result.vector == pytest.approx(weights, abs=1e-10)
+    assert result.parameters.item() == pytest.approx(x, abs=1e-10)
+
+
 @pytest.mark.parametrize(("average", "kept"), [(Window(3), 3), (Suffix(0.5), 4), (Window(100), 7)])
 def test_averages_over_a_window_and_a_suffix(average, kept):
     result = mx.solve(*points([[1.0], [-2.0]], [0.0, 0.0]), solver=DescentAscent(rate=ETA, average=average, steps=7))
