@@ -178,7 +178,7 @@ METHODS = (
         defined=(
             "mixopt.problems.doge:validation_problem",
             "mixopt.solvers.unrolled:Unrolled.slope",
-            "mixopt.solvers.unrolled:Unrolled._stepped",
+            "mixopt.runtime.unrolling:Course.reverse",
         ),
         use="mx.solve(mx.problems.validation_problem(domains), learner, solver=mx.solvers.Unrolled(steps=8))",
     ),

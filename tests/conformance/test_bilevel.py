@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import mixopt as mx
-from mixopt.solvers import DescentAscent, Implicit, Unrolled, ValueFunction
+from mixopt.solvers import BOME, GPBGD, VPBGD, DescentAscent, Implicit, OneStep, ScaleBiO, Unrolled, ValueFunction
 from mixopt.solvers.conic import Conic
 from mixopt.solvers.projected import Projected
 
@@ -58,4 +58,38 @@ def test_reaches_the_known_optimum_or_says_why_not(solver, toy, dtype, device):
     assert result.check.feasible
     coarse = 1e-2 if isinstance(solver, ValueFunction) else 1e-3  # it multiplies rounding by its penalty
     assert result.check.gap < (1e-5 if exact else coarse)
+    assert "implicit function theorem" in result.check.oracle
+
+
+LOOPS = {  # and how near their penalties let them come to the weights of the toys
+    VPBGD(penalty=30, rate=0.5, steps=200): 0.03,
+    GPBGD(penalty=10, rate=0.1, steps=300): 0.1,
+    BOME(rate=0.1, steps=200): 0.1,
+    ScaleBiO(rate=0.03, penalty=3, decay=0.0, steps=400, cosine=True): 0.2,
+    OneStep(step_size=1.0, rate=0.5, steps=200, average="last"): 0.03,
+}
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
+@pytest.mark.parametrize("toy", ["inside", "an edge", "a cap"])
+@pytest.mark.parametrize("solver", LOOPS, ids=str)
+def test_a_single_loop_comes_near_the_known_optimum_on_the_simplex(solver, toy, dtype, device):
+    centres, target, constraints, weights = TOYS[toy]
+    c, t = (torch.tensor(v, dtype=dtype, device=device) for v in (centres, target))
+    domains = mx.Domains([f"d{i}" for i in range(len(c))])
+    losses = {"train": lambda x: ((x - c) ** 2).sum(1) / 2, "val": lambda x: ((x - t) ** 2).sum() / 2}
+    learner = mx.FunctionLearner(torch.zeros(c.shape[1], dtype=dtype, device=device), losses=losses)
+    w, theta = mx.Mixture(domains), mx.model()
+    trained = mx.argmin(w @ mx.losses(theta, domains), over=theta)
+    problem = mx.minimize(mx.loss(trained, "val"), over=w, subject_to=constraints(w))
+    if isinstance(solver, ScaleBiO) and constraints(w):
+        with pytest.raises(mx.RefusalError, match="softmax logits"):
+            mx.solve(problem, learner, solver=solver)
+        return
+    result = mx.solve(problem, learner, solver=solver)
+    assert result.vector == pytest.approx(weights, abs=LOOPS[solver])
+    assert (result.parameters.dtype, result.parameters.device.type) == (dtype, device)
+    assert sum(result.weights.values()) == pytest.approx(1, abs=1e-9)
+    assert result.check.feasible
     assert "implicit function theorem" in result.check.oracle
