@@ -143,7 +143,7 @@ def differences(value: Callable[[np.ndarray], float], w: np.ndarray, shift: floa
 
 def _shift(model: Modelled) -> float:
     """The shift of a weight at which truncation and rounding are about even."""
-    from mixopt.solvers.implicit import rounding
+    from mixopt.solvers.products import rounding
 
     return float(rounding(model.learner.start()) ** 0.25)
 
@@ -157,8 +157,7 @@ def _euler(model: Modelled, w: np.ndarray, leaves: Any) -> float:
 
     from mixopt.runtime.linalg import conjugate_gradients
     from mixopt.runtime.tree import vector
-    from mixopt.solvers.implicit import hessian
-    from mixopt.solvers.value_function import differenced
+    from mixopt.solvers.products import differenced, hessian
 
     free = model.weights(w).requires_grad_()
     at = tuple(leaf.detach().requires_grad_() for leaf in leaves)

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from .descent_ascent import DescentAscent as DescentAscent
     from .extragradient import Extragradient as Extragradient
     from .gpbgd import GPBGD as GPBGD
-    from .implicit import ConjugateGradients as ConjugateGradients
     from .implicit import Implicit as Implicit
     from .implicit import Inner as Inner
     from .one_step import OneStep as OneStep
@@ -36,6 +35,11 @@ if TYPE_CHECKING:
     from .smoothed import SmoothedDescentAscent as SmoothedDescentAscent
     from .steps import Normalised as Normalised
     from .surrogate import Surrogate as Surrogate
+    from .systems import ConjugateGradients as ConjugateGradients
+    from .systems import Dense as Dense
+    from .systems import MinRes as MinRes
+    from .systems import Neumann as Neumann
+    from .systems import Nystroem as Nystroem
     from .unrolled import Unrolled as Unrolled
     from .value_function import ValueFunction as ValueFunction
     from .vpbgd import VPBGD as VPBGD
@@ -47,15 +51,19 @@ _LATER = {
     "Balanced": "balanced",
     "BestResponse": "best_response",
     "ChiSquare": "best_response",
-    "ConjugateGradients": "implicit",
+    "ConjugateGradients": "systems",
     "Decaying": "schedules",
+    "Dense": "systems",
     "DescentAscent": "descent_ascent",
     "Entropic": "best_response",
     "Extragradient": "extragradient",
     "GPBGD": "gpbgd",
     "Implicit": "implicit",
     "Inner": "implicit",
+    "MinRes": "systems",
+    "Neumann": "systems",
     "Normalised": "steps",
+    "Nystroem": "systems",
     "OneStep": "one_step",
     "ScaleBiO": "scalebio",
     "SmoothedDescentAscent": "smoothed",
@@ -85,6 +93,7 @@ __all__ = [
     "Conic",
     "ConjugateGradients",
     "Decaying",
+    "Dense",
     "DescentAscent",
     "Entropic",
     "Extragradient",
@@ -92,7 +101,10 @@ __all__ = [
     "Implicit",
     "Inner",
     "Lagrangian",
+    "MinRes",
+    "Neumann",
     "Normalised",
+    "Nystroem",
     "OneStep",
     "Projected",
     "ScaleBiO",

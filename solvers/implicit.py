@@ -8,19 +8,20 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 
-from mixopt.errors import InputError, LearnerError
+from mixopt.errors import InputError
 from mixopt.forms import Abilities, Bilevel
 from mixopt.runtime.learner import Batch
-from mixopt.runtime.linalg import Solved, conjugate_gradients
+from mixopt.runtime.linalg import conjugate_gradients
 from mixopt.runtime.modelled import Modelled
 from mixopt.runtime.tree import Leaves, copied, split, vector
 
 from .bilevel import BilevelSolver, Slope, Trained
+from .products import Curved, cross_differences, cross_term, differenced, gauss_newton, hessian, pushed, rounding
+from .systems import ConjugateGradients, System
 
 Curvature = Literal["hessian", "gauss-newton"]
-Product = Callable[[Tensor], Tensor]
+Products = Literal["reverse", "forward", "differences"]
 
 
 @dataclass(frozen=True)
@@ -35,56 +36,55 @@ class Inner:
             raise InputError(f"Inner(tolerance={self.tolerance}, steps={self.steps}): both are > 0")
 
 
-@dataclass(frozen=True)
-class ConjugateGradients:
-    """The linear system (H + damping I) q = v: ``steps`` products at most, until the residual is ``tolerance`` of |v|."""
-
-    steps: int = 200
-    tolerance: float = 1e-9
-    damping: float = 0.0
-
-    def __post_init__(self) -> None:
-        if self.steps < 1 or not self.tolerance > 0 or not self.damping >= 0:
-            raise InputError(f"{self}: steps and tolerance are > 0, damping is >= 0")
-
-
 @dataclass(frozen=True, kw_only=True)
 class Implicit(BilevelSolver):
     """dF/dw_i = d upper/dw_i - <d/dw_i grad lower, q>, where H q = grad upper and H is the lower level's Hessian.
 
     The products <grad l_i, q> of all k domains are one forward-mode product, so the cost does not grow with k.
     ``curvature="gauss-newton"`` takes Gauss-Newton products for H, which are positive semidefinite even far from a
-    minimum; with ``damping`` they are what a network needs, whose lower level never converges.
+    minimum; with ``damping`` they are what a network needs, whose lower level never converges. Hessian products go by ``products``:
+    "reverse" over reverse on one graph that is kept; "forward" over reverse, dearer, without it; "differences" of gradients, for losses
+    that cannot be differentiated twice, in whose mixed derivative differences take the place of the forward mode too. ``system``
+    solves for q: ``ConjugateGradients``, ``MinRes`` (indefinite H), ``Neumann``, ``Dense`` or ``Nystroem``.
 
     Source: Pedregosa 2016, arXiv 1602.02355; section B.2.1 of the survey (implicit function).
     """
 
     inner: Inner = field(default_factory=Inner)
-    system: ConjugateGradients = field(default_factory=ConjugateGradients)
+    system: System = field(default_factory=ConjugateGradients)
     curvature: Curvature = "hessian"
+    products: Products = "reverse"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.curvature not in ("hessian", "gauss-newton"):
             raise InputError(f"the curvature is {self.curvature!r}; it is 'hessian' or 'gauss-newton'")
+        if self.products not in ("reverse", "forward", "differences"):
+            raise InputError(f"products are {self.products!r}; they are 'reverse', 'forward' or 'differences'")
+        if not isinstance(self.system, System):
+            raise InputError(f"the system is {self.system!r}; give ConjugateGradients(), MinRes(), Neumann(), Dense() or Nystroem(rank)")
 
     @property
     def oracle(self) -> str:
         damped = f", damping {self.system.damping:g}" if self.system.damping else ""
-        return f"the implicit function theorem ({self.curvature} products{damped})"
+        by = {"reverse": "", "forward": " by forward over reverse", "differences": " by differences of gradients"}[self.products]
+        how = "" if isinstance(self.system, ConjugateGradients) else f", {type(self.system).__name__}"
+        return f"the implicit function theorem ({self.curvature} products{by if self.curvature == 'hessian' else ''}{how}{damped})"
 
     def limits(self, form: Bilevel, abilities: Abilities) -> tuple[str, ...]:
         if self.curvature == "gauss-newton" and any(n.op == "tokens" for n in form.lower.walk()):
             return ("the lower level uses token losses, for which it has no Gauss-Newton products; use losses(...)",)
         if self.curvature == "gauss-newton" and not abilities.gauss_newton:
             return ("the learner has no Gauss-Newton products; use curvature='hessian'",)
-        if self.curvature == "hessian" and not abilities.double_backward:
-            return ("the learner's losses cannot be differentiated twice; use curvature='gauss-newton' or ValueFunction()",)
+        if self.curvature == "hessian" and not abilities.double_backward and self.products != "differences":
+            mend = "use products='differences', curvature='gauss-newton' or ValueFunction()"
+            return (f"the learner's losses cannot be differentiated twice; {mend}",)
         return ()
 
     def trained(self, model: Modelled, w: Tensor, near: Trained) -> Trained:
+        system = self.system if isinstance(self.system, ConjugateGradients) else ConjugateGradients()
         found, taken = newton(
-            lambda at: model.lower(w, at, None), lambda value, at: hessian(model, value, at), near.leaves, self.inner, self.system
+            lambda at: model.lower(w, at, None), lambda value, at: self._bent(model, w, value, at, None), near.leaves, self.inner, system
         )
         goal, inner = reach(self.inner, near.leaves), float(found.slope.norm())
         doubt = (
@@ -97,108 +97,34 @@ class Implicit(BilevelSolver):
         at = tuple(leaf.detach().requires_grad_() for leaf in leaves)
         if self.curvature == "gauss-newton":
             return self._solved(model, w, gauss_newton(model, w, at, batch), batch, warm)
-        return self._solved(model, w, hessian(model, model.lower(w, at, batch), at), batch, warm)
+        return self._solved(model, w, self._bent(model, w, model.lower(w, at, batch), at, batch), batch, warm)
 
     def slope_of(self, model: Modelled, w: Tensor, near: Trained) -> Slope:
         if self.curvature == "gauss-newton":
             return super().slope_of(model, w, near)
         return self._solved(model, w, near.kept, None, None)
 
+    def _bent(self, model: Modelled, w: Tensor, value: Tensor, at: Leaves, batch: Batch) -> Curved:
+        """The lower level's Hessian products, as ``products`` says."""
+        if self.products == "reverse":
+            return hessian(model, value, at)
+        make = pushed if self.products == "forward" else differenced
+        return make(model, lambda leaves: model.lower(w, leaves, batch), value, at)
+
     def _solved(self, model: Modelled, w: Tensor, bent: Curved, batch: Batch, warm: Any) -> Slope:
-        free, damping = w.detach().clone().requires_grad_(), self.system.damping
+        free = w.detach().clone().requires_grad_()
         value = model.upper(free, bent.at, batch)
         *v, direct = model.gradient(value, (*bent.at, free))
-        product: Product = (lambda p: bent.product(p) + damping * p) if damping else bent.product
-        solved = conjugate_gradients(product, vector(tuple(v)), start=warm, steps=self.system.steps, tolerance=self.system.tolerance)
-        cross = cross_term(model, w, bent.at, batch, split(solved.x, bent.at))
+        solved = self.system.solve(bent.product, vector(tuple(v)), warm)
+        crossed = cross_differences if self.products == "differences" else cross_term
+        cross = crossed(model, w, bent.at, batch, split(solved.x, bent.at))
         kept = None if batch is None else solved.x
         return Slope(direct - cross, value.detach(), bent.slope.norm(), solved.residual, solved.negative, kept)
-
-
-@dataclass(frozen=True)
-class Curved:
-    """An objective at some parameters: curvature products p -> B p, its gradient [P], and how exact the products are, relatively."""
-
-    at: Leaves
-    product: Product
-    slope: Tensor
-    exact: float = 0.0
-
-
-def hessian(model: Modelled, lower: Tensor, at: Leaves) -> Curved:
-    """p -> H p of the lower level's value on one retained graph."""
-    graph = model.gradient(lower, at, create_graph=True)
-    if not any(g.requires_grad for g in graph):
-        raise LearnerError(
-            "the lower level is linear in the model, so it has no curvature and no minimum; add a regulariser such as sum_squares(theta)"
-        )
-
-    def product(p: Tensor) -> Tensor:
-        model.meter.hessian_products += 1
-        return vector(torch.autograd.grad(graph, at, split(p, at), retain_graph=True, materialize_grads=True))
-
-    return Curved(at, product, vector(tuple(g.detach() for g in graph)))
-
-
-def gauss_newton(model: Modelled, w: Tensor, at: Leaves, batch: Batch) -> Curved:
-    """p -> (sum_i c_i J_i' H_i J_i + H_rest) p with c = d lower / d losses, H_rest the Hessian of what is no loss."""
-    env = model.env(w, at, batch)
-    slope = vector(model.gradient(model.second(env)[0], at)).detach()
-    trained = [node for node in model.second.measures if node.args[0] == model.inner]  # a given model is a constant here
-    fixed: dict[Any, Tensor] = {node: env.measured[node].detach().requires_grad_() for node in trained}
-    detached = model.env(w, at, batch)
-    detached.measured.update(env.measured | fixed)
-    rest = model.second(detached)[0]
-    coefficients = torch.autograd.grad(rest, tuple(fixed.values()), retain_graph=True, materialize_grads=True)
-    for node in trained:
-        model.bound.count(node.data, batch)  # the products' own forward pass
-    products = [
-        model.learner.gauss_newton(at, node.data, batch, model.bound.ordered_back(node, c))
-        for node, c in zip(fixed, coefficients, strict=True)
-    ]
-    graph = torch.autograd.grad(rest, at, create_graph=True, materialize_grads=True)
-    bends = any(g.requires_grad for g in graph)
-
-    def product(p: Tensor) -> Tensor:
-        model.meter.hessian_products += 1
-        parts = split(p, at)
-        total = sum(vector(one(parts)) for one in products)
-        if bends:
-            live = [(g, v) for g, v in zip(graph, parts, strict=True) if g.requires_grad]
-            more = torch.autograd.grad([g for g, _ in live], at, [v for _, v in live], retain_graph=True, materialize_grads=True)
-            total = total + vector(more)
-        return total  # type: ignore[return-value]
-
-    return Curved(at, product, slope)
-
-
-def cross_term(model: Modelled, w: Tensor, at: Leaves, batch: Batch, q: Leaves) -> Tensor:
-    """<d/dw_i grad lower, q> for every i [k]: the forward-mode derivative of d lower / dw along q.
-
-    A model with an operation that has no forward mode is answered by a second backward pass: the same numbers, dearer.
-    """
-    free = w.detach().clone().requires_grad_()
-    try:
-        with forward_ad.dual_level():
-            duals = tuple(forward_ad.make_dual(leaf.detach(), part.detach()) for leaf, part in zip(at, q, strict=True))
-            (over_w,) = torch.autograd.grad(model.lower(free, duals, batch), free)
-            tangent = forward_ad.unpack_dual(over_w).tangent
-    except (NotImplementedError, RuntimeError) as error:
-        if "forward" not in str(error):
-            raise
-        slopes = model.gradient(model.lower(free, at, batch), at, create_graph=True)
-        (tangent,) = torch.autograd.grad(vector(slopes) @ vector(q).detach(), free, materialize_grads=True)
-    return torch.zeros_like(free) if tangent is None else tangent
 
 
 def reach(inner: Inner, leaves: Leaves) -> float:
     """The tolerance on |grad| that the parameters' dtype can reach."""
     return max(inner.tolerance, 100 * rounding(leaves))
-
-
-def rounding(leaves: Leaves) -> float:
-    """The distance from 1 to the next number in the coarsest dtype of the parameters."""
-    return max(torch.finfo(leaf.dtype).eps for leaf in leaves)
 
 
 def newton(
@@ -223,7 +149,7 @@ def newton(
             return bent, taken
         share = min(share, (size / last) ** 2) if taken else share
         aim = max(0.1 * goal / size, share, bent.exact)
-        solved: Solved = conjugate_gradients(bent.product, -bent.slope, steps=system.steps, tolerance=aim)
+        solved = conjugate_gradients(bent.product, -bent.slope, steps=system.steps, tolerance=aim)
         moved = None
         for path in (solved.x, -bent.slope):  # the gradient where Newton's step is no descent, or too long to be shortened
             descent = float(path @ bent.slope)

@@ -16,7 +16,7 @@ from mixopt.runtime.tree import Leaves, vector
 from mixopt.solver import Average, Task
 
 from .constraints import Geometry
-from .implicit import cross_term
+from .products import cross_term
 from .single_loop import Loop, SingleLoop, Turn, descend, lower, norm
 from .steps import Normalised
 

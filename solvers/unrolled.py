@@ -19,7 +19,7 @@ from mixopt.runtime.unrolling import Course, Rule
 from mixopt.solver import State, Task
 
 from .bilevel import BilevelSolver, Sampled, Slope, Trained
-from .implicit import cross_term
+from .products import cross_term
 from .steps import check_counts, move
 
 Mode = Literal["reverse", "checkpointed", "forward"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -15,11 +15,13 @@ from mixopt.errors import InputError
 from mixopt.forms import Abilities, Bilevel, Form
 from mixopt.runtime.learner import Batch
 from mixopt.runtime.modelled import Modelled
-from mixopt.runtime.tree import Leaves, copied, split, vector
+from mixopt.runtime.tree import Leaves, copied
 
 from .bilevel import BilevelSolver, Slope, Trained
-from .implicit import ConjugateGradients, Curved, Inner, newton, reach, rounding
+from .implicit import Inner, newton, reach
+from .products import Curved, differenced, rounding
 from .steps import check_counts
+from .systems import ConjugateGradients
 
 Differences = Literal["one-sided", "central", "richardson"]
 RULES: dict[str, dict[float, float]] = {
@@ -195,17 +197,3 @@ class ValueFunction(BilevelSolver):
             f"{what} has not converged: |grad| = {size:.1e} against a tolerance of {goal:.1e} after {taken} Newton steps, so the "
             f"hypergradient may be off. Give Inner(steps=...), a larger Inner(tolerance=...), or {mend}"
         )
-
-
-def differenced(model: Modelled, objective: Callable[[Leaves], Tensor], value: Tensor, at: Leaves) -> Curved:
-    """p -> H p by differences of gradients, for what cannot be differentiated twice: one more gradient a product."""
-    slope, base = vector(model.gradient(value, at)).detach(), vector(at).detach()
-    half = rounding(at) ** 0.5
-    far = half * (1 + base.norm())
-
-    def product(p: Tensor) -> Tensor:
-        step = far / p.norm()
-        moved = tuple(leaf.detach().requires_grad_() for leaf in split(base + step * p, at))
-        return (vector(model.gradient(objective(moved), moved)) - slope) / step
-
-    return Curved(at, product, slope, 100 * half)

@@ -210,8 +210,10 @@ class FunctionLearner(Learner):
 def differentiable_twice(value: Tensor, leaves: Leaves) -> bool:
     """Whether the gradient of a value by the leaves can itself be differentiated: fused kernels and own functions often cannot.
 
-    A function marked ``once_differentiable`` does not always raise: its node leads nowhere, and second derivatives lack its part.
+    A function marked ``once_differentiable`` does not always raise: its node leads nowhere, and second derivatives lack its part. It has
+    such a node only where the gradient that comes from above can be differentiated too, which a factor sees to.
     """
+    value = value * torch.ones_like(value).requires_grad_()
     try:
         slopes = torch.autograd.grad(value.sum(), leaves, create_graph=True, materialize_grads=True)
         bent = [slope.sum() for slope in slopes if slope.requires_grad]

@@ -1,0 +1,136 @@
+"""Settings of the linear system (H + damping I) q = v that an implicit hypergradient solves, each with its solve."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor
+
+from mixopt.errors import InputError
+from mixopt.runtime.linalg import Sketch, Solved, conjugate_gradients, dense, minimal_residual, neumann
+
+from .products import Product
+
+
+class System(ABC):
+    """A linear system by products with H alone; ``damping`` is added to its diagonal."""
+
+    damping: float
+
+    @abstractmethod
+    def solved(self, product: Product, v: Tensor, start: Tensor | None) -> Solved:
+        """q [P] by products with the damped matrix."""
+
+    def solve(self, product: Product, v: Tensor, start: Tensor | None = None) -> Solved:
+        """q [P] with (H + damping I) q = v [P], from a start where the method takes one."""
+        d = self.damping
+        return self.solved((lambda p: product(p) + d * p) if d else product, v, start)
+
+
+@final
+@dataclass(frozen=True)
+class ConjugateGradients(System):
+    """The linear system (H + damping I) q = v: ``steps`` products at most, until the residual is ``tolerance`` of |v|.
+
+    With a ``rank`` it is preconditioned by a sketch of H of that rank, made of as many products with seeded random vectors
+    (Nystroem; Frangella, Tropp and Udell 2023, arXiv 2110.02820): fewer steps where a few directions are much steeper than the rest.
+    """
+
+    steps: int = 200
+    tolerance: float = 1e-9
+    damping: float = 0.0
+    rank: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or not self.tolerance > 0 or not self.damping >= 0 or (self.rank is not None and self.rank < 1):
+            raise InputError(f"{self}: steps and tolerance are > 0, damping is >= 0, a rank is >= 1")
+
+    def solved(self, product: Product, v: Tensor, start: Tensor | None) -> Solved:
+        sketch = None if self.rank is None else Sketch.of(product, v, self.rank, self.seed)
+        inverse = None if sketch is None else sketch.preconditioner()
+        return conjugate_gradients(product, v, start=start, steps=self.steps, tolerance=self.tolerance, inverse=inverse)
+
+
+@final
+@dataclass(frozen=True)
+class MinRes(System):
+    """The same by minimal residuals, which takes an indefinite H too: away from a minimum its q is a stationary point's, not a least one's.
+
+    Source: Paige and Saunders 1975.
+    """
+
+    steps: int = 200
+    tolerance: float = 1e-9
+    damping: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or not self.tolerance > 0 or not self.damping >= 0:
+            raise InputError(f"{self}: steps and tolerance are > 0, damping is >= 0")
+
+    def solved(self, product: Product, v: Tensor, start: Tensor | None) -> Solved:
+        return minimal_residual(product, v, steps=self.steps, tolerance=self.tolerance)
+
+
+@final
+@dataclass(frozen=True)
+class Neumann(System):
+    """The same by ``steps`` of q <- q + rate (v - H q): the Neumann series, which converges for rate < 2 / (largest eigenvalue of H).
+
+    Without a ``rate`` it is 1 / (an estimate of that eigenvalue by ten power iterations). Source: Lorraine et al. 2020, arXiv 1911.02590.
+    """
+
+    steps: int = 100
+    rate: float | None = None
+    damping: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or not self.damping >= 0 or (self.rate is not None and not self.rate > 0):
+            raise InputError(f"{self}: steps and rate are > 0, damping is >= 0")
+
+    def solved(self, product: Product, v: Tensor, start: Tensor | None) -> Solved:
+        return neumann(product, v, start=start, steps=self.steps, rate=self.rate)
+
+
+@final
+@dataclass(frozen=True)
+class Dense(System):
+    """The same by the whole matrix, of one product a parameter: for models of up to ``most`` parameters."""
+
+    damping: float = 0.0
+    most: int = 2000
+
+    def __post_init__(self) -> None:
+        if self.most < 1 or not self.damping >= 0:
+            raise InputError(f"{self}: most is > 0, damping is >= 0")
+
+    def solved(self, product: Product, v: Tensor, start: Tensor | None) -> Solved:
+        if len(v) > self.most:
+            raise InputError(f"Dense() writes out the Hessian of {len(v)} parameters; {self.most} are the most. Use ConjugateGradients()")
+        return dense(product, v)
+
+
+@final
+@dataclass(frozen=True)
+class Nystroem(System):
+    """The same with H replaced by a sketch of rank ``rank``, made of as many products with seeded random vectors, and inverted exactly.
+
+    It needs ``damping`` > 0, which stands for all that the sketch does not see. Source: Hataya and Yamada 2023, arXiv 2302.09726.
+    """
+
+    rank: int = 20
+    damping: float = 0.1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.rank < 1 or not self.damping > 0:
+            raise InputError(f"{self}: the rank is >= 1 and damping is > 0")
+
+    def solved(self, product: Product, v: Tensor, start: Tensor | None) -> Solved:
+        sketch = Sketch.of(lambda p: product(p) - self.damping * p, v, self.rank, self.seed)
+        x = sketch.inverse(self.damping)(v)
+        residual = float(torch.linalg.vector_norm(product(x) - v) / torch.linalg.vector_norm(v).clamp_min(torch.finfo(v.dtype).tiny))
+        return Solved(x, residual, sketch.rank + 1, False)

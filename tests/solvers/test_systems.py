@@ -1,0 +1,132 @@
+"""The linear systems and the products of Implicit: the same hypergradient by each, and what is said where one does not fit."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import mixopt as mx
+from mixopt.errors import InputError, LearnerError, RefusalError
+from mixopt.solvers import ConjugateGradients, Dense, Implicit, MinRes, Neumann, Nystroem
+
+POINT = [0.4, 0.3, 0.2, 0.1]
+SYSTEMS = {
+    "minres": MinRes(),
+    "neumann": Neumann(steps=200),
+    "neumann at a rate": Neumann(steps=200, rate=0.5),
+    "dense": Dense(),
+    "preconditioned": ConjugateGradients(rank=1),
+}
+
+
+@pytest.mark.parametrize("system", SYSTEMS.values(), ids=SYSTEMS)
+def test_every_system_gives_the_closed_hypergradient(toy, system):
+    found = mx.hypergradient(toy.problem(), toy.learner, at=POINT, solver=Implicit(system=system))
+    assert found == pytest.approx(toy.gradient(POINT), rel=1e-8)
+
+
+@pytest.mark.parametrize("make", [lambda d: MinRes(damping=d), lambda d: Neumann(damping=d, steps=300), Dense, lambda d: Nystroem(2, d)])
+def test_damping_means_the_same_in_each(toy, make):
+    """H is (1 + rho) I, so damping d multiplies the gradient by (1 + rho) / (1 + rho + d)."""
+    found = mx.hypergradient(toy.problem(), toy.learner, solver=Implicit(system=make(0.5)))
+    assert found == pytest.approx(toy.gradient([0.25] * 4) * 1.25 / 1.75, rel=1e-8)
+
+
+@pytest.mark.parametrize(("products", "error"), [("forward", 1e-9), ("differences", 1e-5)])
+def test_products_by_other_ways(toy, products, error):
+    solver = Implicit(products=products)
+    assert mx.hypergradient(toy.problem(), toy.learner, at=POINT, solver=solver) == pytest.approx(toy.gradient(POINT), rel=error)
+    result = mx.solve(toy.problem(), toy.learner, solver=solver)
+    assert result.value == pytest.approx(mx.solve(toy.problem(), toy.learner).value, abs=1e-8)
+
+
+class _Once(torch.autograd.Function):
+    """cos(x) with one backward pass, and no forward mode."""
+
+    @staticmethod
+    def forward(context, x):
+        context.save_for_backward(x)
+        return torch.cos(x)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(context, g):
+        (x,) = context.saved_tensors
+        return -g * torch.sin(x)
+
+
+def test_differences_serve_losses_with_first_derivatives_alone():
+    centres = torch.tensor([[0.0, 0.3], [2.0, 1.0], [1.0, 3.0]], dtype=torch.float64)
+
+    def learner(cosine):
+        losses = {"train": lambda p: ((p - centres) ** 2).sum(1) + cosine(p).sum() / 4, "val": lambda p: ((p - 0.7) ** 2).sum()}
+        return mx.FunctionLearner(torch.zeros(2, dtype=torch.float64), losses)
+
+    w, theta = mx.Mixture(["a", "b", "c"]), mx.model()
+    problem = mx.minimize(mx.loss(mx.argmin(w @ mx.losses(theta, ["a", "b", "c"]), over=theta), "val"), over=w)
+    with pytest.raises(RefusalError, match="use products='differences'"):
+        mx.solve(problem, learner(_Once.apply), solver=Implicit())
+    exact = mx.hypergradient(problem, learner(torch.cos))
+    for curved in (Implicit(products="differences"), Implicit(products="differences", system=Dense())):
+        assert mx.hypergradient(problem, learner(_Once.apply), solver=curved) == pytest.approx(exact, rel=1e-5)
+    result = mx.solve(problem, learner(_Once.apply), solver=Implicit(products="differences"))
+    assert "by differences of gradients" in result.check.oracle
+    losses = {"train": lambda p: _Twice.apply(p - centres).sum(1), "val": lambda p: p.sum()}
+    twice = mx.FunctionLearner(torch.zeros(2, dtype=torch.float64), losses)
+    with pytest.raises(LearnerError, match=r"no forward mode.*'reverse' or 'differences'"):
+        mx.hypergradient(problem, twice, solver=Implicit(products="forward"))
+
+
+class _Twice(torch.autograd.Function):
+    """x**2 with two backward passes and no forward mode."""
+
+    @staticmethod
+    def forward(context, x):
+        context.save_for_backward(x)
+        return x * x
+
+    @staticmethod
+    def backward(context, g):
+        (x,) = context.saved_tensors
+        return 2 * g * x
+
+
+def test_an_indefinite_hessian_is_told_by_conjugate_gradients_and_solved_by_minres():
+    """The lower level has a saddle at its start, where Newton's steps stay: H = diag(2, -2), so q = (v1 / 2, -v2 / 2)."""
+    learner = mx.FunctionLearner(
+        torch.zeros(2, dtype=torch.float64),
+        {
+            "train": lambda p: torch.stack([p[0] ** 2 - p[1] ** 2 + p[0] * 0, p[0] ** 2 - p[1] ** 2 + 1e-12 * p.sum()]),
+            "val": lambda p: p[0] + 2 * p[1],
+        },
+    )
+    w, theta = mx.Mixture(["a", "b"]), mx.model()
+    problem = mx.minimize(mx.loss(mx.argmin(w @ mx.losses(theta, ["a", "b"]), over=theta), "val"), over=w)
+    with pytest.warns(UserWarning, match="negative curvature"):
+        mx.hypergradient(problem, learner, at=[0.5, 0.5])
+    found = mx.hypergradient(problem, learner, at=[0.5, 0.5], solver=Implicit(system=MinRes()))
+    assert found == pytest.approx([0.0, -1e-12 * (1 / 2 - 2 / 2)], abs=1e-15)
+    with pytest.warns(UserWarning, match="negative curvature"):
+        mx.hypergradient(problem, learner, at=[0.5, 0.5], solver=Implicit(system=Dense()))
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: ConjugateGradients(rank=0), "a rank is >= 1"),
+        (lambda: MinRes(steps=0), "steps and tolerance are > 0"),
+        (lambda: Neumann(rate=-1), "steps and rate are > 0"),
+        (lambda: Dense(most=0), "most is > 0"),
+        (lambda: Nystroem(damping=0.0), "damping is > 0"),
+        (lambda: Implicit(products="fast"), "'reverse', 'forward' or 'differences'"),
+        (lambda: Implicit(system="cg"), r"give ConjugateGradients\(\), MinRes"),
+    ],
+)
+def test_settings_outside_their_range_are_refused(make, words):
+    with pytest.raises(InputError, match=words):
+        make()
+
+
+def test_a_dense_system_is_for_small_models(toy):
+    with pytest.raises(InputError, match="writes out the Hessian of 2 parameters; 1 are the most"):
+        mx.hypergradient(toy.problem(), toy.learner, solver=Implicit(system=Dense(most=1)))
