@@ -161,19 +161,20 @@ def parallel(
     table, outcome = np.asarray(mixtures, dtype=float), np.asarray(values, dtype=float)
     if table.ndim != 2 or table.shape[1] != len(names) or outcome.shape != (len(table),):
         raise InputError(f"mixtures have shape {table.shape} and values {outcome.shape}; [R, {len(names)}] and [R] are expected")
+    (axes,) = panels(ax, 1, (max(6.4, 0.42 * len(names) + 2.2), 3.8))
     from matplotlib import colormaps
     from matplotlib.cm import ScalarMappable
     from matplotlib.collections import LineCollection
-    from matplotlib.colors import Normalize
+    from matplotlib.colors import BoundaryNorm
+    from matplotlib.ticker import MaxNLocator
 
     kept = np.flatnonzero(np.isfinite(outcome))
     kept = kept[np.linspace(0, len(kept) - 1, min(len(kept), _MOST_LINES)).astype(int)]
     order = kept[np.argsort(outcome[kept] if maximised else -outcome[kept])]  # the best are drawn last
-    (axes,) = panels(ax, 1, (max(6.4, 0.42 * len(names) + 2.2), 3.8))
     places = np.arange(len(names))
     lines = [np.column_stack([places, np.sqrt(table[r])]) for r in order]
-    scale = Normalize(*np.quantile(outcome[kept], (0.02, 0.98)))
     shades = colormaps["viridis" if maximised else "viridis_r"]
+    scale = BoundaryNorm(MaxNLocator(9).tick_values(*np.quantile(outcome[kept], (0.02, 0.98))), shades.N, clip=True)
     axes.add_collection(LineCollection(lines, colors=shades(scale(outcome[order])), linewidths=0.8, alpha=0.55))
     if best is not None:
         axes.plot(
