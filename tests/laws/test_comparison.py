@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -13,6 +15,8 @@ from mixopt.laws.comparison import compare_laws
 from mixopt.laws.named import fitter
 from mixopt.runs import Runs, Targets
 
+REGMIX = Path(__file__).parents[2] / "../shared/data/regmix"
+needs_regmix = pytest.mark.skipif(not REGMIX.exists(), reason="needs ../shared/data/regmix beside the project")
 A = np.array([[-1.5, 0.6, 0.4], [0.5, -2.0, 0.4]])
 
 
@@ -115,3 +119,18 @@ def test_a_fitter_takes_the_settings_that_its_law_takes():
         fitter("exponential", trees=3)
     with pytest.raises(InputError, match="cannot be given with a function"):
         fitter(poor, ridge=0.1)
+
+
+@needs_regmix
+def test_on_regmix_the_linear_law_is_taken_for_no_average_and_decisions_on_unseen_runs_are_good():
+    """A small part of benchmarks/law_choice.py: 64 training runs, judged on the 256 test runs."""
+    train, test = (Runs.from_csv(REGMIX / f"{part}_mixture_1m.csv", REGMIX / f"{part}_pile_loss_1m.csv") for part in ("train", "test"))
+    runs = train.subset(np.sort(np.random.default_rng([64, 0]).permutation(512)[:64]))
+    found = compare_laws(runs, {"linear": fitter("linear"), "exponential": fitter("exponential", ridge=1e-3)})
+    assert found.best.name == "exponential"
+    own = found.judged_by(lambda metrics: metrics[..., 8]).best  # a single target
+    regrets = []
+    for entry, loss in ((found.best, lambda metrics: metrics.mean(axis=-1)), (own, lambda metrics: metrics[..., 8])):
+        predicted = entry.fit(runs).predict(test.mixtures)
+        regrets.append(figures(loss(predicted), loss(test.metrics))["regret"])
+    assert max(regrets) < 0.2

@@ -7,7 +7,7 @@ import pytest
 
 import mixopt as mx
 from mixopt.language.latex import latex
-from mixopt.report.report import Bound, Fit, Judged, Prediction, Provenance, Ranges, Report
+from mixopt.report.report import Bound, Compared, Fit, Judged, Outcome, Prediction, Provenance, Ranges, Report
 
 PILE = [
     "Pile-CC",
@@ -85,6 +85,24 @@ def made_up(names: list[str], title: str = "Mixture for the 1B run", seed: int =
             np.array([0.02, 0.0, 0.11, np.nan]),
             measured + 0.03 * draw.normal(size=(64, 4)),
             measured,
+        ),
+        compared=Compared(
+            {
+                n: {"rmse": (0.03, 0.02, 0.04), "spearman": (0.97, 0.95, 0.98), "regret": (0.05, 0.0, 0.2)}
+                for n in ("linear", "exponential")
+            },
+            {"linear": 0.06, "exponential": 0.04},
+            {"linear": 0.01, "exponential": 0.2},
+            "The law is exponential, for it decides best on runs that it has not seen.",
+            ("lightgbm was left out: its package is not installed.",),
+        ),
+        outcome=Outcome(
+            "mean loss",
+            "nats per token",
+            draw.dirichlet(np.ones(k), 64),
+            measured.mean(1),
+            measured.mean(1) + 0.02 * draw.normal(size=64),
+            np.full(64, 0.04),
         ),
         bounds=[
             Bound("at most 4 epochs", "w <= <17 numbers>", {n: 0.02 * (i % 5 == 0) for i, n in enumerate(names)}, "0.0012 nats per token"),

@@ -102,7 +102,7 @@ def test_a_page_is_well_formed_whole_and_needs_nothing_else(whole):
     assert len(ids) == len(set(ids))
     referred = {v[1:] for k, v in read.attributes if k == "href"} | set(re.findall(r"url\(#([^)]+)\)", text))
     assert referred <= set(ids)
-    assert [read.tags.count(tag) for tag in ("svg", "math", "h1", "main")] == [3, 1, 1, 1]
+    assert [read.tags.count(tag) for tag in ("svg", "math", "h1", "main")] == [6, 1, 1, 1]
 
 
 def test_the_recommendation_and_its_doubts_come_first(rich, whole):
@@ -119,7 +119,8 @@ SECTIONS = {
     "The problem": {"formula": "", "problem": "", "certificate": ""},
     "Predictions": {"predictions": ()},
     "What binds": {"bounds": ()},
-    "The law against the runs": {"fit": None},
+    "The law against the runs": {"fit": None, "outcome": None},
+    "The laws compared": {"compared": None},
     "Course of the weights": {"trajectories": {}},
     "The measured verdict": {"verdicts": ()},
     "Cost": {"cost": ()},
@@ -271,7 +272,7 @@ def test_without_matplotlib_the_page_says_so_and_is_whole_otherwise(rich, monkey
 def test_a_target_that_was_hardly_measured_has_its_figures_but_no_panel(rich):
     measured = rich.fit.measured.copy()
     measured[1:, 1], measured[3, 0] = np.nan, np.inf
-    less = replace(rich, fit=replace(rich.fit, measured=measured), ranges=None, trajectories={})
+    less = replace(rich, fit=replace(rich.fit, measured=measured), compared=None, outcome=None, ranges=None, trajectories={})
     text = page.html(less)
     assert "measured values of 3 targets" in text
     assert '<th scope="row">StackExchange</th>' in text
