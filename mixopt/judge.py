@@ -98,7 +98,7 @@ def _both_players(task: Task, model: Modelled, w: np.ndarray, leaves: Any, value
     if not model.exact or model.histories or form.payoff != form.descent or check.gap is None:
         return check
     least, slope = model.least(model.weights(w), leaves)
-    if not slope <= 1e-5 * (1 + abs(least)):
+    if not slope <= 1e-5 * (1 + abs(value)):
         note = f"no saddle gap: L-BFGS found no minimum over the model at these weights (|gradient| {slope:.0e})"
         return replace(check, notes=(*check.notes, note))
     note = "the saddle gap by L-BFGS over the model, and a bound where the losses are convex in it"
