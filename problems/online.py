@@ -19,6 +19,8 @@ from mixopt.method import Method
 from .doremi import payoff_of
 
 Numbers = Mapping[str, float] | Sequence[float] | np.ndarray
+LEAST = 1e-9
+"""The least way that a loss has to go, in nats: nothing below it is divided by."""
 
 
 def group_dro(domains: Domains, *, sizes: Numbers | None = None, adjustment: float = 0.0, rate: float = 0.01, steps: int = 1000) -> Method:
@@ -125,8 +127,9 @@ def velocitune(
     """w_i <- w_i exp(eta V_i), normalised, V_i = clip((l_i - target_i) / (first_i - target_i), 0, 1): the share of the way left to go.
 
     A domain that learns slowly has a large V and gains weight. ``first`` [k] are the losses before training; without them they are those
-    of the run's first step, ``initial(losses)``. ``targets`` [k] and ``name`` are as in ``sheared_llama``. The clamp stands in the
-    survey's Table 3 and not in its section C.1.2 (misprint T12); no code was released.
+    of the run's first step, ``initial(losses)``; a domain that begins at or below its target then has V = 0 unless it rises above it.
+    ``targets`` [k] and ``name`` are as in ``sheared_llama``. The clamp stands in the survey's Table 3 and not in its section C.1.2
+    (misprint T12); no code was released.
 
     Raises:
         InputError: numbers that are not finite, or a first loss that is not above its target, for V would change its sign there.
@@ -145,8 +148,9 @@ def velocitune(
                 f"the first losses of {listed(low)} are not above their targets; a velocity needs room to fall, so lower the targets"
             )
     start = initial(now) if first is None else constant(begin, index=domains.names)
+    room = pos(start - target - LEAST) + LEAST
     solver = DescentAscent(rate=rate, average="last", every=every, steps=steps)
-    return Method(_online(domains, clip((now - target) / (start - target), 0.0, 1.0)), solver, "Velocitune")
+    return Method(_online(domains, clip((now - target) / room, 0.0, 1.0)), solver, "Velocitune")
 
 
 def _online(domains: Domains, score: Expr) -> Problem:

@@ -85,7 +85,7 @@ SADDLE_CARDS = (
             "No code was released. The clamp is that of the survey's Table 3; its section C.1.2 has none (misprint T12).",
             "V is called a velocity, and is the share of the way that is left: a slow domain has a large one and gains weight.",
             "A first loss at or below its target would turn the sign of V; mixopt refuses the numbers. Where the first losses are measured "
-            "in the run, such a domain's V is 1 above its first loss and its target both, and else between 0 and 1.",
+            "in the run, such a domain has V = 0 unless its loss rises above the target.",
         ),
         defined=("mixopt.problems.online:velocitune", "mixopt.problems.online:_online"),
         use="mx.solve(mx.problems.velocitune(domains, targets, first), learner)",

@@ -114,6 +114,12 @@ def test_velocitune_refuses_a_first_loss_that_is_not_above_its_target():
     assert result.vector == pytest.approx(raised(np.full(3, 1 / 3), velocity), abs=1e-12)
 
 
+def test_a_domain_that_begins_below_its_target_has_no_velocity():
+    """Code begins at 0.125 with a target of 0.3: V = (1, 0, 1) at the first step, and no sign is turned."""
+    result = mx.solve(velocitune(DOMAINS, [0.1, 0.3, 0.3], steps=1), points())
+    assert result.vector == pytest.approx(raised(np.full(3, 1 / 3), np.array([1.0, 0.0, 1.0])), abs=1e-12)
+
+
 @pytest.mark.parametrize(
     ("make", "says"),
     [
