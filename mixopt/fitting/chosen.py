@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, final
 
 from mixopt.errors import InputError, listed, nearest
-from mixopt.laws import LAWS, Choice, CrossValidation, Formula, Law, choose, cross_validate
+from mixopt.laws import LAWS, CrossValidation, Formula, Law, LawChoice, choose, cross_validate
 from mixopt.laws.comparison import USUAL
 from mixopt.laws.named import Fitter, fitter, is_formula
 from mixopt.laws.validation import Loss
@@ -29,7 +29,7 @@ class Chosen:
     law: Law
     fit: Fitter
     validation: CrossValidation
-    choice: Choice | None = None
+    choice: LawChoice | None = None
 
     @property
     def notes(self) -> tuple[str, ...]:

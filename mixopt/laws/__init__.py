@@ -5,7 +5,7 @@ from .apple import AppleAdditive as AppleAdditive
 from .apple import AppleJoint as AppleJoint
 from .autoscale import AutoScale as AutoScale
 from .bimix import BiMix as BiMix
-from .choice import Choice as Choice
+from .choice import LawChoice as LawChoice
 from .choice import choose as choose
 from .comparison import LawComparison as LawComparison
 from .comparison import compare_laws as compare_laws
@@ -43,7 +43,6 @@ __all__ = [
     "AutoScale",
     "BiMix",
     "Chinchilla",
-    "Choice",
     "CrossValidation",
     "Exponential",
     "Fit",
@@ -51,6 +50,7 @@ __all__ = [
     "Gain",
     "GaussianProcess",
     "Law",
+    "LawChoice",
     "LawComparison",
     "LightGBM",
     "Linear",

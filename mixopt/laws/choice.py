@@ -18,7 +18,7 @@ _REPEATS = 2
 
 @final
 @dataclass(frozen=True, eq=False)
-class Choice:
+class LawChoice:
     """The law that was chosen out of those compared, and a sentence that says why."""
 
     comparison: LawComparison
@@ -58,7 +58,7 @@ def choose(
     folds: int = 5,
     repeats: int = _REPEATS,
     seed: int = 0,
-) -> Choice:
+) -> LawChoice:
     """The law of least error among those whose expected regret at the objective ``loss`` is within 0.3 percentage points of the least.
 
     The regret of one decision among R runs is a single number that chance may have made 0. The regret expected of R runs drawn
@@ -71,7 +71,7 @@ def choose(
         InputError: what ``compare_laws`` refuses.
     """
     compared = compare_laws(runs, laws, loss=loss, folds=folds, repeats=repeats, seed=seed)
-    return Choice(compared, compared.best)
+    return LawChoice(compared, compared.best)
 
 
 def _told(entry: Entry) -> str:
