@@ -13,7 +13,7 @@ import numpy as np
 
 from mixopt.compiler.binding import bind_given, bind_losses, bind_tokens
 from mixopt.compiler.classify import classify
-from mixopt.compiler.plan import Choice, biased, kinked, route
+from mixopt.compiler.plan import Choice, biased, kinked, repeated, route
 from mixopt.compiler.rewrites import Recover, rewritten
 from mixopt.compiler.sampling import drawn, told
 from mixopt.errors import InputError, ProblemError, RefusalError, listed
@@ -146,7 +146,7 @@ def plan(problem: Problem | Method, learner: Learner | None = None, *, solver: S
         None if chosen is None else str(chosen),
         {n: r for n, r in reasons.items() if r and n != name},
         tuple(e.name for e in takers if e.name != name),
-        (*_vertex(form), *kinked(form), *biased(form, abilities), *told(form, abilities), *chosen_by),
+        (*_vertex(form), *kinked(form), *biased(form, abilities), *told(form, abilities), *repeated(form, abilities), *chosen_by),
     )
     return Plan(problem, form, chosen, choice, learner, plain.recover)
 

@@ -90,7 +90,8 @@ class Abilities:
 
     ``sampling`` is how the batches of training steps are drawn: "uniform" over the domains, by the "weights", or by "shares" of the
     learner's own; the losses ``sampled`` can be drawn otherwise than uniformly. ``fused`` says that the losses as they train have no
-    second derivatives, for which ``double_backward`` takes another kernel.
+    second derivatives, for which ``double_backward`` takes another kernel. ``repeated`` has pairs of losses that are measured on the
+    same tokens, with the domains that they share.
     """
 
     provides: Mapping[str, Provided] = field(default_factory=dict)
@@ -100,6 +101,7 @@ class Abilities:
     sampling: str = "uniform"
     sampled: tuple[str, ...] = ()
     fused: bool = False
+    repeated: tuple[tuple[str, str, tuple[str, ...]], ...] = ()
 
 
 def kind(form: Form) -> str:

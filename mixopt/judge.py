@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mixopt.compiler.plan import repeated
 from mixopt.forms import Bilevel, Program, Saddle
 from mixopt.report.check import Duals, certify, program_check
 from mixopt.report.result import Check
@@ -123,7 +124,7 @@ def _bilevel(solver: Solver, task: Task, model: Modelled, leaves: Any, w: np.nda
     if not isinstance(judge, BilevelSolver):
         return _measured(task, model, leaves, w)
     found = slope_at(judge, model, w, leaves)
-    notes = (found.doubt,) if found.doubt else ()
+    notes = ((found.doubt,) if found.doubt else ()) + repeated(task.form, model.learner.abilities)
     check, duals = certify(task.region, w, found.gradient, found.oracle, inner=None if task.form.steps else found.inner, notes=notes)
     return check, duals, found.value
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -9,7 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from mixopt.errors import InputError
+from mixopt.errors import InputError, listed
 from mixopt.forms import Abilities, Bilevel
 from mixopt.runtime.learner import Batch
 from mixopt.runtime.linalg import conjugate_gradients
@@ -22,6 +23,8 @@ from .systems import ConjugateGradients, System
 
 Curvature = Literal["hessian", "gauss-newton"]
 Products = Literal["reverse", "forward", "differences"]
+FALLEN = 1e6
+"""How far below its start, relatively, a lower level is taken to have no lower bound."""
 
 
 @dataclass(frozen=True)
@@ -87,11 +90,8 @@ class Implicit(BilevelSolver):
             lambda at: model.lower(w, at, None), lambda value, at: self._bent(model, w, value, at, None), near.leaves, self.inner, system
         )
         goal, inner = reach(self.inner, near.leaves), float(found.slope.norm())
-        doubt = (
-            f"the lower level has not converged: |grad| = {inner:.1e} against a tolerance of {goal:.1e} after {taken} Newton steps, so the "
-            "hypergradient may be off. Give Inner(steps=...), a larger Inner(tolerance=...), or a regulariser such as sum_squares(theta)"
-        )
-        return Trained(copied(found.at), inner, kept=found, doubt="" if inner <= goal else doubt)
+        doubt = "" if inner <= goal else unconverged(model, w, found, goal, taken, near.leaves)
+        return Trained(copied(found.at), inner, kept=found, doubt=doubt)
 
     def slope(self, model: Modelled, w: Tensor, leaves: Leaves, batch: Batch, warm: Any) -> Slope:
         at = tuple(leaf.detach().requires_grad_() for leaf in leaves)
@@ -122,6 +122,33 @@ class Implicit(BilevelSolver):
         return Slope(direct - cross, value.detach(), bent.slope.norm(), solved.residual, solved.negative, kept)
 
 
+def unconverged(model: Modelled, w: Tensor, found: Curved, goal: float, taken: int, start: Leaves) -> str:
+    """Why Newton's steps did not solve a lower level, and the mend: a loss that is not finite, no lower bound, or too few steps."""
+    index = model.form.mixture.index or ()
+    with torch.no_grad():
+        further = tuple(leaf - g for leaf, g in zip(found.at, split(found.slope, found.at), strict=True))
+        for where, at in (("there", found.at), ("a gradient step further", further)):
+            env = model.env(w, at, None)
+            model.second(env)
+            losses = model.domain_losses(env)
+            broken = (losses.isnan() | losses.isposinf()).tolist()
+            bad = [name for name, off in zip(index, broken, strict=False) if off]
+            if bad and len(bad) < len(index):
+                return f"the loss of {listed(bad)} is not finite {where}, where the lower level leads; bound it, or start elsewhere"
+        first, last = (float(model.lower(w, at, None)) for at in (start, found.at))
+    if last < -FALLEN * (1 + abs(first)) or not math.isfinite(last):
+        return (
+            f"the lower level falls without end, from {first:.3g} to {last:.3g} after {taken} Newton steps: it has no minimum. Add a "
+            "regulariser such as sum_squares(theta), or bound the losses below"
+        )
+    size = float(found.slope.norm())
+    return (
+        f"the lower level has not converged: |grad| = {size:.1e} against a tolerance of {goal:.1e} after {taken} Newton "
+        "steps, so the hypergradient may be off. Give Inner(steps=...), a larger Inner(tolerance=...), or a regulariser such as "
+        "sum_squares(theta)"
+    )
+
+
 def reach(inner: Inner, leaves: Leaves) -> float:
     """The tolerance on |grad| that the parameters' dtype can reach."""
     return max(inner.tolerance, 100 * rounding(leaves))
@@ -133,11 +160,12 @@ def newton(
     start: Leaves,
     inner: Inner,
     system: ConjugateGradients,
+    inverse: Callable[[Tensor], Tensor] | None = None,
 ) -> tuple[Curved, int]:
     """A minimum of an objective by Newton steps with a line search: where it ended, and the steps taken.
 
-    ``curved`` gives the curvature at a point from the value there. Each linear system is solved to the square of the last step's
-    progress, so that convergence is quadratic in the end.
+    ``curved`` gives the curvature at a point from the value there, and ``inverse`` preconditions its systems. Each is solved to the
+    square of the last step's progress, so that convergence is quadratic in the end.
     """
     at, goal = tuple(leaf.detach().requires_grad_() for leaf in start), reach(inner, start)
     last, share, taken = float("inf"), 1e-3, 0
@@ -149,7 +177,7 @@ def newton(
             return bent, taken
         share = min(share, (size / last) ** 2) if taken else share
         aim = max(0.1 * goal / size, share, bent.exact)
-        solved = conjugate_gradients(bent.product, -bent.slope, steps=system.steps, tolerance=aim)
+        solved = conjugate_gradients(bent.product, -bent.slope, steps=system.steps, tolerance=aim, inverse=inverse)
         moved = None
         for path in (solved.x, -bent.slope):  # the gradient where Newton's step is no descent, or too long to be shortened
             descent = float(path @ bent.slope)

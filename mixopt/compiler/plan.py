@@ -69,6 +69,22 @@ def biased(form: Form, abilities: Abilities | None) -> tuple[str, ...]:
     return tuple(dict.fromkeys(notes))
 
 
+def repeated(form: Form, abilities: Abilities | None) -> tuple[str, ...]:
+    """Where the upper level of a bilevel problem is measured on what the lower level trains on."""
+    if abilities is None or not isinstance(form, Bilevel):
+        return ()
+    upper, lower = ({n.data for n in e.walk() if n.op in ("losses", "loss", "tokens")} for e in (form.upper, form.lower))
+    notes = []
+    for one, other, domains in abilities.repeated:
+        for above, below in ((one, other), (other, one)):
+            if above in upper and below in lower:
+                notes.append(
+                    f"{above!r} holds the training tokens of {listed(domains)}, the same as {below!r}: the upper level rewards what is "
+                    "memorised; hold other tokens out for it"
+                )
+    return tuple(notes)
+
+
 SMOOTH = {
     "max": "mx.logsumexp(x, t) for mx.max(x) is smooth, and at most t log n above it",
     "min": "-mx.logsumexp(-x, t) for mx.min(x) is smooth, and at most t log n below it",

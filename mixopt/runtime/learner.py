@@ -150,7 +150,9 @@ class FunctionLearner(Learner):
             if value.shape != (len(names),):
                 raise LearnerError(f"loss {name!r} returns shape {list(value.shape)} for the {len(names)} domains {listed(names)}")
         if not bool(torch.isfinite(value).all()):
-            raise LearnerError(f"loss {name!r} is {value.tolist()} at the start; losses must be finite")
+            bad = [i for i, finite in enumerate(torch.isfinite(value.reshape(-1)).tolist()) if not finite]
+            which = f": that of {listed([names[i] if names else f'domain number {i + 1}' for i in bad])}" if value.dim() else ""
+            raise LearnerError(f"loss {name!r} is {value.tolist()} at the start; losses must be finite{which}")
         if not value.requires_grad:
             raise LearnerError(f"loss {name!r} carries no gradient of the parameters: was it detached, or computed outside torch?")
         self._twice = self._twice and differentiable_twice(value, leaves)

@@ -6,6 +6,7 @@ import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any, Literal, final
 
 import torch
@@ -84,6 +85,7 @@ class TorchLearner(Learner):
             sampling=sampling if isinstance(sampling, str) else "shares",
             sampled=tuple(self._streams) if isinstance(sampling, str) else tuple(self._shares),
             fused=fused,
+            repeated=_repeated(self._streams, self._fixed),
         )
 
     @property
@@ -278,6 +280,16 @@ def _shares(sampling: Any, streams: Mapping[str, Streams]) -> dict[str, Tensor]:
     if any(bool((q <= 0).any()) for q in shares.values()):
         raise InputError(f"the sampling shares are {sampling!r}; a domain that is never drawn has no loss to weight, so each is > 0")
     return shares
+
+
+def _repeated(streams: Mapping[str, Streams], fixed: Mapping[str, Tensor]) -> tuple[tuple[str, str, tuple[str, ...]], ...]:
+    """Pairs of streams with the domains, by the second's names, whose size and fixed windows are the same in both."""
+    marks = {
+        name: {(stream.sizes[domain], row.numpy().tobytes()): domain for domain, row in zip(stream.names, fixed[name].cpu(), strict=True)}
+        for name, stream in streams.items()
+    }
+    pairs = ((a, b, tuple(marks[b][m] for m in marks[b] if m in marks[a])) for a, b in combinations(marks, 2))
+    return tuple(pair for pair in pairs if pair[2])
 
 
 def _check(module: object, per_domain: int, dtype: object, autocast: object) -> None:
