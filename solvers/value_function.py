@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,7 +16,9 @@ from mixopt.errors import InputError
 from mixopt.forms import Abilities, Bilevel, Form
 from mixopt.runtime.learner import Batch
 from mixopt.runtime.modelled import Modelled
+from mixopt.runtime.secants import Secants
 from mixopt.runtime.tree import Leaves, copied
+from mixopt.solver import Task
 
 from .bilevel import BilevelSolver, Slope, Trained
 from .implicit import Inner, newton, reach
@@ -45,6 +48,14 @@ class _Companions:
     taken: int = 0
 
 
+@dataclass(frozen=True)
+class _Found:
+    """The models of an exact run by their point s, and products of their training, which precondition the next."""
+
+    leaves: Mapping[float, Leaves]
+    secants: Secants
+
+
 @dataclass(frozen=True, kw_only=True)
 class ValueFunction(BilevelSolver):
     """dF/dw = penalty sum_s c_s d/dw v(s / penalty), where v(d) = min over theta of lower + d upper: no second derivative is needed.
@@ -56,8 +67,8 @@ class ValueFunction(BilevelSolver):
     Rounding is multiplied by the penalty: without one it is 1,000 for parameters in float64, and 100 for others.
 
     With an exact learner each theta_s is trained until |grad| <= ``inner.tolerance``, by Newton steps whose products are differences
-    of gradients, and a run descends the function whose gradient the differences are: it differs from the upper value as they do from
-    the hypergradient. The parameters that come back are theta_0, the lower level's own.
+    of gradients, preconditioned by those taken before, and a run descends the function whose gradient the differences are: it differs
+    from the upper value as they do from the hypergradient. The parameters that come back are theta_0, the lower level's own.
 
     With a sampled one each theta_s is a copy of the model that takes the same optimizer steps on the same batches, with the same dropout,
     and the penalty at outer step t is ``penalty (1 + t)^growth``; where no run has trained them (a hypergradient, an audit, a certificate)
@@ -101,30 +112,45 @@ class ValueFunction(BilevelSolver):
             f"value gap -> penalty, minimise '{stated.penalised.objective}' ({bias})",
         )
 
+    def remarks(self, task: Task, weights: np.ndarray) -> str:
+        """That rounding is multiplied by the penalty, where an exact learner's dtype makes that more than the tolerance."""
+        if task.model is None or not task.model.exact:
+            return ""
+        leaves = task.model.learner.start()
+        noise = rounding(leaves) * self._penalty(leaves)
+        if noise <= self.tolerance:
+            return ""
+        return (
+            f"the penalty multiplies the rounding of losses in {str(leaves[0].dtype).removeprefix('torch.')} to about {noise:.0e} in the "
+            "hypergradient, so that the gap cannot fall below that. Give parameters and losses in float64, a lower penalty, or Implicit()"
+        )
+
     @property
     def _companions(self) -> tuple[float, ...]:
         return tuple(s for s in RULES[self.differences] if s)
 
     def trained(self, model: Modelled, w: Tensor, near: Trained) -> Trained:
-        own, taken = self._solved(model, w, 0.0, near.leaves)
-        found, inner = {0.0: copied(own.at)}, float(own.slope.norm())
-        doubts = [self._doubt(0.0, inner, taken, near.leaves)]
-        for s in self._companions:
-            start = found[0.0]
-            if near.kept is not None:  # the companion's distance from the model changes less than the model does
-                start = tuple(now + far - was for now, far, was in zip(start, near.kept[s], near.kept[0.0], strict=True))
-            bent, taken = self._solved(model, w, s, start)
-            found[s] = copied(bent.at)
-            doubts.append(self._doubt(s, float(bent.slope.norm()), taken, start))
-        return Trained(found[0.0], inner, kept=found, doubt=next((d for d in doubts if d), ""))
+        last: _Found | None = near.kept
+        secants = Secants() if last is None else last.secants
+        found: dict[float, Leaves] = {}
+        inner, doubts = 0.0, []
+        for s in (0.0, *self._companions):
+            start = found.get(0.0, near.leaves)
+            if s and last is not None:  # the companion's distance from the model changes less than the model does
+                start = tuple(now + far - was for now, far, was in zip(start, last.leaves[s], last.leaves[0.0], strict=True))
+            bent, taken, secants = self._solved(model, w, s, start, secants)
+            found[s], size = copied(bent.at), float(bent.slope.norm())
+            doubts.append(self._doubt(s, size, taken, start))
+            inner = inner if s else size
+        return Trained(found[0.0], inner, kept=_Found(found, secants), doubt=next((d for d in doubts if d), ""))
 
     def value_of(self, model: Modelled, w: Tensor, near: Trained) -> float:
         """The function whose gradient the differences are: it tends to the upper value as they do to the hypergradient."""
         with torch.no_grad():
-            return float(self._difference(model, w, near.kept, None, self._penalty(near.leaves)))
+            return float(self._difference(model, w, near.kept.leaves, None, self._penalty(near.leaves)))
 
     def slope_of(self, model: Modelled, w: Tensor, near: Trained) -> Slope:
-        return self._slope(model, w, near.kept, None, self._penalty(near.leaves))
+        return self._slope(model, w, near.kept.leaves, None, self._penalty(near.leaves))
 
     def slope(self, model: Modelled, w: Tensor, leaves: Leaves, batch: Batch, warm: Any) -> Slope:
         if isinstance(warm, _Companions):
@@ -170,13 +196,25 @@ class ValueFunction(BilevelSolver):
         lower = model.second(env)[0]
         return lower + s / penalty * model.first(env)[0] if s else lower
 
-    def _solved(self, model: Modelled, w: Tensor, s: float, start: Leaves) -> tuple[Curved, int]:
+    def _solved(self, model: Modelled, w: Tensor, s: float, start: Leaves, secants: Secants) -> tuple[Curved, int, Secants]:
+        """The minimum of theta_s's objective, the Newton steps taken, and the products that they took beside those given."""
         penalty = self._penalty(start)
+        seen: list[tuple[Tensor, Tensor]] = []
 
         def objective(at: Leaves) -> Tensor:
             return self._objective(model, w, s, at, None, penalty)
 
-        return newton(objective, lambda value, at: differenced(model, objective, value, at), start, self.inner, PRODUCTS)
+        def curved(value: Tensor, at: Leaves) -> Curved:
+            bent = differenced(model, objective, value, at)
+
+            def product(p: Tensor) -> Tensor:
+                seen.append((p, bent.product(p)))
+                return seen[-1][1]
+
+            return replace(bent, product=product)
+
+        bent, taken = newton(objective, curved, start, self.inner, PRODUCTS, secants.inverse())
+        return bent, taken, secants.joined(seen)
 
     def _probed(self, model: Modelled, w: Tensor, s: float, leaves: Leaves, batch: Batch) -> Leaves:
         """Where plain gradient steps on one batch lead from the model as it stands."""
