@@ -145,6 +145,12 @@ def test_one_step_bilevel_waits_only_when_the_host_looks_every_5_steps(counted):
     assert extra(counted, method.problem, lambda n: dataclasses.replace(method.solver, outer_steps=n), 20) <= 4 * (LOOK)
 
 
+@pytest.mark.parametrize("name", ["VPBGD", "BOME", "OneStep"])
+def test_single_loops_wait_only_when_the_host_looks_every_5_steps(counted, name):
+    kind = getattr(mx.solvers, name)
+    assert extra(counted, doge(DOMAINS).problem, lambda n: kind(steps=n), 20) <= 4 * (LOOK)
+
+
 def test_implicit_waits_for_its_linear_system_alone(counted, monkeypatch):
     """With looks at every fifth product, as on a GPU: products / 5 reads, and the size of the right-hand side and of the residual."""
     from mixopt.solvers import implicit

@@ -153,3 +153,29 @@ def test_batches_drawn_by_the_weights_still_measure_every_domain(kind):
     result = mx.solve(PROBLEM, made, solver=kind(steps=4), start=[0.0, 0.5, 0.5] if kind is VPBGD else None)
     assert np.isfinite(result.trace["losses"]).all()
     assert sum(result.weights.values()) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("targets", [None, TARGET], ids=["universal", "out of domain"])
+def test_scores_by_one_forward_mode_product_are_those_of_a_backward_pass_a_domain(targets):
+    """Both ways of DoGE's rule, on the same batches in float64: "paper" with one product, "code" without its constants."""
+    problem = mx.problems.doge(DOMAINS, targets, name="val" if targets else "train", faithful_to="paper").problem
+    made = learner(dtype=torch.float64)
+    one, each = (mx.solve(problem, made, solver=OneStep(step_size=0.1, rate=1.0, steps=5, clip=clip)) for clip in (None, 1e9))
+    assert one.trace.weights == pytest.approx(each.trace.weights, rel=1e-9)
+    assert one.cost.gradients < each.cost.gradients
+    assert np.ptp(one.vector) > 0.01
+
+
+@pytest.mark.parametrize("faithful_to", [None, "paper", "code"])
+def test_doge_out_of_domain_finds_the_domain_that_the_target_is_of(faithful_to):
+    method = mx.problems.doge(DOMAINS, TARGET, mu=0.02, step_size=0.02, steps=40, faithful_to=faithful_to)
+    result = mx.solve(method, learner())
+    assert max(result.weights, key=result.weights.get) == "a"
+
+
+@pytest.mark.parametrize("faithful_to", ["code", "paper", "survey"])
+def test_scalebio_as_a_problem(faithful_to):
+    method = mx.problems.scalebio(DOMAINS, TARGET, rate=0.1, steps=40, faithful_to=faithful_to)
+    result = mx.solve(method, learner())
+    assert max(result.weights, key=result.weights.get) == "a"
+    assert sum(result.weights.values()) == pytest.approx(1)
