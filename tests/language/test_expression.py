@@ -167,7 +167,7 @@ def test_relations_have_a_label_and_one_direction():
         (lambda: mx.constant(np.ones((2, 2, 2))), "scalars, vectors and matrices"),
         (lambda: mx.constant([1, 2], ["a"]), "cannot be named by 1 entries"),
         (lambda: (W <= 1).named(" "), "a relation's name is a text that is not empty"),
-        (lambda: mx.losses(W, DOMAINS), r"losses are of a model, but 'w' is none; give the symbol made by model\(\) or argmin"),
+        (lambda: mx.losses(W, DOMAINS), r"losses are of a model, but 'w' is none; give the symbol made by model\(\), argmin"),
         (lambda: mx.parameter("p", 0), "parameter 'p' has size 0; a size is a whole number >= 1"),
         (lambda: mx.model(""), "a model's name is a text that is not empty"),
         (lambda: mx.domain_mean(W, DOMAINS), r"is no vector of tokens; build it from tokens\(theta\)"),

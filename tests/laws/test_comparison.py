@@ -103,7 +103,7 @@ def test_an_objective_of_one_target_chooses_for_it_alone():
         (LAWS, {"folds": 1}, "1 folds of 40 runs"),
         (LAWS, {"repeats": 0}, "repeats is 0"),
     ],
-    ids=str,
+    ids=["misspelt", "none fits", "one fold", "no repeats"],
 )
 def test_what_cannot_be_compared_is_refused(laws, settings, message):
     with pytest.raises(InputError, match=message):
