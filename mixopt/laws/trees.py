@@ -140,6 +140,8 @@ def _lightgbm() -> Any:
         import lightgbm
     except ImportError:
         raise MissingExtraError("lightgbm", "trees", "the lightgbm law") from None
+    except OSError:  # its library takes OpenMP from the system
+        raise MissingExtraError("lightgbm with its OpenMP library (Debian: libgomp1)", "trees", "the lightgbm law") from None
     return lightgbm
 
 
