@@ -26,11 +26,12 @@ def figures(predicted: np.ndarray, measured: np.ndarray) -> dict[str, float]:
     if len(y) == 0:
         return dict.fromkeys(FIGURES, math.nan)
     errors, scatter = p - y, y - y.mean()
-    with np.errstate(divide="ignore", invalid="ignore"):
-        r2 = 1 - np.divide((errors**2).sum(), (scatter**2).sum())
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):  # a law may be off by more than squares can tell
+        squares = errors**2
+        r2 = 1 - np.divide(squares.sum(), (scatter**2).sum())
         regret = np.divide(y[p.argmin()] - y.min(), y.mean() - y.min())
     return {
-        "rmse": math.sqrt((errors**2).mean()),
+        "rmse": math.sqrt(squares.mean()),
         "mae": float(np.abs(errors).mean()),
         "spearman": spearman(p, y),
         "r2": float(r2),

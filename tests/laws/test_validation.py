@@ -98,3 +98,10 @@ def test_a_level_out_of_range_is_refused():
         cross_validate(table(12), folds=2).intervals(95)
     with pytest.raises(InputError, match="1 draws tell no interval"):
         cross_validate(table(12), folds=2).intervals(0.9, draws=1)
+
+
+def test_predictions_too_far_off_for_squares_have_an_infinite_error():
+    found = figures(np.array([1e200, 1.0, 2.0]), np.array([3.0, 1.0, 2.0]))
+    assert found["rmse"] == np.inf
+    assert found["r2"] == -np.inf
+    assert found["regret"] == 0
