@@ -1,0 +1,155 @@
+"""What one hypergradient costs: as the domains grow at equal tokens, against one backward pass a domain; and by engine at a model's size.
+
+The first table takes a multilayer perceptron on a fixed number of rows in k domains and solves each linear system with the same number
+of products. The second takes the default proxy, a GPT of about 1M parameters (``--large``: of GPT-2's 124M), and asks each engine for
+a hypergradient at the parameters as they stand, every engine in a process of its own, so that its peak memory is its own: that
+of the process above what the model and the data take (on a GPU: all that was allocated).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from common import RESULTS, interleaved, interval, write
+
+import mixopt as mx
+from mixopt.compiler.binding import bind_losses
+from mixopt.runtime.gpt import GPT
+from mixopt.runtime.modelled import Modelled
+from mixopt.solvers import ConjugateGradients, Implicit, Unrolled, ValueFunction
+
+ROWS, WIDTH, PRODUCTS, K = 4096, 64, 10, 4
+FIXED = ConjugateGradients(steps=PRODUCTS, tolerance=1e-30, damping=1.0)
+ENGINES = {
+    "implicit": Implicit(curvature="gauss-newton", system=FIXED),
+    "unrolled-20": Unrolled(steps=20, step_size=1e-2),
+    "unrolled-20, checkpointed": Unrolled(steps=20, step_size=1e-2, mode="checkpointed"),
+    "value function": ValueFunction(),
+    "one step": Unrolled(steps=1),
+}
+
+
+def problem(names: list[str], targets: list[str]) -> mx.Problem:
+    """Weights of the domains for the mean loss of the targets."""
+    w, theta = mx.Mixture(names), mx.model()
+    trained = mx.argmin(w @ mx.losses(theta, names), over=theta)
+    return mx.minimize(mx.mean(mx.losses(trained, targets, name="val")), over=w)
+
+
+def domains(k: int, seed: int) -> tuple[Modelled, mx.FunctionLearner]:
+    """A perceptron's squared losses on ``ROWS`` rows in k domains."""
+    draw = torch.Generator().manual_seed(seed)
+    x, y = torch.randn(k, ROWS // k, WIDTH, generator=draw), torch.randn(k, ROWS // k, generator=draw)
+    start = {"in": torch.randn(WIDTH, 256, generator=draw) / 8, "out": torch.randn(256, generator=draw) / 16}
+
+    def losses(p: dict[str, torch.Tensor]) -> torch.Tensor:
+        return ((torch.tanh(x @ p["in"]) @ p["out"] - y) ** 2).mean(1)
+
+    learner = mx.FunctionLearner(start, {"train": losses, "val": lambda p: losses(p)[:1]})
+    names = [f"d{i}" for i in range(k)]
+    form = mx.plan(problem(names, ["d0"]), learner).form
+    return Modelled(form, learner, bind_losses(form, learner.abilities), {}, {}), learner  # type: ignore[arg-type]
+
+
+def growth(counts: list[int], pairs: int, seed: int) -> list[dict[str, Any]]:
+    """One hypergradient for each number of domains, against one backward pass a domain on the same rows."""
+    rows = []
+    for k in counts:
+        model, learner = domains(k, seed)
+        w, leaves, solver = model.weights(np.full(k, 1 / k)), learner.start(), Implicit(system=FIXED)
+
+        def hypergradient(solver=solver, model=model, w=w, leaves=leaves) -> None:  # type: ignore[no-untyped-def]
+            solver.slope(model, w, leaves, None, None)
+
+        def backward_each(learner=learner, leaves=leaves, k=k) -> None:  # type: ignore[no-untyped-def]
+            at = tuple(leaf.detach().requires_grad_() for leaf in leaves)
+            losses = learner.losses(at, "train", None)
+            for i in range(k):
+                torch.autograd.grad(losses[i], at, retain_graph=i + 1 < k)
+
+        ours, theirs = interleaved(hypergradient, backward_each, pairs)
+        ratio, low, high = interval(theirs / ours)
+        rows.append({"k": k, "ms": 1e3 * float(np.median(ours)), "ms of k backward passes": 1e3 * float(np.median(theirs))})
+        rows[-1] |= {"growth": rows[-1]["ms"] / rows[0]["ms"], "ratio": [ratio, low, high]}
+        print(
+            f"k = {k:5d}: {rows[-1]['ms']:8.1f} ms, {rows[-1]['growth']:.2f} times k = {counts[0]}; "
+            f"{k} backward passes take {ratio:.2f} [{low:.2f}, {high:.2f}] of it"
+        )
+    return rows
+
+
+def resident() -> float:
+    """MiB that this process holds now."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 2**20
+
+
+def one_engine(name: str, large: bool, device: str, repeats: int, autocast: str | None) -> dict[str, Any]:
+    """Milliseconds and peak MiB of one engine's hypergradient, measured in this process."""
+    draw = np.random.default_rng(0)
+    words, context = (50_257, 512) if large else (512, 64)
+    tokens = {f"d{i}": draw.integers(0, words, 20 * context) for i in range(K)}
+    torch.manual_seed(0)
+    sizes = {"width": 768, "layers": 12, "heads": 12} if large else {"width": 128, "layers": 4, "heads": 4}
+    module = GPT(words, context, **sizes)
+    learner = mx.TorchLearner(
+        module, {"train": tokens, "val": tokens}, context=context, per_domain=2, evaluation=2, device=device, autocast=autocast
+    )
+    names = list(tokens)
+    form = mx.plan(problem(names, names), learner).form
+    model = Modelled(form, learner, bind_losses(form, learner.abilities), {}, {})  # type: ignore[arg-type]
+    w, leaves, batch = model.weights(np.full(K, 1 / K)), learner.start(), learner.evaluation()
+    cuda = torch.device(device).type == "cuda"
+    before, times = resident(), []
+    for _ in range(repeats + 1):
+        start = time.perf_counter()
+        with learner.second_order():
+            ENGINES[name].slope(model, w, leaves, batch, None)
+        if cuda:
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - start)
+    peak = torch.cuda.max_memory_allocated() / 2**20 if cuda else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - before
+    count = sum(leaf.numel() for leaf in leaves)
+    return {"engine": name, "parameters": count, "ms": 1e3 * float(np.median(times[1:])), "MiB": peak}
+
+
+def main() -> None:
+    """Measure, print both tables, and write the figures with what they were measured on."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--counts", type=int, nargs="+", default=[4, 64, 1024])
+    parser.add_argument("--pairs", type=int, default=20)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--autocast", choices=["bf16"])
+    parser.add_argument("--large", action="store_true", help="GPT-2's 124M parameters instead of 1M")
+    parser.add_argument("--engine", choices=[*ENGINES], help="one engine in this process, as JSON")
+    parser.add_argument("--out", type=Path, default=RESULTS / "bilevel_engines.json")
+    given = parser.parse_args()
+    if given.engine:
+        print(json.dumps(one_engine(given.engine, given.large, given.device, given.repeats, given.autocast)))
+        return
+    rows = growth(given.counts, given.pairs, given.seed)
+    for name in ENGINES:
+        command = [sys.executable, __file__, "--engine", name, "--repeats", str(given.repeats), "--device", given.device]
+        command += (["--large"] if given.large else []) + (["--autocast", given.autocast] if given.autocast else [])
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            print(f"{name}: {done.stderr.strip().splitlines()[-1]}")
+            continue
+        rows.append(json.loads(done.stdout.splitlines()[-1]))
+        print(f"{name:28s} {rows[-1]['ms']:9.1f} ms  {rows[-1]['MiB']:8.1f} MiB  ({rows[-1]['parameters']:,} parameters)")
+    settings = {key: value for key, value in vars(given).items() if key not in ("out", "engine")}
+    write(given.out, __doc__, settings, rows)
+
+
+if __name__ == "__main__":
+    main()
