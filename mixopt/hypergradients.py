@@ -30,6 +30,8 @@ TIGHT = 1e-12
 """|grad| to which the lower level is trained for differences, as far as the dtype carries."""
 NOISE = 0.5
 """The cosine below which slopes of different seeds are called noise."""
+SMALL = 16
+"""The most domains whose second-order check is taken."""
 CAUSES = "Are the losses smooth here, the same at each call, and their gradients right (torch.autograd.gradcheck)?"
 
 
@@ -50,7 +52,8 @@ def check_hypergradient(
 
     With an exact learner the lower level is trained again to rounding at every shifted weight, about 4 k times; an engine that descends
     an objective of its own, such as the outcome of K steps, is held against the differences of that as well, so that a bias is
-    told from a mistake. With a sampled learner the differences are those of the evaluation loss after ``steps`` optimizer steps
+    told from a mistake. Up to 16 domains that are used get a
+    second-order check too. With a sampled learner the differences are those of the evaluation loss after ``steps`` optimizer steps
     on the same batches, at weights ``epsilon`` of the way to each corner, for each of ``seeds``; only the cosine means something
     there, and the engines are asked on the evaluation sample at the learner's parameters.
 
@@ -66,7 +69,7 @@ def check_hypergradient(
     sign = -1 if ready.form.maximised else 1
     truth = _exact(task.model, w) if task.model.exact else _sampled(task.model, w, steps, epsilon, seeds)
     rows = [_checked(problem, learner, w, solver, given, truth, sign) for solver in chosen]
-    return HypergradientCheck(w, truth.target, sign * truth.slopes, truth.precision, tuple(rows))
+    return HypergradientCheck(w, truth.target, sign * truth.slopes, truth.precision, tuple(rows), sign * truth.curvature)
 
 
 @final
@@ -79,6 +82,7 @@ class _Truth:
     target: str
     exact: bool
     euler: float | None = None
+    curvature: float = np.nan
 
 
 def _engines(form: Bilevel, learner: Learner) -> list[Solver]:
@@ -112,8 +116,13 @@ def _exact(model: Modelled, w: np.ndarray) -> _Truth:
         with torch.no_grad():
             return float(model.upper(weights, leaves, None))
 
+    def gradient(u: np.ndarray) -> np.ndarray:
+        weights = model.weights(u)
+        return rule.slope_of(model, weights, rule.trained(model, weights, first)).gradient.detach().double().cpu().numpy()
+
     slopes, precision = differences(value, w, _shift(model))
-    return _Truth(slopes, precision, target, True, None if steps else _euler(model, w, first.leaves))
+    bent = least_curvature(gradient, w, _shift(model))
+    return _Truth(slopes, precision, target, True, None if steps else _euler(model, w, first.leaves), bent)
 
 
 def _sampled(model: Modelled, w: np.ndarray, steps: int, epsilon: float, seeds: Sequence[int]) -> _Truth:
@@ -139,6 +148,18 @@ def differences(value: Callable[[np.ndarray], float], w: np.ndarray, shift: floa
     near, far_off = found
     slopes = (4 * near - far_off) / 3
     return slopes, float(np.linalg.norm(near - far_off) / 3 / max(np.linalg.norm(slopes), np.finfo(float).tiny))
+
+
+def least_curvature(gradient: Callable[[np.ndarray], np.ndarray], w: np.ndarray, shift: float) -> float:
+    """The least eigenvalue of the Hessian along the simplex of the weights that are not 0, by differences; NaN for too many."""
+    support = np.flatnonzero(w > 2 * shift)
+    if not 2 <= len(support) <= SMALL:
+        return float("nan")
+    basis = np.zeros((len(w), len(support) - 1))
+    basis[support] = np.linalg.svd(np.ones((1, len(support))))[2][1:].T
+    bent = np.stack([(gradient(w + shift * b) - gradient(w - shift * b)) / (2 * shift) for b in basis.T])
+    reduced = bent @ basis
+    return float(np.linalg.eigvalsh((reduced + reduced.T) / 2)[0])
 
 
 def _shift(model: Modelled) -> float:

@@ -39,7 +39,9 @@ class HypergradientCheck:
     """A check of hypergradients at weights ``at`` [k]; ``print`` shows the table and the verdicts.
 
     ``differences`` [k] are the slopes of ``target`` by finite differences, and ``precision`` how far they can be trusted, relatively
-    (for a sampled learner: 1 - the mean cosine between the slopes of different seeds).
+    (for a sampled learner: 1 - the mean cosine between the slopes of different seeds). ``curvature`` is the least eigenvalue of the
+    objective's Hessian along the simplex of the weights that are used: of a minimum it is not negative (of a maximisation's largest
+    value, not positive); NaN where it was not taken.
     """
 
     at: np.ndarray
@@ -47,6 +49,7 @@ class HypergradientCheck:
     differences: np.ndarray
     precision: float
     rows: tuple[EngineCheck, ...]
+    curvature: float = np.nan
 
     @property
     def wrong(self) -> tuple[EngineCheck, ...]:
@@ -70,7 +73,12 @@ class HypergradientCheck:
         return f"against finite differences of {self.target}, good to {_brief(self.precision)}"
 
     def _verdicts(self) -> list[str]:
-        return [f"{row.engine}: {row.verdict}" for row in self.rows]
+        bent = (
+            []
+            if np.isnan(self.curvature)
+            else [f"second order: the least (of a maximisation: greatest) curvature along the weights used is {self.curvature:.3g}"]
+        )
+        return [*(f"{row.engine}: {row.verdict}" for row in self.rows), *bent]
 
 
 def _cells(row: EngineCheck) -> tuple[str, ...]:

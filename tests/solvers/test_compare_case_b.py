@@ -58,10 +58,14 @@ def test_ten_lines_compare_all_engines_and_a_surrogate(case):
 
 
 def test_the_check_of_hypergradients_on_case_b(case):
-    train, val, _ = case
+    train, val, figures = case
     w, theta = mx.Mixture([f"d{i}" for i in range(8)]), mx.model()
     ridge = mx.argmin(w @ mx.losses(theta, w.index) + 0.005 * mx.sum_squares(theta), over=theta)
     learner = mx.FunctionLearner(torch.zeros(50, dtype=torch.float64), losses={"train": train, "val": val})
-    check = mx.check_hypergradient(mx.minimize(mx.loss(ridge, "val"), over=w), learner)
+    problem, optimum = mx.minimize(mx.loss(ridge, "val"), over=w), figures["optimum"]
+    check = mx.check_hypergradient(problem, learner)
     assert [row.verdict.split(" (")[0] for row in check.rows] == ["right", "right for what it descends", "right"]
     assert check.rows[0].error < 1e-6
+    there = mx.check_hypergradient(problem, learner, at=optimum["w"], solvers=[])
+    assert there.curvature == pytest.approx(optimum["reduced_hess_min_eig"], rel=1e-4)
+    assert "second order: the least" in str(there)
