@@ -138,7 +138,6 @@ def plan(problem: Problem | Method, learner: Learner | None = None, *, solver: S
             )
     chosen = solver or (takers[0].make(form, abilities) if takers else None)
     name = None if chosen is None else type(chosen).__name__
-    chosen_by = printed(form, abilities, name) if solver is None else fused(abilities) if isinstance(form, Bilevel) else ()
     choice = Choice(
         str(problem),
         type(form).__name__,
@@ -146,7 +145,15 @@ def plan(problem: Problem | Method, learner: Learner | None = None, *, solver: S
         None if chosen is None else str(chosen),
         {n: r for n, r in reasons.items() if r and n != name},
         tuple(e.name for e in takers if e.name != name),
-        (*_vertex(form), *kinked(form), *biased(form, abilities), *told(form, abilities), *repeated(form, abilities), *chosen_by),
+        (
+            *_vertex(form),
+            *kinked(form),
+            *biased(form, abilities),
+            *told(form, abilities),
+            *repeated(form, abilities),
+            *fused(form, abilities),
+        ),
+        printed(form, abilities, name) if solver is None else "",
     )
     return Plan(problem, form, chosen, choice, learner, plain.recover)
 

@@ -14,20 +14,20 @@ ROWS = (
 """When, and which engine; as ``solvers.table`` decides. Source: section B.2 of the survey."""
 
 
-def printed(form: Form, abilities: Abilities | None, chosen: str | None) -> tuple[str, ...]:
-    """The table with a mark at the engine chosen by it, as one note of a plan; and what is done where attention is fused."""
+def printed(form: Form, abilities: Abilities | None, chosen: str | None) -> str:
+    """The table with a mark at the engine chosen by it; empty for what is no bilevel problem."""
     if not isinstance(form, Bilevel):
-        return ()
+        return ""
     exact = abilities is None or abilities.exact
     here = {"Unrolled": 0 if form.steps else 3, "Implicit": 1 if exact else 2, "ValueFunction": 4}.get(chosen or "")
     width = max(len(when) for when, _ in ROWS)
     lines = [f"          {when.ljust(width)}  {engine}{'  <- here' if i == here else ''}" for i, (when, engine) in enumerate(ROWS)]
-    return "\n".join(["without solver=... the engine is the first that fits:", *lines]), *fused(abilities)
+    return "\n".join(["without solver=... the first that fits:", *lines])
 
 
-def fused(abilities: Abilities | None) -> tuple[str, ...]:
-    """What becomes of fused attention, in words."""
-    if abilities is None or not abilities.fused:
+def fused(form: Form, abilities: Abilities | None) -> tuple[str, ...]:
+    """What becomes of fused attention in a bilevel problem, in words."""
+    if abilities is None or not abilities.fused or not isinstance(form, Bilevel):
         return ()
     if abilities.double_backward:
         return (

@@ -131,6 +131,8 @@ class Choice:
     refusals: Mapping[str, tuple[str, ...]]
     also: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    engines: str = ""
+    """Of a bilevel problem: the table by which its engine was chosen."""
 
     def __str__(self) -> str:
         lines = ["Problem", *("  " + line for line in self.problem.splitlines()), f"Form    {self.form}"]
@@ -139,6 +141,7 @@ class Choice:
         lines += [f"        {name} would take it too" for name in self.also]
         for name, reasons in self.refusals.items():
             lines += [f"        {name} refuses: {reasons[0]}", *(f"        {' ' * len(name)} and: {r}" for r in reasons[1:])]
+        lines += [f"Engine  {self.engines}"] if self.engines else []
         lines += [f"Note    {note}" for note in self.notes]
         return "\n".join(lines)
 
@@ -146,4 +149,5 @@ class Choice:
         rows = [("form", self.form), *(("route", step) for step in self.route), ("solver", self.chosen or "none takes it")]
         rows += [("would take it too", name) for name in self.also]
         rows += [(f"{name} refuses", "; and ".join(reasons)) for name, reasons in self.refusals.items()]
+        rows += [("engine", self.engines)] if self.engines else []
         return table(["", ""], rows, notes=self.notes)
