@@ -153,10 +153,10 @@ def test_single_loops_wait_only_when_the_host_looks_every_5_steps(counted, name)
 
 def test_implicit_waits_for_its_linear_system_alone(counted, monkeypatch):
     """With looks at every fifth product, as on a GPU: products / 5 reads, and the size of the right-hand side and of the residual."""
-    from mixopt.solvers import implicit
+    from mixopt.solvers import systems
 
-    original, products = implicit.conjugate_gradients, 20
-    monkeypatch.setattr(implicit, "conjugate_gradients", lambda *a, **k: original(*a, **(k | {"look_every": 5})))
+    original, products = systems.conjugate_gradients, 20
+    monkeypatch.setattr(systems, "conjugate_gradients", lambda *a, **k: original(*a, **(k | {"look_every": 5})))
 
     def solver(steps):
         system = ConjugateGradients(steps=products, tolerance=1e-12, damping=0.1)
