@@ -189,9 +189,7 @@ def domains_of(w: Expr) -> Domains:
 
 def _model(theta: Expr, where: str) -> Expr:
     if not isinstance(theta, Expr) or theta.op not in MODELS:
-        raise ProblemError(
-            f"{where} are of a model, but '{theta}' is none; give the symbol made by model(), argmin(...) or trained(...)"
-        )
+        raise ProblemError(f"{where} are of a model, but '{theta}' is none; give the symbol made by model(), argmin(...) or trained(...)")
     return theta
 
 
