@@ -1,4 +1,4 @@
-"""Ready-made problems of the literature, each a few lines with its source; the mixing laws; and the heuristics."""
+"""Ready-made problems of the literature, each a few lines with its source, and the heuristics."""
 
 from . import catalog as catalog
 from .apple import apple as apple
