@@ -113,6 +113,7 @@ if TYPE_CHECKING:
     from mixopt import laws as laws
     from mixopt import problems as problems
     from mixopt import solvers as solvers
+    from mixopt import trainers as trainers
     from mixopt.runtime.learner import FunctionLearner as FunctionLearner
     from mixopt.runtime.torch_learner import TorchLearner as TorchLearner
     from mixopt.solvers.neighbour import to_cvxpy as to_cvxpy
@@ -133,6 +134,7 @@ _LATER = {
     "problems": ("mixopt.problems", None),
     "solvers": ("mixopt.solvers", None),
     "to_cvxpy": ("mixopt.solvers.neighbour", "to_cvxpy"),
+    "trainers": ("mixopt.trainers", None),
 }
 """Public names that are imported when first used, because torch or scipy comes with them."""
 
@@ -245,6 +247,7 @@ __all__ = [
     "tokens",
     "train",
     "trained",
+    "trainers",
     "used",
     "variable",
 ]

@@ -80,13 +80,14 @@ def test_snippets_are_doctests_that_the_fence_does_not_cut(name):
 def test_the_reference_has_every_public_name():
     reference = "\n".join(text for name, text in TEXTS.items() if name.startswith("api/"))
     found = set(re.findall(r"auto\w+:: (\S+)", reference))
-    modules = {"balancing", "graph", "laws", "problems", "solvers"}
+    modules = {"balancing", "graph", "laws", "problems", "solvers", "trainers"}
     assert {f"mixopt.{name}" for name in mixopt.__all__ if name not in modules} <= found
     for module, part in (
         ("balancing", mixopt.balancing),
         ("graph", mixopt.graph),
         ("problems", mixopt.problems),
         ("solvers", mixopt.solvers),
+        ("trainers", mixopt.trainers),
     ):
         assert {f"mixopt.{module}.{name}" for name in part.__all__} <= found
 
