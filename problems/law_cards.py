@@ -57,6 +57,27 @@ LAW_CARDS = (
         aliases=("log-linear", "mixture reuse"),
     ),
     Card(
+        name="online_law",
+        title="Online mixing law",
+        family="mixing law",
+        phases=("PT", "CPT", "SFT"),
+        needs=("proxy runs", "validation set"),
+        cost="k short runs from the model's state, or more; then milliseconds",
+        formula="L_j(w) = c_j + b_j sigma(-sum_i A_ij w_i) after one round, sigma the identity or exp\n"
+        "w_i <- w_i exp(zeta sum_j b_j sigma' A_ij) / (the sum of these)",
+        latex=r"L_j^{t+1}(w)=c_j+b_j\,\sigma\Big(-\sum_i A_{ij}w_i\Big),\quad\sigma\in\{\mathrm{id},\exp\},\qquad "
+        r"w_i\leftarrow\frac{w_i\,e^{\zeta\sum_j b_j\sigma'A_{ij}}}{\sum_l w_l\,e^{\zeta\sum_j b_j\sigma'A_{lj}}}",
+        source="Section 4.2 of the survey; Chen et al. 2023, arXiv 2307.14430 (Skill-It); Chen et al. 2024, arXiv 2411.05735 (Aioli)",
+        differences=(
+            "The survey leaves c and b open. Under the identity mixopt takes c = b = the losses now (Skill-It) or b = 1 (Aioli); under exp "
+            "the c are fitted floors and b = the losses now less c. Without losses it is the static law of one round.",
+            "The survey prints -A here and +A in the static laws of its Table 2 (misprint T17); A > 0 is a benefit here.",
+            "The survey writes the law's inner weight w^t inside a law declared in w (misprint T19).",
+        ),
+        defined=("mixopt.laws.online:Online.fit", "mixopt.laws.online:OnlineCurve.value", "mixopt.laws.online:score_of"),
+        use="mx.laws.Online.fit(runs, now=losses)",
+    ),
+    Card(
         name="bimix",
         title="BiMix",
         family="mixing law",

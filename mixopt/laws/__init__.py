@@ -17,6 +17,7 @@ from .law import Fit as Fit
 from .law import Law as Law
 from .law import TargetLaw as TargetLaw
 from .linear import Linear as Linear
+from .online import Online as Online
 from .posterior import Gain as Gain
 from .posterior import Posterior as Posterior
 from .posterior import bootstrap as bootstrap
@@ -54,6 +55,7 @@ __all__ = [
     "LawComparison",
     "LightGBM",
     "Linear",
+    "Online",
     "Posterior",
     "TargetLaw",
     "TaskLaw",

@@ -16,6 +16,7 @@ from .formula import Formula
 from .gaussian import GaussianProcess
 from .law import Law, read
 from .linear import Linear
+from .online import Online
 from .power import AdditivePower
 from .scaling import Chinchilla
 from .trees import LightGBM
@@ -34,6 +35,7 @@ LAWS: dict[str, type[Law]] = {
         AutoScale,
         Chinchilla,
         ADO,
+        Online,
         LightGBM,
         GaussianProcess,
     )
