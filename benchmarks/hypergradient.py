@@ -56,8 +56,12 @@ class Ridge:
         return ((self.Xv @ theta - self.yv) ** 2).mean() / 2
 
 
-def by_hand(data: Ridge, w: Tensor) -> tuple[Tensor, float]:
-    """Hypergradient [k] and the inner |grad|, as one would write them for this problem alone."""
+def by_hand(data: Ridge, w: Tensor, forward: bool = False) -> tuple[Tensor, float]:
+    """Hypergradient [k] and the inner |grad|, as one would write them for this problem alone.
+
+    The mixed derivative is taken of the graph that the products keep, or by ``forward`` mode, which takes another pass.
+    """
+    free = w.clone().requires_grad_()
 
     def lower(theta: Tensor, weights: Tensor) -> Tensor:
         return weights @ data.train(theta) + RHO / 2 * (theta * theta).sum()
@@ -65,7 +69,7 @@ def by_hand(data: Ridge, w: Tensor) -> tuple[Tensor, float]:
     theta, last, share = torch.zeros(D, dtype=torch.float64), float("inf"), 1e-3
     while True:
         theta = theta.detach().requires_grad_()
-        (slope,) = torch.autograd.grad(lower(theta, w), theta, create_graph=True)
+        (slope,) = torch.autograd.grad(lower(theta, free), theta, create_graph=True)
         product = hessian(slope, theta)
         flat = slope.detach()
         size = float(flat.norm())
@@ -73,11 +77,12 @@ def by_hand(data: Ridge, w: Tensor) -> tuple[Tensor, float]:
             break
         share = min(share, (size / last) ** 2) if last < float("inf") else share
         path = cg(product, -flat, max(0.1 * INNER / size, share))
-        theta = searched(lambda at: lower(at, w), theta.detach(), path, float(path @ flat))
+        theta = searched(lambda at: lower(at, free), theta.detach(), path, float(path @ flat))
         last = size
     (v,) = torch.autograd.grad(data.val(theta), theta)
     q = cg(product, v, SYSTEM)
-    free = w.clone().requires_grad_()
+    if not forward:
+        return -torch.autograd.grad(slope, free, q)[0], size
     with forward_ad.dual_level():
         (over_w,) = torch.autograd.grad(lower(forward_ad.make_dual(theta.detach(), q), free), free)
         cross = forward_ad.unpack_dual(over_w).tangent

@@ -1,4 +1,4 @@
-"""Hypergradients by the implicit function theorem: one linear system and one forward-mode product serve all domains."""
+"""Hypergradients by the implicit function theorem: one linear system and one mixed derivative serve all domains."""
 
 from __future__ import annotations
 
@@ -43,7 +43,8 @@ class Inner:
 class Implicit(BilevelSolver):
     """dF/dw_i = d upper/dw_i - <d/dw_i grad lower, q>, where H q = grad upper and H is the lower level's Hessian.
 
-    The products <grad l_i, q> of all k domains are one forward-mode product, so the cost does not grow with k.
+    The products <grad l_i, q> of all k domains are one derivative along q, so the cost does not grow with k: of the graph that
+    ``products="reverse"`` keeps, else one forward-mode product.
     ``curvature="gauss-newton"`` takes Gauss-Newton products for H, which are positive semidefinite even far from a
     minimum; with ``damping`` they are what a network needs, whose lower level never converges. Hessian products go by ``products``:
     "reverse" over reverse on one graph that is kept; "forward" over reverse, dearer, without it; "differences" of gradients, for losses
@@ -86,8 +87,13 @@ class Implicit(BilevelSolver):
 
     def trained(self, model: Modelled, w: Tensor, near: Trained) -> Trained:
         system = self.system if isinstance(self.system, ConjugateGradients) else ConjugateGradients()
+        free = w.detach().requires_grad_()
         found, taken = newton(
-            lambda at: model.lower(w, at, None), lambda value, at: self._bent(model, w, value, at, None), near.leaves, self.inner, system
+            lambda at: model.lower(free, at, None),
+            lambda value, at: self._bent(model, free, value, at, None),
+            near.leaves,
+            self.inner,
+            system,
         )
         goal, inner = reach(self.inner, near.leaves), float(found.slope.norm())
         doubt = "" if inner <= goal else unconverged(model, w, found, goal, taken, near.leaves)
@@ -97,7 +103,8 @@ class Implicit(BilevelSolver):
         at = tuple(leaf.detach().requires_grad_() for leaf in leaves)
         if self.curvature == "gauss-newton":
             return self._solved(model, w, gauss_newton(model, w, at, batch), batch, warm)
-        return self._solved(model, w, self._bent(model, w, model.lower(w, at, batch), at, batch), batch, warm)
+        free = w.detach().requires_grad_()
+        return self._solved(model, w, self._bent(model, free, model.lower(free, at, batch), at, batch), batch, warm)
 
     def slope_of(self, model: Modelled, w: Tensor, near: Trained) -> Slope:
         if self.curvature == "gauss-newton":
@@ -107,7 +114,7 @@ class Implicit(BilevelSolver):
     def _bent(self, model: Modelled, w: Tensor, value: Tensor, at: Leaves, batch: Batch) -> Curved:
         """The lower level's Hessian products, as ``products`` says."""
         if self.products == "reverse":
-            return hessian(model, value, at)
+            return hessian(model, value, at, w)
         make = pushed if self.products == "forward" else differenced
         return make(model, lambda leaves: model.lower(w, leaves, batch), value, at)
 
@@ -116,8 +123,11 @@ class Implicit(BilevelSolver):
         value = model.upper(free, bent.at, batch)
         *v, direct = model.gradient(value, (*bent.at, free))
         solved = self.system.solve(bent.product, vector(tuple(v)), warm)
-        crossed = cross_differences if self.products == "differences" else cross_term
-        cross = crossed(model, w, bent.at, batch, split(solved.x, bent.at))
+        if bent.crossed is None:
+            crossed = cross_differences if self.products == "differences" else cross_term
+            cross = crossed(model, w, bent.at, batch, split(solved.x, bent.at))
+        else:
+            cross = bent.crossed(solved.x)
         kept = None if batch is None else solved.x
         return Slope(direct - cross, value.detach(), bent.slope.norm(), solved.residual, solved.negative, kept)
 

@@ -16,31 +16,54 @@ from mixopt.runtime.modelled import Modelled
 from mixopt.runtime.tree import Leaves, split, vector
 
 Product = Callable[[Tensor], Tensor]
+LINEAR = "the lower level is linear in the model, so it has no curvature and no minimum; add a regulariser such as sum_squares(theta)"
 
 
 @dataclass(frozen=True)
 class Curved:
-    """An objective at some parameters: curvature products p -> B p, its gradient [P], and how exact the products are, relatively."""
+    """An objective at some parameters: curvature products p -> B p, its gradient [P], and how exact the products are, relatively.
+
+    ``crossed`` is q [P] -> <d/dw_i grad lower, q> [k] where a graph that is kept has it.
+    """
 
     at: Leaves
     product: Product
     slope: Tensor
     exact: float = 0.0
+    crossed: Product | None = None
 
 
-def hessian(model: Modelled, lower: Tensor, at: Leaves) -> Curved:
-    """p -> H p of the lower level's value on one retained graph."""
+def hessian(model: Modelled, lower: Tensor, at: Leaves, free: Tensor | None = None) -> Curved:
+    """p -> H p of the lower level's value on one retained graph, and its mixed derivative with the ``free`` weights."""
     graph = model.gradient(lower, at, create_graph=True)
-    if not any(g.requires_grad for g in graph):
-        raise LearnerError(
-            "the lower level is linear in the model, so it has no curvature and no minimum; add a regulariser such as sum_squares(theta)"
-        )
+    live = [i for i, g in enumerate(graph) if g.requires_grad]
+    bent = tuple(graph[i] for i in live)
+
+    def along(p: Tensor, inputs: Leaves) -> tuple[Tensor | None, ...]:
+        if not live:
+            return (None,) * len(inputs)
+        parts = split(p, at)
+        if len(live) < len(at):
+            parts = tuple(parts[i] for i in live)
+        return torch.autograd.grad(bent, inputs, parts, retain_graph=True, allow_unused=True)
 
     def product(p: Tensor) -> Tensor:
         model.meter.hessian_products += 1
-        return vector(torch.autograd.grad(graph, at, split(p, at), retain_graph=True, materialize_grads=True))
+        found = along(p, at)
+        there = [part for part in found if part is not None]
+        if not there:
+            raise LearnerError(LINEAR)
+        if len(there) == len(at):
+            return vector(tuple(there))
+        return vector(tuple(torch.zeros_like(leaf) if part is None else part for leaf, part in zip(at, found, strict=True)))
 
-    return Curved(at, product, vector(tuple(g.detach() for g in graph)))
+    def crossed(q: Tensor) -> Tensor:
+        assert free is not None
+        (found,) = along(q, (free,))
+        return torch.zeros_like(free) if found is None else found
+
+    slope = vector(tuple(g.detach() for g in graph))
+    return Curved(at, product, slope, crossed=None if free is None else crossed)
 
 
 def pushed(model: Modelled, objective: Callable[[Leaves], Tensor], value: Tensor, at: Leaves) -> Curved:

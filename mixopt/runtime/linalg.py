@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 LOOK_EVERY = 5
+Map = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -23,14 +24,14 @@ class Solved:
 
 
 def conjugate_gradients(
-    product: Callable[[Tensor], Tensor],
+    product: Map,
     b: Tensor,
     *,
     start: Tensor | None = None,
     steps: int,
     tolerance: float,
     look_every: int | None = None,
-    inverse: Callable[[Tensor], Tensor] | None = None,
+    inverse: Map | None = None,
 ) -> Solved:
     """Solve H x = b for a symmetric positive definite H given as a product.
 
@@ -45,10 +46,42 @@ def conjugate_gradients(
     if size == 0:
         return Solved(torch.zeros_like(b), 0.0, 0, False)
     x = torch.zeros_like(b) if start is None else start
-    r = b if start is None else b - product(x)
+    r, used = (b, 0) if start is None else (b - product(x), 1)
+    if every == 1:
+        x, left, used, bend = _looking(product, x, r, goal, used, steps, inverse)
+    else:
+        x, left, used, bend = _waiting(product, x, r, goal, used, steps, inverse, every)
+    return Solved(x, left**0.5 / size, used, not bend > 0)
+
+
+def _looking(
+    product: Map, x: Tensor, r: Tensor, goal: float, used: int, steps: int, inverse: Map | None
+) -> tuple[Tensor, float, int, float]:
+    """The steps with their lengths on the host: the point, its squared residual, the products, and the last curvature."""
+    p = r if inverse is None else inverse(r)
+    left, bend = float(r @ r), 1.0
+    rr = left if inverse is None else float(r @ p)
+    while left > goal and rr > 0 and used < steps:
+        Hp = product(p)
+        used, bend = used + 1, float(p @ Hp)
+        if not bend > 0:
+            break
+        step = rr / bend
+        x, r = torch.add(x, p, alpha=step), torch.add(r, Hp, alpha=-step)
+        near = r if inverse is None else inverse(r)
+        left = float(r @ r)
+        new = left if inverse is None else float(r @ near)
+        p, rr = torch.add(near, p, alpha=new / rr), new
+    return x, left, used, bend
+
+
+def _waiting(
+    product: Map, x: Tensor, r: Tensor, goal: float, used: int, steps: int, inverse: Map | None, every: int
+) -> tuple[Tensor, float, int, float]:
+    """The same with the lengths left on the device, where the host looks once in so many steps."""
     p = r if inverse is None else inverse(r)
     rr = r @ p
-    at, left, bend, used = x, float(r @ r), 1.0, int(start is not None)
+    at, left, bend = x, float(r @ r), 1.0
     course: list[Tensor] = []
     marks: list[Tensor] = []
     while left > goal and bend > 0 and used < steps:
@@ -63,10 +96,9 @@ def conjugate_gradients(
         marks += [curve, new if inverse is None else r @ r]
         p, rr = torch.addcmul(near, new / rr, p), new
         if len(course) == every or used == steps:
-            seen = [mark.item() for mark in marks] if every == 1 else torch.stack(marks).tolist()  # one transfer
-            at, left, bend = _reached(course, seen, at, left, goal)
+            at, left, bend = _reached(course, torch.stack(marks).tolist(), at, left, goal)  # one transfer
             course, marks = [], []
-    return Solved(at, left**0.5 / size, used, not bend > 0)
+    return at, left, used, bend
 
 
 def _reached(course: list[Tensor], marks: list[float], at: Tensor, left: float, goal: float) -> tuple[Tensor, float, float]:

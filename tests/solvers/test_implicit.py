@@ -8,9 +8,10 @@ import torch
 from scipy.optimize import minimize
 
 import mixopt as mx
+from mixopt.api import bilevel_task
 from mixopt.errors import InputError, LearnerError, RefusalError
 from mixopt.forms import Abilities
-from mixopt.solvers import ConjugateGradients, DescentAscent, Implicit, Inner, Normalised, Unrolled
+from mixopt.solvers import ConjugateGradients, Dense, DescentAscent, Implicit, Inner, Normalised, Unrolled
 
 POINTS = [[0.25, 0.25, 0.25, 0.25], [0.7, 0.1, 0.1, 0.1], [0.0, 0.5, 0.5, 0.0]]
 
@@ -210,6 +211,24 @@ def test_negative_curvature_at_the_lower_level_is_a_warning_and_a_note_and_not_s
     assert "negative curvature" in str(mx.solve(problem, learner, solver=Implicit(outer_steps=1)).check)
 
 
+def test_parameters_that_the_lower_level_bends_in_part_or_not_at_all():
+    """theta = (x, u, z): the losses are quadratic in x, linear in u, and z is not used. With damping d, q_u = v_u / d by hand."""
+    centres, pull = torch.tensor([[0.0, 0.0], [2.0, 0.0]], dtype=torch.float64), torch.tensor([1.0, -2.0], dtype=torch.float64)
+    losses = {
+        "train": lambda p: ((p["x"] - centres) ** 2).sum(1) / 2 + pull * p["u"],
+        "val": lambda p: ((p["x"] - 0.3) ** 2).sum() / 2 + 3 * p["u"] + p["z"],
+    }
+    learner = mx.FunctionLearner(
+        {name: torch.zeros(n, dtype=torch.float64).squeeze() for name, n in (("x", 2), ("u", 1), ("z", 1))}, losses
+    )
+    w, theta = mx.Mixture(["a", "b"]), mx.model()
+    problem = mx.minimize(mx.loss(mx.argmin(w @ mx.losses(theta, ["a", "b"]), over=theta), "val"), over=w)
+    model = bilevel_task(problem, learner, None, Implicit(), None)[1].model
+    slope = Implicit(system=Dense(damping=0.5)).slope(model, model.weights(np.array([0.5, 0.5])), learner.start(), None, None)
+    q_x, q_u = np.array([-0.3, -0.3]) / 1.5, 3 / 0.5
+    assert slope.gradient.numpy() == pytest.approx(centres.numpy() @ q_x - pull.numpy() * q_u)
+
+
 def test_a_lower_level_without_curvature_is_refused_in_words():
     learner = mx.FunctionLearner(torch.zeros(2), losses={"train": lambda q: q * 2, "val": lambda q: (q * q).sum()})
     w, theta = mx.Mixture(["a", "b"]), mx.model()
@@ -297,14 +316,21 @@ def test_the_text_of_a_solver_shows_what_is_not_a_default():
     assert "damping=0.1" in str(Implicit(system=ConjugateGradients(damping=0.1)))
 
 
-def test_one_forward_mode_pass_serves_all_domains(toy, monkeypatch):
+@pytest.mark.parametrize(("products", "levels"), [("reverse", 0), ("forward", None), ("differences", 0)])
+def test_the_products_of_all_domains_are_one_derivative(toy, monkeypatch, products, levels):
+    """Of the graph that the Hessian products keep where there is one, without another forward pass; else by one forward-mode pass."""
     from torch.autograd import forward_ad
 
-    entered = []
-    level = forward_ad.dual_level
+    import mixopt.solvers.implicit as engine
+
+    entered, crossed = [], []
+    level, term = forward_ad.dual_level, engine.cross_term
     monkeypatch.setattr(forward_ad, "dual_level", lambda: entered.append(1) or level())
-    mx.hypergradient(toy.problem(), toy.learner)
-    assert len(entered) == 1
+    monkeypatch.setattr(engine, "cross_term", lambda *a: crossed.append(1) or term(*a))
+    found = mx.hypergradient(toy.problem(), toy.learner, solver=Implicit(products=products))
+    assert found == pytest.approx(toy.gradient([0.25] * 4), rel=1e-5)
+    assert len(crossed) == (products == "forward")
+    assert levels is None or len(entered) == levels
 
 
 class _Squared(torch.autograd.Function):
@@ -321,7 +347,8 @@ class _Squared(torch.autograd.Function):
         return 2 * g * x
 
 
-def test_an_operation_without_forward_mode_is_answered_by_a_second_backward_pass():
+@pytest.mark.parametrize("solver", [Implicit(), Unrolled()], ids=str)
+def test_an_operation_without_forward_mode_is_answered_by_a_second_backward_pass(solver):
     centres = torch.tensor([[0.0, 0.0], [2.0, 0.0], [1.0, 0.5]], dtype=torch.float64)
     goal = torch.tensor([0.8, 0.1], dtype=torch.float64)
     names = ["a", "b", "c"]
@@ -332,5 +359,5 @@ def test_an_operation_without_forward_mode_is_answered_by_a_second_backward_pass
         losses = {"train": lambda q: square(q - centres).sum(1) / 2, "val": lambda q: ((q - goal) ** 2).sum()}
         return mx.FunctionLearner(torch.zeros(2, dtype=torch.float64), losses=losses)
 
-    plain, custom = (mx.hypergradient(problem, learner(f), at=[0.2, 0.3, 0.5]) for f in (torch.square, _Squared.apply))
+    plain, custom = (mx.hypergradient(problem, learner(f), at=[0.2, 0.3, 0.5], solver=solver) for f in (torch.square, _Squared.apply))
     assert custom == pytest.approx(plain, abs=1e-12)
