@@ -108,14 +108,22 @@ from mixopt.training import train as train
 if TYPE_CHECKING:
     from mixopt import balancing as balancing
     from mixopt import data as data
+    from mixopt import designs as designs
     from mixopt import export as export
     from mixopt import fitting as fitting
     from mixopt import laws as laws
     from mixopt import problems as problems
+    from mixopt import rules as rules
+    from mixopt import scores as scores
     from mixopt import solvers as solvers
     from mixopt import trainers as trainers
+    from mixopt.designs import Design as Design
+    from mixopt.designs import design as design
     from mixopt.runtime.learner import FunctionLearner as FunctionLearner
     from mixopt.runtime.torch_learner import TorchLearner as TorchLearner
+    from mixopt.schedules import Every as Every
+    from mixopt.schedules import Schedule as Schedule
+    from mixopt.schedules import online as online
     from mixopt.solvers.neighbour import to_cvxpy as to_cvxpy
 
 try:
@@ -126,12 +134,20 @@ except PackageNotFoundError:  # a bare checkout
 _LATER = {
     "balancing": ("mixopt.balancing", None),
     "data": ("mixopt.data", None),
+    "Design": ("mixopt.designs", "Design"),
+    "design": ("mixopt.designs", "design"),
+    "designs": ("mixopt.designs", None),
+    "Every": ("mixopt.schedules", "Every"),
     "export": ("mixopt.export", None),
     "fitting": ("mixopt.fitting", None),
     "FunctionLearner": ("mixopt.runtime.learner", "FunctionLearner"),
     "TorchLearner": ("mixopt.runtime.torch_learner", "TorchLearner"),
     "laws": ("mixopt.laws", None),
+    "online": ("mixopt.schedules", "online"),
     "problems": ("mixopt.problems", None),
+    "rules": ("mixopt.rules", None),
+    "Schedule": ("mixopt.schedules", "Schedule"),
+    "scores": ("mixopt.scores", None),
     "solvers": ("mixopt.solvers", None),
     "to_cvxpy": ("mixopt.solvers.neighbour", "to_cvxpy"),
     "trainers": ("mixopt.trainers", None),
@@ -157,7 +173,9 @@ __all__ = [
     "Check",
     "Culprit",
     "Derivation",
+    "Design",
     "Domains",
+    "Every",
     "Expr",
     "FunctionLearner",
     "HypergradientCheck",
@@ -174,6 +192,7 @@ __all__ = [
     "Relation",
     "Result",
     "Runs",
+    "Schedule",
     "Status",
     "TorchLearner",
     "Training",
@@ -190,6 +209,8 @@ __all__ = [
     "curvature",
     "data",
     "derive",
+    "design",
+    "designs",
     "domain_mean",
     "ema",
     "entropy",
@@ -221,6 +242,7 @@ __all__ = [
     "minimum",
     "model",
     "norm",
+    "online",
     "opaque",
     "parameter",
     "plan",
@@ -230,7 +252,9 @@ __all__ = [
     "problems",
     "quad_form",
     "rel_entropy",
+    "rules",
     "save_problem",
+    "scores",
     "sign",
     "softplus",
     "solve",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,7 +15,7 @@ from mixopt.compiler.classify import classify
 from mixopt.compiler.plan import Choice, biased, kinked, repeated, route
 from mixopt.compiler.rewrites import Recover, rewritten
 from mixopt.compiler.sampling import drawn, told
-from mixopt.errors import InputError, ProblemError, RefusalError, listed
+from mixopt.errors import InputError, ProblemError, RefusalError
 from mixopt.forms import Bilevel, Form, Program, kind, stated, unknowns
 from mixopt.judge import judged, slope_at
 from mixopt.language.curvature import curvature
@@ -26,20 +25,17 @@ from mixopt.method import Method
 from mixopt.report.audit import Audit
 from mixopt.report.check import Duals
 from mixopt.report.comparison import Comparison, Row
-from mixopt.report.result import Check, Result, Status, saved_weights
-from mixopt.runtime.layout import Layout
+from mixopt.report.result import Check, Result, Status
 from mixopt.runtime.program import Function
 from mixopt.runtime.region import Region
 from mixopt.solver import Budget, Outcome, Solver, Task, Watch, run
 from mixopt.solvers.choice import fused, printed
-from mixopt.solvers.constraints import refuses_region
 from mixopt.solvers.infeasible import conflict_of
 from mixopt.solvers.table import TABLE, considered
+from mixopt.starting import Start, started, stepping
 
 if TYPE_CHECKING:
     from mixopt.runtime.learner import Learner
-
-Start = Result | Mapping[str, float] | Sequence[float] | np.ndarray | str | os.PathLike[str] | None
 
 
 @dataclass(frozen=True)
@@ -286,11 +282,9 @@ def _task(ready: Plan, given: Mapping[str, Any] | None, seed: int, start: Start)
         if none:
             raise ProblemError(f"the inner level is over no weights at all: {none}")
     region = ready._region(numbers)
-    if region.kind == "nonlinear" and ready.solver is not None and ready.solver.starts and not refuses_region(form.constraints):
-        from mixopt.solvers.conic_steps import ConicSteps
-
-        region = replace(region, steps=ConicSteps(form.mixture, form.constraints, numbers))
-    wanted = _started(ready, start)
+    if ready.solver is not None and ready.solver.starts:
+        region = stepping(form, region, numbers)
+    wanted = started(form, ready.problem, start)
     first = region.layout.middle() if wanted is None else wanted
     if ready.solver is not None and ready.solver.starts and not region.empty:
         first = region.start(wanted)
@@ -301,30 +295,6 @@ def _task(ready: Plan, given: Mapping[str, Any] | None, seed: int, start: Start)
         assert ready.learner is not None
         model = Modelled(form, ready.learner, orders, numbers, models, drawn(form, ready.learner.abilities))
     return Task(form, region, first, numbers, seed, model, ready._kept)
-
-
-def _started(ready: Plan, start: Start) -> np.ndarray | None:
-    if start is None:
-        return None
-    domains, layout = domains_of(ready.form.mixture), Layout.of(unknowns(ready.form))
-    if isinstance(start, Result):
-        if start.mixture != ready.form.mixture:
-            raise InputError(
-                f"start is a result for '{start.mixture}' over {domains_of(start.mixture)}, "
-                f"but the problem's '{ready.form.mixture}' is over {domains}"
-            )
-        if not start.status.usable:
-            raise InputError(f"start is a result without weights: {start.status.value}")
-        return layout.joined({s: value for s, value in start.values.items() if s in layout.slices})
-    if isinstance(start, (str, os.PathLike)):
-        start = saved_weights(start, ready.problem)
-    mixtures = [s for s in layout.symbols if s.op == "mixture"]
-    if len(mixtures) == 1:
-        return layout.joined({ready.form.mixture: domains.weights(start)})
-    names = [str(s) for s in mixtures]
-    if not isinstance(start, Mapping) or set(start) != set(names):
-        raise InputError(f"start is a dict with the weights of each of the mixtures {listed(names)}, by their names; it is {start!r}")
-    return layout.joined({s: domains_of(s).weights(start[str(s)]) for s in mixtures})  # type: ignore[arg-type]
 
 
 def _sense(form: Form) -> int:

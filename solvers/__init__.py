@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from .implicit import Implicit as Implicit
     from .implicit import Inner as Inner
     from .one_step import OneStep as OneStep
+    from .online import Online as Online
     from .scalebio import ScaleBiO as ScaleBiO
     from .schedules import AdaGradNorm as AdaGradNorm
     from .schedules import Backtracking as Backtracking
@@ -65,6 +66,7 @@ _LATER = {
     "Normalised": "steps",
     "Nystroem": "systems",
     "OneStep": "one_step",
+    "Online": "online",
     "ScaleBiO": "scalebio",
     "SmoothedDescentAscent": "smoothed",
     "Surrogate": "surrogate",
@@ -106,6 +108,7 @@ __all__ = [
     "Normalised",
     "Nystroem",
     "OneStep",
+    "Online",
     "Projected",
     "ScaleBiO",
     "Simulation",
