@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -12,17 +12,21 @@ from torch import Tensor
 
 from mixopt.errors import InputError
 from mixopt.forms import Abilities, Bilevel, Form
+from mixopt.runtime.accelerated import Reached, to_minimum
 from mixopt.runtime.learner import Batch
 from mixopt.runtime.modelled import Modelled
 from mixopt.runtime.tree import Leaves, copied, vector
-from mixopt.runtime.unrolling import Course, Rule
+from mixopt.runtime.unrolling import Course, Rule, Slopes
 from mixopt.solver import State, Task
 
 from .bilevel import BilevelSolver, Sampled, Slope, Trained
+from .implicit import Inner, reach
 from .products import cross_term
 from .steps import check_counts, move
 
 Mode = Literal["reverse", "checkpointed", "forward"]
+BESIDE = 1e-2
+"""How far the weights differ at which the derivative of a converged run is watched."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,20 +43,28 @@ class Unrolled(BilevelSolver):
     ``mode`` says what is kept: "reverse" the graphs of K steps; "checkpointed" about 2 sqrt(K) states and graphs, each step taken twice;
     "forward" k tangents of the model, at k products a step. ``last`` differentiates the last steps alone (truncated: biased, and said so).
 
+    ``steps=None`` unrolls to convergence, for the argmin of an exact learner: accelerated steps, whose lengths are found beginning with
+    ``step_size``, until |grad lower| <= ``inner.tolerance`` there and at weights nearby, ``inner.steps`` at most.
+
     Source: section B.2.1 of the survey (gradient unrolling).
     """
 
     unrolls: ClassVar[bool] = True
 
-    steps: int = 1
+    steps: int | None = 1
     step_size: float = 0.1
     rule: Literal["gradient", "optimizer"] = "gradient"
     mode: Mode = "reverse"
     last: int | None = None
+    inner: Inner = field(default_factory=lambda: Inner(tolerance=1e-10, steps=10_000))
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_counts(self, steps=1, **({} if self.last is None else {"last": 1}))
+        check_counts(self, **({} if self.steps is None else {"steps": 1}), **({} if self.last is None else {"last": 1}))
+        if self.steps is None and self.rule == "optimizer":
+            raise InputError(
+                "steps=None unrolls accelerated steps to convergence, not the learner's optimizer; give rule='gradient', or steps"
+            )
         if not self.step_size > 0:
             raise InputError(f"the step_size of Unrolled is {self.step_size}; it is > 0")
         if self.rule not in ("gradient", "optimizer"):
@@ -62,6 +74,8 @@ class Unrolled(BilevelSolver):
 
     @property
     def oracle(self) -> str:
+        if self.steps is None:
+            return "steps unrolled to convergence" + (f", the last {self.last} differentiated" if self.last else "")
         many = f"{self.steps} unrolled step{'s' if self.steps > 1 else ''}"
         by = f" of {self.step_size:g}" if self.rule == "gradient" else " of the learner's optimizer"
         return many + by + (f", the last {self.last} differentiated" if self.last else "")
@@ -72,6 +86,8 @@ class Unrolled(BilevelSolver):
     def rewrites(self, form: Form) -> tuple[str, ...]:
         assert isinstance(form, Bilevel)
         steps = form.steps or self.steps
+        if steps is None:
+            return ("unrolled: accelerated steps until the lower level has converged, found first and then differentiated",)
         last = min(self.last or steps, steps)
         if last == 1 or (self.mode == "reverse" and not form.steps):
             return ()
@@ -85,7 +101,9 @@ class Unrolled(BilevelSolver):
 
     def limits(self, form: Bilevel, abilities: Abilities) -> tuple[str, ...]:
         if form.steps and self.steps not in (1, form.steps):
-            return (f"the problem is of {form.steps} training steps, and this unrolls {self.steps}; leave steps out",)
+            return (f"the problem is of {form.steps} training steps, and this unrolls {self.steps or 'to convergence'}; leave steps out",)
+        if self.steps is None and not abilities.exact:
+            return ("steps=None unrolls until the lower level's gradient is small, which on batches it never is; give a number of steps",)
         if form.steps and (self.warmup or self.train > 1):
             return (
                 f"each outer step trains anew for the problem's {form.steps} steps, so that warmup and train do nothing; leave them out",
@@ -93,18 +111,35 @@ class Unrolled(BilevelSolver):
         one = self.steps == 1 and not form.steps and not abilities.exact
         if abilities.double_backward or (one and abilities.gauss_newton):
             return ()
-        mend = " or, with a sampled learner that has a forward mode, steps=1" if self.steps > 1 else ""
+        mend = " or, with a sampled learner that has a forward mode, steps=1" if self.steps != 1 else ""
         instead = "Surrogate()" if form.steps else f"ValueFunction(){mend}"
         return (f"the learner's losses cannot be differentiated twice; use {instead}",)
 
     def trained(self, model: Modelled, w: Tensor, near: Trained) -> Trained:
         start = model.learner.start()
+        if self.steps is None:
+            return self._converged(model, w, start)
         sizes: list[Tensor] = []
         course = self._course(model, start, (None,) * (self._steps(model) + 1), sizes)
         leaves, _ = course.run(w, course.begun(), 0, course.steps, False)
         leaves = tuple(leaf.detach().requires_grad_() for leaf in leaves)
         inner = float(vector(model.gradient(model.lower(w, leaves, None), leaves)).norm())
         return Trained(leaves, inner, start, doubt="" if inner < math.inf else self._diverged(course, sizes))
+
+    def _converged(self, model: Modelled, w: Tensor, start: Leaves) -> Trained:
+        """The lower level trained from the start to its minimum by steps that can be differentiated."""
+        draw = torch.Generator().manual_seed(0)
+        near = w + BESIDE * torch.rand(len(w), generator=draw, dtype=torch.float64).to(w)
+        goal = reach(self.inner, start)
+        lower, beside = (lambda at, u=u: model.lower(u, at, None) for u in (w, near))
+        found = to_minimum(lower, beside, model.gradient, start, goal, self.inner.steps, self.step_size)
+        return Trained(found.leaves, found.size, start, kept=found, doubt=_unsettled(found, goal))
+
+    def slope_of(self, model: Modelled, w: Tensor, near: Trained) -> Slope:
+        if not isinstance(near.kept, Reached):
+            return super().slope_of(model, w, near)
+        course = Course(model.learner.start(), near.kept.rule, self._slopes(model, [None] * near.kept.taken, []), near.kept.taken)
+        return self._through(model, w, course, None)
 
     def slope(self, model: Modelled, w: Tensor, leaves: Leaves, batch: Batch, warm: Any) -> Slope:
         steps, again = self._steps(model), bool(_form(model).steps)
@@ -140,11 +175,14 @@ class Unrolled(BilevelSolver):
 
     def _outcome(self, model: Modelled, w: Tensor, start: Leaves, batches: Sequence[Batch]) -> Slope:
         """The hypergradient through the steps, each on its batch; upper on the last one."""
-        course = self._course(model, start, batches, [])
+        return self._through(model, w, self._course(model, start, batches, []), batches[-1])
+
+    def _through(self, model: Modelled, w: Tensor, course: Course, batch: Batch) -> Slope:
+        """The hypergradient through a course; upper on a batch."""
         last = min(self.last or course.steps, course.steps)
 
         def upper(weights: Tensor, leaves: Leaves) -> Tensor:
-            return model.upper(weights, leaves, batches[-1])
+            return model.upper(weights, leaves, batch)
 
         if self.mode == "forward":
             gradient, value, leaves = course.forward(w, upper, last)
@@ -152,23 +190,29 @@ class Unrolled(BilevelSolver):
             gradient, value, leaves = course.reverse(w, upper, last, self._stride(last))
         model.meter.gradients += 1
         still = copied(leaves, trainable=True)
-        inner = vector(model.gradient(model.lower(w, still, batches[-1]), still)).norm()
+        inner = vector(model.gradient(model.lower(w, still, batch), still)).norm()
         return Slope(gradient, value, inner, warm=leaves)
 
     def _course(self, model: Modelled, start: Leaves, batches: Sequence[Batch], sizes: list[Tensor]) -> Course:
         """The training run; the norms of its gradients are noted."""
+        own = self.rule == "optimizer" or bool(_form(model).steps)
+        rule = Rule.of(model.learner.optimizer, start) if own else Rule.plain(self.step_size, len(start))
+        return Course(start, rule, self._slopes(model, batches, sizes), self._steps(model))
+
+    def _slopes(self, model: Modelled, batches: Sequence[Batch], sizes: list[Tensor]) -> Slopes:
+        """The gradients that a training run follows, each on its batch; their norms are noted."""
 
         def slopes(w: Tensor, at: Leaves, t: int, graph: bool) -> Leaves:
             found = model.gradient(model.lower(w, at, batches[t]), at, create_graph=graph)
             sizes.append(vector(found).detach().norm())
             return found
 
-        own = self.rule == "optimizer" or bool(_form(model).steps)
-        rule = Rule.of(model.learner.optimizer, start) if own else Rule.plain(self.step_size, len(start))
-        return Course(start, rule, slopes, self._steps(model))
+        return slopes
 
     def _steps(self, model: Modelled) -> int:
-        return _form(model).steps or self.steps
+        steps = _form(model).steps or self.steps
+        assert steps is not None
+        return steps
 
     def _stride(self, last: int) -> int:
         return last if self.mode == "reverse" else math.ceil(math.sqrt(last))
@@ -177,8 +221,8 @@ class Unrolled(BilevelSolver):
         """Which step was the first without a finite gradient, in words."""
         finite = torch.isfinite(torch.stack(list(sizes))).tolist()
         which = finite.index(False) if False in finite else course.steps
-        what = "step_size" if course.rule.settings[0]["lr"] == self.step_size and self.rule == "gradient" else "the learner's rate"
-        many = f"the {course.steps} unrolled steps of {float(course.rule.settings[0]['lr']):g}"
+        what = "step_size" if course.rule.rate == self.step_size and self.rule == "gradient" else "the learner's rate"
+        many = f"the {course.steps} unrolled steps of {course.rule.rate:g}"
         return f"{many} diverged; lower {what} (the gradient was no longer finite after {which} of them)"
 
     def _one_step(self, model: Modelled, w: Tensor, leaves: Leaves, batch: Batch) -> Slope:
@@ -188,6 +232,17 @@ class Unrolled(BilevelSolver):
         *v, direct = model.gradient(value, (*at, free))
         cross = cross_term(model, w, at, batch, tuple(v))
         return Slope(direct - self.step_size * cross, value.detach(), None)
+
+
+def _unsettled(found: Reached, goal: float) -> str:
+    """Why steps to convergence did not converge, and the mend; empty where they did."""
+    if max(found.size, found.beside) <= goal:
+        return ""
+    return (
+        f"the lower level has not converged: |grad| = {found.size:.1e}, and {found.beside:.1e} at weights nearby, against a tolerance of "
+        f"{goal:.1e} after {found.taken} accelerated steps, so the hypergradient may be off. Give Inner(steps=...), a larger "
+        "Inner(tolerance=...), or a regulariser such as sum_squares(theta)"
+    )
 
 
 def _form(model: Modelled) -> Bilevel:

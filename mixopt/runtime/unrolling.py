@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, final
+from typing import Any, Protocol, final
 
 import torch
 from torch import Tensor
@@ -20,6 +20,20 @@ Slopes = Callable[[Tensor, Leaves, int, bool], Leaves]
 """The lower level's gradient at weights and leaves on the batch of step t; with the graph of it where that is asked for."""
 KNOWN = {torch.optim.SGD: "momentum", torch.optim.Adam: "betas", torch.optim.AdamW: "betas"}
 LEFT_OUT = ("maximize", "amsgrad")
+
+
+class Steps(Protocol):
+    """A training step as a function: what it remembers, and (leaves, slots, gradients) -> (leaves, slots)."""
+
+    @property
+    def rate(self) -> float:
+        """The length of a step."""
+
+    def slots(self, leaves: Leaves) -> Leaves:
+        """What is remembered before the first step."""
+
+    def step(self, t: int, leaves: Leaves, slots: Leaves, slopes: Leaves) -> tuple[Leaves, Leaves]:
+        """Leaves and slots after step t = 0, 1, ..."""
 
 
 @final
@@ -63,6 +77,11 @@ class Rule:
         decoupled = isinstance(found, torch.optim.AdamW)
         return cls(tuple({"decoupled": decoupled, **one} for one in settings), KNOWN[type(found)] == "betas")
 
+    @property
+    def rate(self) -> float:
+        """The first leaf's rate."""
+        return float(self.settings[0]["lr"])
+
     def slots(self, leaves: Leaves) -> Leaves:
         """What is remembered before the first step: zeros."""
         each = 2 if self.adaptive else int(any(one["momentum"] for one in self.settings))
@@ -101,7 +120,7 @@ class Course:
     """A training run of ``steps`` steps as a function of the weights: where it starts, its rule, and the gradients it follows."""
 
     start: Leaves
-    rule: Rule
+    rule: Steps
     slopes: Slopes
     steps: int
 

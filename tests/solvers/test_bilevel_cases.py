@@ -78,6 +78,19 @@ def test_implicit_reaches_the_stored_optimum(case):
     assert result.check.inner <= 1e-9
 
 
+def test_unrolling_to_convergence_gives_the_stored_hypergradients_and_optimum(case):
+    problem, learner, figures = case
+    for point in figures["points"].values():
+        expected = np.array(point["hypergrad"])
+        found = mx.hypergradient(problem, learner, at=point["w"], solver=Unrolled(steps=None))
+        assert np.linalg.norm(found - expected) <= 1e-6 * np.linalg.norm(expected) + 1e-9
+    start = 0.999 * np.array(figures["optimum"]["w"]) + 0.001 / figures["k"]
+    result = mx.solve(problem, learner, solver=Unrolled(steps=None), start=start)
+    assert result.status is mx.Status.STATIONARY
+    assert result.vector == pytest.approx(figures["optimum"]["w"], abs=1e-5)
+    assert result.check.gap < 1e-6
+
+
 @pytest.mark.parametrize("steps", [1, 5, 20, 100])
 def test_unrolling_from_zero_gives_the_stored_gradients(case, steps):
     problem, learner, figures = case
