@@ -1,0 +1,196 @@
+"""Alignment: how much a small training step on each domain lowers a target loss, to first order."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from functools import partial
+from operator import itemgetter
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+from mixopt.errors import InputError, LearnerError, unknown
+from mixopt.runtime.gramian import product, wide
+from mixopt.runtime.tree import Leaves
+
+from .subject import Layers, Loss, Subject, items, sharded, subject
+
+Way = Literal["jvp", "difference", "backward"]
+
+STEP = 0.2
+"""A difference moves the target's loss by this times the cube root of the rounding of its dtype: a thousandth of it in float32."""
+
+
+def alignment(
+    model: Any,
+    batches: Any,
+    target: Any = None,
+    *,
+    weights: Any = None,
+    gradient: Any = None,
+    loss: Loss | None = None,
+    by: Way = "jvp",
+    layers: Layers = "all",
+    step: float | None = None,
+    at: Any = None,
+) -> Tensor:
+    """<grad l_i, sum_j weights_j grad l_target_j> for every domain i [k]: DoGE's score, and R&B's with weights p.
+
+    ``model`` is a torch module, or a function (parameters, batch) -> loss with the parameter tree ``at``. ``batches`` are a mapping or
+    a list with a batch for each domain, or one batch of which ``loss(module, batch)`` makes the losses [k] (a tuple is one batch).
+    Without ``loss`` a batch is windows of tokens [b, t + 1], or what a Hugging Face model takes, with labels. ``target`` are batches
+    alike, without it the training batches themselves; ``weights`` [m] take the place of the mean over the targets. ``gradient`` takes the
+    place of the target: a mapping from parameters' names (the tree ``at`` of a function) to a gradient that is there already, such as
+    ``{name: p.grad for name, p in module.named_parameters()}`` in a loop; it saves the one backward pass.
+
+    ``by`` "jvp": one backward pass for the target's gradient g, then one forward-mode pass over the batches: no gradient of a domain is
+    ever made, memory is that of inference and one gradient. Attention runs by plain maths in it. "difference":
+    (l_i(theta + e g) - l_i(theta - e g)) / 2e, two forward passes of any kind (fused attention, FSDP's shards), with an error that
+    ``choose`` measures, in float32 about a thousandth of |g_i| |g|; ``step`` is e |g|, without it what changes the target's loss by a
+    thousandth. "backward": one backward pass a domain, always possible.
+
+    ``layers`` "last" (or names) takes the gradients by these parameters alone: another score, that of a step of these layers, without
+    activations kept nor a way back through the rest of the model.
+
+    Dropout is off in all passes. The module's gradients, mode and parameters and the random generators are left as they were. Of a
+    module over several ranks each rank has the scores of its own batches; FSDP's target gradient is the mean over the ranks.
+
+    Raises:
+        InputError: settings out of range, batches or weights that do not fit.
+        LearnerError: no forward mode (the mend is told), a loss that is no number, a target whose gradient is not finite.
+
+    Source: Fan, Pagliardini and Jaggi 2024, arXiv 2310.15393, Algorithm 1.
+    """
+    _check(by, step)
+    what, own = subject(model, loss=loss, at=at, layers=layers), items(batches)[1]
+    with what.still():
+        if gradient is not None:
+            along = what.given(gradient)
+        else:
+            along = target_gradient(what, own if target is None else items(target)[1], weights)
+        if by == "backward":
+            return rows(what, own, along)
+        return pushed(what, own, along) if by == "jvp" else differences(what, own, along, step)[0]
+
+
+def target_gradient(what: Subject, targets: list[Any], weights: Any) -> Leaves:
+    """sum_j weights_j grad l_target_j, batch by batch, so that the activations of one batch are held at a time."""
+    several = len(targets) > 1
+    share = None if weights is None else torch.as_tensor(weights, dtype=torch.float64)
+    if share is not None and (share.dim() != 1 or not bool(torch.isfinite(share).all()) or (several and len(share) != len(targets))):
+        raise InputError(f"the weights of the targets are {weights!r}; a finite number for each of the {len(targets)} is expected")
+
+    def value(losses: Tensor, j: int) -> Tensor:
+        if several and len(losses) != 1:
+            raise LearnerError(f"the loss of batch {j} is {list(losses.shape)}; among several batches each has one number []")
+        if share is None:
+            return losses.mean() / len(targets)
+        mine = share[j : j + 1] if several else share
+        if len(mine) != len(losses):
+            raise InputError(f"there are {len(mine)} weights for {len(losses)} target losses")
+        return losses @ mine.to(losses)
+
+    total: Leaves | None = None
+    for j, item in enumerate(targets):
+        part = what.slope(partial(value, j=j), item)
+        total = part if total is None else tuple(a + b for a, b in zip(total, part, strict=True))
+    assert total is not None
+    if not math.isfinite(float(norm(total))):
+        raise LearnerError("the gradient of the target is not finite; the model has diverged, or a batch holds what it cannot take")
+    return total
+
+
+def pushed(what: Subject, own: Sequence[Any], along: Leaves) -> Tensor:
+    """The derivatives [k] of the losses along a direction, by one forward-mode pass; no graph is made.
+
+    Raises:
+        LearnerError: some operation has no forward mode, or the parameters lie on several ranks.
+    """
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    if any(sharded(leaf) for leaf in what.leaves):
+        raise LearnerError("sharded parameters have no forward mode; give by='difference', or by='backward'")
+    found = []
+    try:
+        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
+            for item in own:
+                with forward_ad.dual_level():
+                    duals = tuple(forward_ad.make_dual(leaf, g.to(leaf)) for leaf, g in zip(what.leaves, along, strict=True))
+                    value, push = forward_ad.unpack_dual(what.losses(duals, [item]))
+                    found.append(torch.zeros_like(value) if push is None else push.detach())
+    except (NotImplementedError, RuntimeError) as error:
+        if "forward" not in str(error):
+            raise
+        raise LearnerError(f"the losses have no forward mode: {error}; give by='difference', or by='backward'") from error
+    return torch.cat(found)
+
+
+def differences(what: Subject, own: Sequence[Any], along: Leaves, step: float | None = None) -> tuple[Tensor, float]:
+    """The same by central differences, and the length of the step that they took in the space of parameters.
+
+    Raises:
+        LearnerError: parameters in half precision, in which so small a step is lost.
+    """
+    if any(leaf.dtype != wide(leaf.dtype) for leaf in what.leaves):
+        raise LearnerError("parameters in half precision lose so small a step; keep them in float32, or give by='backward'")
+    size = float(norm(along))
+    if size == 0:
+        return torch.zeros_like(what.losses(what.leaves, own)), 0.0
+    with torch.no_grad():
+        if step is None:
+            rounding = max(torch.finfo(leaf.dtype).eps for leaf in what.leaves)
+            step = STEP * rounding ** (1 / 3) * float(whole(what.losses(what.leaves, own[:1]).abs().mean())) / size
+        ends = []
+        for sign in (1.0, -1.0):
+            moved = tuple((leaf + sign * step / size * g.to(leaf)) for leaf, g in zip(what.leaves, along, strict=True))
+            ends.append(what.losses(moved, own).double())
+    return ((ends[0] - ends[1]) * (size / (2 * step))).to(wide(what.leaves[0].dtype)), step
+
+
+def rows(what: Subject, own: Sequence[Any], along: Leaves) -> Tensor:
+    """The same by one backward pass a domain; one gradient beside the target's is held at a time."""
+    return torch.stack([inner(slope, along) for slope in slopes(what, own)]).to(wide(what.leaves[0].dtype))
+
+
+def slopes(what: Subject, own: Sequence[Any]) -> Iterator[Leaves]:
+    """The gradients of the domains one after the other; of one batch with losses [k] each is a pass of its own."""
+    if len(own) > 1:
+        yield from (what.slope(_only, item) for item in own)
+        return
+    with torch.no_grad():
+        count = len(what.losses(what.leaves, own))
+    for i in range(count):
+        yield what.slope(itemgetter(i), own[0])
+
+
+def inner(first: Leaves, second: Leaves) -> Tensor:
+    """The inner product of two gradients in float64, over all ranks where they are sharded."""
+    if not any(sharded(a) for a in first):
+        return product(first, second)
+    return torch.stack([whole((a.double() * b.double()).sum()) for a, b in zip(first, second, strict=True)]).sum()
+
+
+def norm(gradient: Leaves) -> Tensor:
+    """The length of a gradient."""
+    return inner(gradient, gradient).sqrt()
+
+
+def whole(value: Any) -> Tensor:
+    """A tensor that lies on several ranks, as a plain one."""
+    return value.full_tensor() if sharded(value) else value
+
+
+def _only(losses: Tensor) -> Tensor:
+    if len(losses) != 1:
+        raise LearnerError(f"the loss of a domain's batch is {list(losses.shape)}; one number [] is expected")
+    return losses[0]
+
+
+def _check(by: str, step: float | None) -> None:
+    if by not in get_args(Way):
+        raise unknown("way to take scores", by, get_args(Way))
+    if step is not None and not 0 < step < math.inf:
+        raise InputError(f"the step is {step}; it is a finite number > 0, or None")
