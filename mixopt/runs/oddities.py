@@ -19,7 +19,12 @@ _FAR = 8.0
 
 def replicates(runs: Runs) -> tuple[tuple[int, ...], ...]:
     """The positions of runs with the same mixture, and the same N, D and steps: groups of two or more."""
-    columns = [runs.mixtures.round(_SAME), *(a[:, None] for a in (runs.params, runs.tokens, runs.steps) if a is not None)]
+    return alike(runs.mixtures, runs.params, runs.tokens, runs.steps)
+
+
+def alike(mixtures: np.ndarray, *scales: np.ndarray | None) -> tuple[tuple[int, ...], ...]:
+    """The positions of equal rows of mixtures [R, k] with equal scales [R], where these are known: groups of two or more."""
+    columns = [mixtures.round(_SAME), *(a[:, None] for a in scales if a is not None)]
     groups: dict[bytes, list[int]] = {}
     for r, row in enumerate(np.hstack(columns) + 0.0):
         groups.setdefault(row.tobytes(), []).append(r)
