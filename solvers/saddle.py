@@ -253,9 +253,9 @@ class Ascent(SaddleSolver):
     def filled(self, play: Playing, look: Look) -> tuple[Playing, Look]:
         """The gradient with the entries of domains that the batch lacks, and what is kept for later ones."""
         there = play.model.present(look.env)
-        if there is None:
-            return play, look
         score, last = look.ascent, play.scores
+        if there is None:
+            return replace(play, scores=score), look
         mean = (score * there).sum() / there.sum().clamp(min=1)
         if last is None:
             last = torch.full_like(score, self.unseen if self.absent == "carry" else torch.nan)

@@ -183,7 +183,7 @@ def _plain(state: State, model: Modelled) -> Memory:
 def _state(fresh: State, at: Standing, model: Modelled) -> State:
     """A solver's state again."""
     memory, play = at.memory, fresh.memory
-    kept = None if memory["kept"] is None else (torch.from_numpy(memory["kept"]), (None,))
+    kept = None if memory["kept"] is None else (torch.from_numpy(memory["kept"]), (torch.zeros(1, dtype=torch.float64),))
     scores = None if memory["scores"] is None else torch.from_numpy(memory["scores"])
     past = restored(model.histories, memory["past"])
     playing = replace(play, taken=int(memory["taken"]), squares=tuple(memory["squares"]), kept=kept, scores=scores)

@@ -155,7 +155,7 @@ class Schedule:
         self._check(measured, counts)
         now = self._step + 1 if step is None else self._later(step)
         for name, value in measured.items():
-            self._tallies[name].add(value, (counts or {}).get(name), summed and (counts or {}).get(name) is not None)
+            self._tallies[name].add(value, (counts or {}).get(name), summed)
         self._tokens += float(tokens) if tokens is not None else _counted(counts)
         self._step = now
         if now <= self._settings.warmup:
