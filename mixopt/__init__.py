@@ -112,6 +112,7 @@ if TYPE_CHECKING:
     from mixopt import export as export
     from mixopt import fitting as fitting
     from mixopt import laws as laws
+    from mixopt import loading as loading
     from mixopt import problems as problems
     from mixopt import rules as rules
     from mixopt import scores as scores
@@ -143,6 +144,7 @@ _LATER = {
     "FunctionLearner": ("mixopt.runtime.learner", "FunctionLearner"),
     "TorchLearner": ("mixopt.runtime.torch_learner", "TorchLearner"),
     "laws": ("mixopt.laws", None),
+    "loading": ("mixopt.loading", None),
     "online": ("mixopt.schedules", "online"),
     "problems": ("mixopt.problems", None),
     "rules": ("mixopt.rules", None),
@@ -228,6 +230,7 @@ __all__ = [
     "kl",
     "laws",
     "load_problem",
+    "loading",
     "log",
     "logsumexp",
     "loss",

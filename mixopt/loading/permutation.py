@@ -1,0 +1,57 @@
+"""Shuffled orders that need no memory: any place of a seeded permutation is computed when it is asked for."""
+
+from __future__ import annotations
+
+from typing import final
+
+import numpy as np
+
+ROUNDS = 6
+SMALL = 4096
+"""Up to so many items an order is sorted out at once; a Feistel network of fewer bits would shuffle them badly."""
+
+
+@final
+class Permutation:
+    """The seeded permutation of 0, ..., n-1 for one epoch of one domain; ``at`` gives the items at any places of it.
+
+    A Feistel network of six rounds over the next even number of bits, walked until it falls below n (Black and Rogaway 2002,
+    "Ciphers with arbitrary finite domains", cycle walking), so that no order is stored; small n are shuffled outright.
+
+    >>> order = Permutation(10, (0, 3, 1))
+    >>> sorted(order.at(np.arange(10)).tolist()) == list(range(10))
+    True
+    """
+
+    def __init__(self, n: int, key: tuple[int, ...]):
+        self.n = n
+        seeds = np.random.SeedSequence(key)
+        self._table: np.ndarray | None = None
+        if n <= SMALL:
+            raw = np.random.Philox(key=seeds.generate_state(2, np.uint64)).random_raw(n)
+            self._table = np.argsort(raw, kind="stable")
+        self._keys = seeds.generate_state(ROUNDS, np.uint64)
+        half = max((n - 1).bit_length() + 1, 2) // 2
+        self._half, self._mask = np.uint64(half), np.uint64(2**half - 1)
+
+    def at(self, places: np.ndarray) -> np.ndarray:
+        """The items at places [m] in [0, n); int64 [m]."""
+        if self._table is not None:
+            return self._table[places]
+        items = self._once(places.astype(np.uint64))
+        while (outside := items >= self.n).any():
+            items[outside] = self._once(items[outside])
+        return items.astype(np.int64)
+
+    def _once(self, x: np.ndarray) -> np.ndarray:
+        left, right = x >> self._half, x & self._mask
+        for key in self._keys:
+            left, right = right, left ^ (_mixed(right + key) & self._mask)
+        return left << self._half | right
+
+
+def _mixed(z: np.ndarray) -> np.ndarray:
+    """The finaliser of SplitMix64 (Steele, Lea and Flood 2014): every bit of [m] depends on every other."""
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))
