@@ -9,7 +9,7 @@ import platform
 import shlex
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +28,20 @@ def seconds(work: Callable[[], Any]) -> float:
 
 def interleaved(first: Callable[[], Any], second: Callable[[], Any], pairs: int) -> tuple[np.ndarray, np.ndarray]:
     """Seconds of both [pairs], taken in turns with the order swapped every time, after one turn that does not count."""
-    first(), second()
-    times = np.empty((pairs, 2))
-    for i in range(pairs):
-        order = (0, 1) if i % 2 == 0 else (1, 0)
-        for j in order:
-            times[i, j] = seconds((first, second)[j])
+    times = in_turns((first, second), pairs)
     return times[:, 0], times[:, 1]
+
+
+def in_turns(works: Sequence[Callable[[], Any]], rounds: int) -> np.ndarray:
+    """Seconds [rounds, n] of several works, each once a round, the first of them another every time, after a round that does not count."""
+    for work in works:
+        work()
+    times = np.empty((rounds, len(works)))
+    for i in range(rounds):
+        for j in range(len(works)):
+            which = (i + j) % len(works)
+            times[i, which] = seconds(works[which])
+    return times
 
 
 def interval(ratios: np.ndarray, seed: int = 0) -> tuple[float, float, float]:

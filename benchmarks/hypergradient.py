@@ -56,37 +56,42 @@ class Ridge:
         return ((self.Xv @ theta - self.yv) ** 2).mean() / 2
 
 
+def lower(data: Ridge, theta: Tensor, w: Tensor) -> Tensor:
+    """The lower objective []."""
+    return w @ data.train(theta) + RHO / 2 * (theta * theta).sum()
+
+
 def by_hand(data: Ridge, w: Tensor, forward: bool = False) -> tuple[Tensor, float]:
     """Hypergradient [k] and the inner |grad|, as one would write them for this problem alone.
 
     The mixed derivative is taken of the graph that the products keep, or by ``forward`` mode, which takes another pass.
     """
     free = w.clone().requires_grad_()
-
-    def lower(theta: Tensor, weights: Tensor) -> Tensor:
-        return weights @ data.train(theta) + RHO / 2 * (theta * theta).sum()
-
-    theta, last, share = torch.zeros(D, dtype=torch.float64), float("inf"), 1e-3
-    while True:
-        theta = theta.detach().requires_grad_()
-        (slope,) = torch.autograd.grad(lower(theta, free), theta, create_graph=True)
-        product = hessian(slope, theta)
-        flat = slope.detach()
-        size = float(flat.norm())
-        if size <= INNER:
-            break
-        share = min(share, (size / last) ** 2) if last < float("inf") else share
-        path = cg(product, -flat, max(0.1 * INNER / size, share))
-        theta = searched(lambda at: lower(at, free), theta.detach(), path, float(path @ flat))
-        last = size
+    theta, slope, size = newton(data, torch.zeros(D, dtype=torch.float64), free)
     (v,) = torch.autograd.grad(data.val(theta), theta)
-    q = cg(product, v, SYSTEM)
+    q = cg(hessian(slope, theta), v, SYSTEM)
     if not forward:
         return -torch.autograd.grad(slope, free, q)[0], size
     with forward_ad.dual_level():
-        (over_w,) = torch.autograd.grad(lower(forward_ad.make_dual(theta.detach(), q), free), free)
+        (over_w,) = torch.autograd.grad(lower(data, forward_ad.make_dual(theta.detach(), q), free), free)
         cross = forward_ad.unpack_dual(over_w).tangent
     return -cross, size
+
+
+def newton(data: Ridge, theta: Tensor, w: Tensor) -> tuple[Tensor, Tensor, float]:
+    """The lower level's minimum by Newton steps, its gradient there on a graph that is kept, and |it|."""
+    last, share = float("inf"), 1e-3
+    while True:
+        theta = theta.detach().requires_grad_()
+        (slope,) = torch.autograd.grad(lower(data, theta, w), theta, create_graph=True)
+        flat = slope.detach()
+        size = float(flat.norm())
+        if size <= INNER:
+            return theta, slope, size
+        share = min(share, (size / last) ** 2) if last < float("inf") else share
+        path = cg(hessian(slope, theta), -flat, max(0.1 * INNER / size, share))
+        theta = searched(lambda at: lower(data, at, w), theta.detach(), path, float(path @ flat))
+        last = size
 
 
 def hessian(slope: Tensor, theta: Tensor) -> Callable[[Tensor], Tensor]:
@@ -110,11 +115,11 @@ def cg(product: Callable[[Tensor], Tensor], b: Tensor, tolerance: float) -> Tens
     return x
 
 
-def searched(lower: Callable[[Tensor], Tensor], theta: Tensor, path: Tensor, descent: float) -> Tensor:
+def searched(objective: Callable[[Tensor], Tensor], theta: Tensor, path: Tensor, descent: float) -> Tensor:
     """Armijo backtracking."""
     with torch.no_grad():
-        value, share = float(lower(theta)), 1.0
-        while float(lower(theta + share * path)) > value + 1e-4 * share * descent + 1e-13 * (1 + abs(value)):
+        value, share = float(objective(theta)), 1.0
+        while float(objective(theta + share * path)) > value + 1e-4 * share * descent + 1e-13 * (1 + abs(value)):
             share /= 2
         return theta + share * path
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,10 +13,10 @@ import numpy as np
 from mixopt.compiler.binding import bind_given, bind_losses, bind_tokens
 from mixopt.compiler.classify import classify
 from mixopt.compiler.plan import Choice, biased, kinked, repeated, route
-from mixopt.compiler.rewrites import Recover, rewritten
+from mixopt.compiler.rewrites import Recover, Rewritten, rewritten
 from mixopt.compiler.sampling import drawn, told
 from mixopt.errors import InputError, ProblemError, RefusalError
-from mixopt.forms import Bilevel, Form, Program, kind, stated, unknowns
+from mixopt.forms import Abilities, Bilevel, Form, Program, kind, stated, unknowns
 from mixopt.judge import judged, slope_at
 from mixopt.language.curvature import curvature
 from mixopt.language.problem import Problem
@@ -45,9 +45,14 @@ class Plan:
     problem: Problem
     form: Form
     solver: Solver | None
-    choice: Choice
+    explain: Callable[[], Choice] = field(repr=False)
     learner: Learner | None = field(default=None, repr=False)
     recover: tuple[Recover, ...] = field(default=(), repr=False)
+
+    @cached_property
+    def choice(self) -> Choice:
+        """Why this solver and not the others, in words; found when it is first asked for."""
+        return self.explain()
 
     @cached_property
     def _kept(self) -> Any:
@@ -122,25 +127,31 @@ def plan(problem: Problem | Method, learner: Learner | None = None, *, solver: S
         bind_losses(form, abilities)
         bind_tokens(form, abilities)
         drawn(form, abilities)
-    reasons = considered(form, abilities)
+    own = () if solver is None else solver.refuses(form, abilities)
+    reasons = considered(form, abilities) if solver is None or own else {}
     takers = [entry for entry in TABLE if reasons.get(entry.name) == ()]
-    if solver is not None:
-        own = solver.refuses(form, abilities)
-        if own:
-            others = f"\n  {' or '.join(str(e.make(form, abilities)) for e in takers)} would take it" if takers else ""
-            raise RefusalError(
-                f"{type(solver).__name__} refuses this {kind(form)}: {'; and '.join(own)}{others}",
-                {type(solver).__name__: own},
-            )
+    if own:
+        others = f"\n  {' or '.join(str(e.make(form, abilities)) for e in takers)} would take it" if takers else ""
+        raise RefusalError(
+            f"{type(solver).__name__} refuses this {kind(form)}: {'; and '.join(own)}{others}",
+            {type(solver).__name__: own},
+        )
     chosen = solver or (takers[0].make(form, abilities) if takers else None)
+    words = partial(_choice, problem, plain, form, abilities, chosen, solver is None)
+    return Plan(problem, form, chosen, words, learner, plain.recover)
+
+
+def _choice(problem: Problem, plain: Rewritten, form: Form, abilities: Abilities | None, chosen: Solver | None, free: bool) -> Choice:
+    """What a plan prints; ``free`` says that the solver was chosen and not asked for."""
+    reasons = considered(form, abilities)
     name = None if chosen is None else type(chosen).__name__
-    choice = Choice(
+    return Choice(
         str(problem),
         type(form).__name__,
         (*plain.steps, *route(plain.problem, form), *(chosen.rewrites(form) if chosen else ())),
         None if chosen is None else str(chosen),
         {n: r for n, r in reasons.items() if r and n != name},
-        tuple(e.name for e in takers if e.name != name),
+        tuple(n for n, r in reasons.items() if not r and n != name),
         (
             *_vertex(form),
             *kinked(form),
@@ -149,9 +160,8 @@ def plan(problem: Problem | Method, learner: Learner | None = None, *, solver: S
             *repeated(form, abilities),
             *fused(form, abilities),
         ),
-        printed(form, abilities, name) if solver is None else "",
+        printed(form, abilities, name) if free else "",
     )
-    return Plan(problem, form, chosen, choice, learner, plain.recover)
 
 
 def solve(
