@@ -1,9 +1,10 @@
 """What one hypergradient costs: as the domains grow at equal tokens, against one backward pass a domain; and by engine at a model's size.
 
 The first table takes a multilayer perceptron on a fixed number of rows in k domains and solves each linear system with the same number
-of products. The second takes the default proxy, a GPT of about 1M parameters (``--large``: of GPT-2's 124M), and asks each engine for
-a hypergradient at the parameters as they stand, every engine in a process of its own, so that its peak memory is its own: that
-of the process above what the model and the data take (on a GPU: all that was allocated).
+of products. The second takes a GPT of about ``--parameters``, the default proxy's 1M or GPT-2's 124M, and asks each engine for a
+hypergradient at the parameters as they stand, every engine in a process of its own, so that its peak memory is its own: that
+of the process above what the model and the data take (on a GPU: all that was allocated). An outer step of a run takes one
+hypergradient and one training step, which has a row of its own. An engine that does not fit says so in its row.
 """
 
 from __future__ import annotations
@@ -25,17 +26,25 @@ import mixopt as mx
 from mixopt.compiler.binding import bind_losses
 from mixopt.runtime.gpt import GPT
 from mixopt.runtime.modelled import Modelled
+from mixopt.runtime.tree import copied
 from mixopt.solvers import ConjugateGradients, Implicit, Unrolled, ValueFunction
+from mixopt.solvers.bilevel import BilevelSolver
 
 ROWS, WIDTH, PRODUCTS, K = 4096, 64, 10, 4
 FIXED = ConjugateGradients(steps=PRODUCTS, tolerance=1e-30, damping=1.0)
-ENGINES = {
+ENGINES: dict[str, BilevelSolver | None] = {
     "implicit": Implicit(curvature="gauss-newton", system=FIXED),
     "unrolled-20": Unrolled(steps=20, step_size=1e-2),
     "unrolled-20, checkpointed": Unrolled(steps=20, step_size=1e-2, mode="checkpointed"),
     "value function": ValueFunction(),
     "one step": Unrolled(steps=1),
+    "a training step": None,
 }
+SHAPES = {
+    860_160: {"vocabulary": 512, "context": 64, "width": 128, "layers": 4, "heads": 4},
+    123_925_248: {"vocabulary": 50_257, "context": 512, "width": 768, "layers": 12, "heads": 12},
+}
+"""Parameters, and the GPT that has as many."""
 
 
 def problem(names: list[str], targets: list[str]) -> mx.Problem:
@@ -92,14 +101,13 @@ def resident() -> float:
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 2**20
 
 
-def one_engine(name: str, large: bool, device: str, repeats: int, autocast: str | None) -> dict[str, Any]:
-    """Milliseconds and peak MiB of one engine's hypergradient, measured in this process."""
+def one_engine(name: str, parameters: float, device: str, repeats: int, autocast: str | None) -> dict[str, Any]:
+    """Milliseconds and peak MiB of one engine's hypergradient, or of one training step, measured in this process."""
     draw = np.random.default_rng(0)
-    words, context = (50_257, 512) if large else (512, 64)
-    tokens = {f"d{i}": draw.integers(0, words, 20 * context) for i in range(K)}
-    torch.manual_seed(0)
-    sizes = {"width": 768, "layers": 12, "heads": 12} if large else {"width": 128, "layers": 4, "heads": 4}
-    module = GPT(words, context, **sizes)
+    shape = SHAPES[min(SHAPES, key=lambda n: abs(np.log(n / parameters)))]
+    context = shape["context"]
+    tokens = {f"d{i}": draw.integers(0, shape["vocabulary"], 20 * context) for i in range(K)}
+    module = GPT(**shape)
     learner = mx.TorchLearner(
         module, {"train": tokens, "val": tokens}, context=context, per_domain=2, evaluation=2, device=device, autocast=autocast
     )
@@ -107,12 +115,19 @@ def one_engine(name: str, large: bool, device: str, repeats: int, autocast: str 
     form = mx.plan(problem(names, names), learner).form
     model = Modelled(form, learner, bind_losses(form, learner.abilities), {}, {})  # type: ignore[arg-type]
     w, leaves, batch = model.weights(np.full(K, 1 / K)), learner.start(), learner.evaluation()
-    cuda = torch.device(device).type == "cuda"
+    cuda, engine = torch.device(device).type == "cuda", ENGINES[name]
+    trained = copied(leaves, trainable=True)
+    optimizer = learner.optimizer(trained)
     before, times = resident(), []
     for _ in range(repeats + 1):
         start = time.perf_counter()
-        with learner.second_order():
-            ENGINES[name].slope(model, w, leaves, batch, None)
+        if engine is None:
+            optimizer.zero_grad()
+            model.lower(w, trained, batch).backward()
+            optimizer.step()
+        else:
+            with learner.second_order():
+                engine.slope(model, w, leaves, batch, None)
         if cuda:
             torch.cuda.synchronize()
         times.append(time.perf_counter() - start)
@@ -125,25 +140,26 @@ def main() -> None:
     """Measure, print both tables, and write the figures with what they were measured on."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--counts", type=int, nargs="+", default=[4, 64, 1024])
-    parser.add_argument("--pairs", type=int, default=20)
+    parser.add_argument("--pairs", type=int, default=10)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--autocast", choices=["bf16"])
-    parser.add_argument("--large", action="store_true", help="GPT-2's 124M parameters instead of 1M")
+    parser.add_argument("--parameters", type=float, default=1e6, help="about how many the GPT has: 1e6 or 124e6")
     parser.add_argument("--engine", choices=[*ENGINES], help="one engine in this process, as JSON")
     parser.add_argument("--out", type=Path, default=RESULTS / "bilevel_engines.json")
     given = parser.parse_args()
     if given.engine:
-        print(json.dumps(one_engine(given.engine, given.large, given.device, given.repeats, given.autocast)))
+        print(json.dumps(one_engine(given.engine, given.parameters, given.device, given.repeats, given.autocast)))
         return
     rows = growth(given.counts, given.pairs, given.seed)
     for name in ENGINES:
         command = [sys.executable, __file__, "--engine", name, "--repeats", str(given.repeats), "--device", given.device]
-        command += (["--large"] if given.large else []) + (["--autocast", given.autocast] if given.autocast else [])
+        command += ["--parameters", str(given.parameters), *(["--autocast", given.autocast] if given.autocast else [])]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
-            print(f"{name}: {done.stderr.strip().splitlines()[-1]}")
+            rows.append({"engine": name, "failed": done.stderr.strip().splitlines()[-1]})
+            print(f"{name}: {rows[-1]['failed']}")
             continue
         rows.append(json.loads(done.stdout.splitlines()[-1]))
         print(f"{name:28s} {rows[-1]['ms']:9.1f} ms  {rows[-1]['MiB']:8.1f} MiB  ({rows[-1]['parameters']:,} parameters)")
