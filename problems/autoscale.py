@@ -7,6 +7,7 @@ from typing import Literal
 
 import numpy as np
 
+from mixopt.designs.perturbations import REDUCED, amounts
 from mixopt.errors import InputError, listed
 from mixopt.language.domains import Domains
 from mixopt.language.expression import Relation, constant
@@ -17,8 +18,6 @@ from mixopt.method import Method
 from mixopt.runs import Runs
 
 from .lawful import Weights, aggregate, law_of
-
-_REDUCED = {"code": 1 / 5, "paper": 1 / 3}
 
 
 def autoscale(
@@ -58,13 +57,12 @@ def autoscale_runs(domains: Domains, tokens: float, faithful_to: Literal["code",
     Raises:
         InputError: tokens that are not > 0, or another source than "code" and "paper".
     """
-    if faithful_to not in _REDUCED:
-        raise InputError(f"faithful_to is {faithful_to!r}; it is {listed(_REDUCED)}")
+    if faithful_to not in REDUCED:
+        raise InputError(f"faithful_to is {faithful_to!r}; it is {listed(REDUCED)}")
     if not tokens > 0:
         raise InputError(f"tokens are {tokens}; the base run needs more than 0")
-    k = len(domains)
-    amounts = np.vstack([np.ones(k), 1 + (_REDUCED[faithful_to] - 1) * np.eye(k), 1 + 2 * np.eye(k)])
-    return amounts / amounts.sum(axis=1, keepdims=True), amounts.sum(axis=1) * tokens / k
+    found = amounts(len(domains), faithful_to)
+    return found / found.sum(axis=1, keepdims=True), found.sum(axis=1) * tokens / len(domains)
 
 
 def next_scale(first: Mapping[str, float], second: Mapping[str, float]) -> dict[str, float]:

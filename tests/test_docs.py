@@ -80,10 +80,11 @@ def test_snippets_are_doctests_that_the_fence_does_not_cut(name):
 def test_the_reference_has_every_public_name():
     reference = "\n".join(text for name, text in TEXTS.items() if name.startswith("api/"))
     found = set(re.findall(r"auto\w+:: (\S+)", reference))
-    modules = {"balancing", "graph", "laws", "loading", "problems", "rules", "scores", "solvers", "trainers"}
+    modules = {"balancing", "designs", "graph", "laws", "loading", "problems", "rules", "scores", "solvers", "trainers"}
     assert {f"mixopt.{name}" for name in mixopt.__all__ if name not in modules} <= found
     for module, part in (
         ("balancing", mixopt.balancing),
+        ("designs", mixopt.designs),
         ("graph", mixopt.graph),
         ("loading", mixopt.loading),
         ("problems", mixopt.problems),

@@ -7,8 +7,27 @@ from .kinds import Kind as Kind
 from .kinds import Lattice as Lattice
 from .kinds import Sobol as Sobol
 from .kinds import Uniform as Uniform
+from .learning import Bayesian as Bayesian
+from .learning import Climb as Climb
+from .learning import DOptimal as DOptimal
 from .making import KINDS as KINDS
 from .making import design as design
+from .perturbations import Perturbations as Perturbations
 from .plan import Design as Design
 
-__all__ = ["KINDS", "Design", "Dirichlet", "Kind", "Lattice", "Sobol", "Uniform", "advised", "design", "fewest"]
+__all__ = [
+    "KINDS",
+    "Bayesian",
+    "Climb",
+    "DOptimal",
+    "Design",
+    "Dirichlet",
+    "Kind",
+    "Lattice",
+    "Perturbations",
+    "Sobol",
+    "Uniform",
+    "advised",
+    "design",
+    "fewest",
+]

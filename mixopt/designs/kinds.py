@@ -13,6 +13,7 @@ import numpy as np
 
 from mixopt.errors import InputError
 from mixopt.laws import Law
+from mixopt.laws.validation import Loss
 from mixopt.runs import Runs
 
 from .space import Space
@@ -26,15 +27,17 @@ _STRENGTHS = 15
 @final
 @dataclass(frozen=True, eq=False)
 class Ask:
-    """What a kind of design gets: the space, how many mixtures, the reference ``prior`` [k], a generator, and the runs so far."""
+    """What a kind of design gets: the space, how many mixtures, the reference ``prior`` [k], a generator, the law to be fitted, tokens of
+    a run, and where there are runs so far these, with the ``loss`` [R] that their metrics [R, m] are judged by."""
 
     space: Space
     count: int
     prior: np.ndarray
     rng: np.random.Generator
+    law: str | Law = "exponential"
+    tokens: float | None = None
     runs: Runs | None = None
-    law: str | Law | None = None
-    loss: Callable[[np.ndarray], np.ndarray] | None = None
+    loss: Loss | None = None
 
 
 @final
@@ -215,13 +218,16 @@ def _kept(
     name: str,
 ) -> Proposal:
     """The first distinct draws that are in the space; what lacks after many tries is moved into it."""
-    rows, spare, alphas, tried = np.empty((0, space.k)), [], [], 0
+    rows, tried = np.empty((0, space.k)), 0
+    spare: list[np.ndarray] = []
+    alphas: list[np.ndarray] = []
     while len(rows) < ask.count and tried < _TRIES * ask.count:
         drawn, alpha = sample(max(ask.count, 64))
         fits, tried = space.feasible(drawn), tried + len(drawn)
-        rows = _distinct(np.vstack([rows, drawn[fits]]))
-        spare.append(drawn[~fits])
-        alphas.append(alpha[~fits])
+        rows = distinct(np.vstack([rows, drawn[fits]]))
+        if len(spare) * len(drawn) < 4 * ask.count:
+            spare.append(drawn[~fits])
+            alphas.append(alpha[~fits])
     rows, lacking = rows[: ask.count], ask.count - len(rows)
     if lacking <= 0:
         return Proposal(rows, (name,) * ask.count)
@@ -236,13 +242,13 @@ def _kept(
     if rounded is not None:
         short = rounded(moved)
         moved = np.where(space.feasible(short)[:, None], short, moved)
-    moved = _distinct(np.vstack([rows, moved]))[len(rows) :][:lacking]
+    moved = distinct(np.vstack([rows, moved]))[len(rows) :][:lacking]
     rest = space.inside(space.blends(lacking - len(moved), ask.rng), ask.rng)
     note = f"{len(rows)} of {tried:,} draws keep the constraints; {lacking} mixtures are drawn inside them by hit-and-run"
     return Proposal(np.vstack([rows, moved, rest]), (name,) * len(rows) + ("hit-and-run",) * lacking, notes=(note,))
 
 
-def _distinct(rows: np.ndarray) -> np.ndarray:
+def distinct(rows: np.ndarray) -> np.ndarray:
     """The rows [R, k] without those that occur before, in their order."""
     _, first = np.unique(rows.round(9), axis=0, return_index=True)
     return rows[np.sort(first)]

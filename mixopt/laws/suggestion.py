@@ -34,6 +34,11 @@ def suggest(law: Law | Posterior, runs: Runs, n: int, *, candidates: ArrayLike |
     if not 1 <= n <= len(table):
         raise InputError(f"{n} mixtures are to be chosen out of {len(table)} candidates; choose from 1 to {len(table)}")
     features = _of_draws(law, table) if isinstance(law, Posterior) else _of_curve(law, runs, table)
+    return table[greedy(features, n)]
+
+
+def greedy(features: np.ndarray, n: int) -> list[int]:
+    """The places of n rows of features [m, N, p], one after the other that which adds most to sum_j log det (1 + sum_r f_jr f_jr')."""
     chosen: list[int] = []
     for _ in range(n):
         told = (features**2).sum(axis=2)  # [m, N]
@@ -44,7 +49,7 @@ def suggest(law: Law | Posterior, runs: Runs, n: int, *, candidates: ArrayLike |
         along = features[:, best]  # [m, p]
         shrink = (np.sqrt(1 + told[:, best]) - 1) / np.maximum(told[:, best] * np.sqrt(1 + told[:, best]), 1e-300)
         features = features - (features @ along[:, :, None]) * along[:, None] * shrink[:, None, None]
-    return table[chosen]
+    return chosen
 
 
 def around(runs: Runs, rng: np.random.Generator, count: int = _CANDIDATES) -> np.ndarray:

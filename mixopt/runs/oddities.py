@@ -45,6 +45,23 @@ def spread(runs: Runs) -> np.ndarray:
         return np.asarray(np.sqrt(squares / np.where(freedom > 0, freedom, np.nan)))
 
 
+def signal_to_noise(runs: Runs) -> np.ndarray:
+    """By how many noises the mixtures' means differ [m]: their standard deviation, noise taken off, over ``spread``.
+
+    NaN without replicates; below 1 a target tells runs apart by chance more than by mixture.
+    """
+    same = replicates(runs)
+    alone = [(r,) for r in range(len(runs)) if not any(r in group for group in same)]
+    groups, noise = [*same, *alone], spread(runs)
+    found = np.full(len(runs.targets), np.nan)
+    for j, y in enumerate(runs.metrics.T):
+        seen = [values for group in groups if len(values := y[list(group)][np.isfinite(y[list(group)])])]
+        if len(seen) > 1 and np.isfinite(noise[j]) and noise[j] > 0:
+            means, counts = np.array([v.mean() for v in seen]), np.array([len(v) for v in seen])
+            found[j] = np.sqrt(max(means.var(ddof=1) - noise[j] ** 2 * np.mean(1 / counts), 0.0)) / noise[j]
+    return found
+
+
 def far(runs: Runs) -> tuple[tuple[int, int, float], ...]:
     """Metrics more than 8 robust standard deviations from their target's median: run, target, and how many, the farthest first."""
     found = []

@@ -18,7 +18,8 @@ from mixopt.files import write
 from mixopt.language.domains import Domains
 
 from . import files, sources
-from .oddities import oddities, replicates
+from .joining import joined
+from .oddities import oddities, replicates, signal_to_noise, spread
 from .targets import Targets, settled
 
 if TYPE_CHECKING:
@@ -227,6 +228,27 @@ class Runs:
         """The positions of runs with the same mixture, and the same N, D and steps: groups of two or more."""
         return replicates(self)
 
+    def noise(self) -> np.ndarray:
+        """The pooled standard deviation of each target [m] between runs of one mixture, in its unit; NaN without replicates."""
+        return spread(self)
+
+    def signal_to_noise(self) -> np.ndarray:
+        """The standard deviation of each target [m] between mixtures, noise taken off, over its noise; NaN without replicates.
+
+        Below 1 the target tells runs apart by chance more than by mixture.
+        """
+        return signal_to_noise(self)
+
+    def joined(self, *others: Runs) -> Runs:
+        """These runs and those of other tables over the same domains, such as the rounds of a search: one table, in order.
+
+        Targets are those that any table has, missing where one lacks them; scales and seeds are kept where all tables have them.
+
+        Raises:
+            InputError: other domains, a run in two tables, or a target with another direction or unit.
+        """
+        return joined(self, *others)
+
     def describe(self) -> str:
         """Counts, the ranges seen, repeated mixtures, metrics far from the rest, the map from columns to names, and the notes, as text."""
         zeros = np.mean(self.mixtures == 0)
@@ -235,10 +257,11 @@ class Runs:
         width = max(map(len, (*self.domains.names, *self.targets.names)))
         for name, w in zip(self.domains, self.mixtures.T, strict=True):
             lines.append(f"  domain {name:<{width}}  {w.min():.3f} to {w.max():.3f}")
-        for name, way, unit, y in zip(self.targets.names, self.targets.directions, self.targets.units, self.metrics.T, strict=True):
-            seen = y[np.isfinite(y)]
+        clear = self.signal_to_noise()
+        for j, (name, way, unit) in enumerate(zip(self.targets.names, self.targets.directions, self.targets.units, strict=True)):
+            seen = self.metrics[np.isfinite(self.metrics[:, j]), j]
             span = f"{seen.min():.4g} to {seen.max():.4g} {unit}, {way}" if len(seen) else "no value"
-            lines.append(f"  target {name:<{width}}  {span}")
+            lines.append(f"  target {name:<{width}}  {span}{f', signal to noise {clear[j]:.1f}' if np.isfinite(clear[j]) else ''}")
         lines += [f"  column {column} -> {name}" for column, name in self.name_map.items() if column != name]
         return "\n".join(lines)
 

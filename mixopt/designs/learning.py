@@ -1,0 +1,166 @@
+"""Designs that look at a law: D-optimal ones, and those that go on from runs: Bayesian optimisation and CLIMB's rounds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import ClassVar, final
+
+import numpy as np
+
+from mixopt.errors import InputError
+from mixopt.laws import GaussianProcess, bootstrap, suggest
+from mixopt.laws.curve import CurveLaw
+from mixopt.laws.law import Law
+from mixopt.laws.named import Fitter, fitter
+from mixopt.laws.suggestion import around, greedy
+from mixopt.runs import Runs
+
+from .kinds import Ask, Dirichlet, Kind, Proposal, Uniform, distinct
+
+_DRAWS = 20
+"""Bootstrap draws for laws without a Jacobian."""
+
+
+@final
+@dataclass(frozen=True)
+class DOptimal(Kind):
+    """The mixtures whose outcomes would together tell most of the law's parameters, chosen one after the other out of candidates.
+
+    With runs, the law is fitted to them and ``laws.suggest`` goes on from what they tell: by the Jacobian at the fit, or by
+    bootstrap draws of laws that have none. Without, nothing is known of the slopes, and at slopes of zero every smooth law of the mixture
+    is a linear one: the design is D-optimal for that, and its first k mixtures are the corners. Candidates are ``candidates`` draws
+    around the prior and all over the space, its corners and centre, and blends of the runs.
+
+    Source: Fedorov 1972, Theory of Optimal Experiments.
+    """
+
+    candidates: int = 2000
+
+    name: ClassVar[str] = "d-optimal"
+
+    def propose(self, ask: Ask) -> Proposal:
+        table = pool(ask, self.candidates)
+        if len(table) < ask.count:
+            raise InputError(f"{ask.count} mixtures are asked for, and there are {len(table)} candidates; give more candidates")
+        if ask.runs is None:
+            note = "the law's slopes are not known before there are runs: D-optimal for a linear law"
+            chosen = greedy(table[None] * 1e3, ask.count)
+            return Proposal(table[chosen], (self.name,) * ask.count, notes=(note,))
+        law = ask.law if isinstance(ask.law, Law) else fitter(ask.law)(ask.runs)
+        by = law if isinstance(law, CurveLaw) else bootstrap(_fit(ask), ask.runs, draws=_DRAWS)
+        return Proposal(suggest(by, ask.runs, ask.count, candidates=table), (self.name,) * ask.count)
+
+
+@final
+@dataclass(frozen=True)
+class Bayesian(Kind):
+    """Bayesian optimisation: the candidates of largest expected improvement of the objective under a Gaussian process fitted to the runs.
+
+    E[(best - f(w))+] = (best - mean) Phi(z) + sd phi(z), z = (best - mean) / sd, where best is the least mean at the runs, which noise
+    does not flatter as it does the best measured. Of several mixtures each is chosen as if those before it had come out at their means
+    (the Kriging believer). Give ``after=runs``, five at least; a first round is one of the other kinds.
+
+    Source: Jones, Schonlau and Welch 1998, Journal of Global Optimization 13, Eq. 15; Ginsbourger, Le Riche and Carraro 2010.
+    """
+
+    candidates: int = 4000
+
+    name: ClassVar[str] = "bayesian"
+    follows: ClassVar[bool] = True
+
+    def propose(self, ask: Ask) -> Proposal:
+        runs = judged(ask)
+        process = GaussianProcess.fit(runs, seed=int(ask.rng.integers(2**31)))
+        table = pool(ask, self.candidates)
+        chosen: list[int] = []
+        for _ in range(min(ask.count, len(table))):
+            mean, sd = process.predict(table)[:, 0], process.deviation(table)[:, 0]
+            gain = improvement(float(process.predict(process.mixtures).min()), mean, sd)
+            gain[chosen] = -1
+            best = int(gain.argmax())
+            chosen.append(best)
+            seen = np.vstack([process.mixtures, table[best]])
+            process = replace(process, mixtures=seen, observed=np.vstack([process.observed, mean[best]]))
+        return Proposal(table[chosen], (self.name,) * len(chosen))
+
+
+@final
+@dataclass(frozen=True)
+class Climb(Kind):
+    """One of CLIMB's rounds: mixtures drawn at random from the ``top`` that a predictor fitted to all runs calls best.
+
+    The candidates are ``pool`` draws from ``draws``, the same in every round of one seed, without those that were run; without runs the
+    round is the first, and is drawn from them at random. The source has rounds of 64, 32 and 16 and LightGBM; it does not say how
+    many the top are: by default 4 for each mixture of the round. RegMix is its case of one round.
+
+    Source: Diao et al. 2025, CLIMB, arXiv 2504.13161, section 3.
+    """
+
+    law: str = "lightgbm"
+    top: int | None = None
+    pool: int = 10_000
+    draws: Dirichlet = field(default_factory=lambda: Dirichlet(temperature=1.0))
+
+    name: ClassVar[str] = "climb"
+
+    def __post_init__(self) -> None:
+        fitter(self.law)  # refuses a name that no law has
+        if self.pool < 1 or (self.top is not None and self.top < 1):
+            raise InputError(f"pool is {self.pool} and top {self.top}; both are whole numbers >= 1")
+
+    def propose(self, ask: Ask) -> Proposal:
+        top = 4 * ask.count if self.top is None else self.top
+        if self.pool < ask.count or (ask.runs is not None and top < ask.count):
+            raise InputError(
+                f"{ask.count} mixtures cannot be drawn from the best {top} of {self.pool}; raise top and pool, or ask for fewer"
+            )
+        found = self.draws.propose(replace(ask, count=self.pool))
+        if ask.runs is None:
+            return Proposal(found.mixtures[: ask.count], (self.name,) * ask.count, notes=found.notes)
+        runs = judged(ask)
+        tried = {row.tobytes() for row in runs.mixtures.round(9) + 0.0}
+        table = found.mixtures[[row.tobytes() not in tried for row in found.mixtures.round(9) + 0.0]]
+        foretold = fitter(self.law)(runs).predict(table)[:, 0]
+        best = np.argsort(foretold, kind="stable")[:top]
+        return Proposal(table[ask.rng.choice(best, ask.count, replace=False)], (self.name,) * ask.count, notes=found.notes)
+
+
+def improvement(best: float, mean: np.ndarray, sd: np.ndarray) -> np.ndarray:
+    """The expected improvement [N] on ``best`` of normal losses with these means and standard deviations [N]."""
+    from scipy.special import ndtr
+
+    gap = best - mean
+    with np.errstate(divide="ignore", invalid="ignore"):
+        z = np.where(sd > 0, gap / sd, np.inf * np.sign(gap))
+    return np.where(sd > 0, gap * ndtr(z) + sd * np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi), np.maximum(gap, 0))
+
+
+def pool(ask: Ask, count: int) -> np.ndarray:
+    """Candidates [N, k] in the space: draws around the prior and all over it, corners and centre, and blends of the runs so far."""
+    half = replace(ask, count=max(count // 2, 1))
+    parts = [Uniform().propose(half).mixtures]
+    if (ask.prior > 0).all():
+        parts.append(Dirichlet().propose(half).mixtures)
+    if ask.space.linear:
+        parts += [ask.space.corners, ask.space.centre[None]]
+    if ask.runs is not None:
+        near = around(ask.runs, ask.rng, count)
+        parts.append(near[ask.space.feasible(near)])
+    return distinct(np.vstack(parts))
+
+
+def judged(ask: Ask) -> Runs:
+    """The runs with the objective as their only target, less being better; runs that lack a part of it are left out."""
+    runs = ask.runs
+    assert runs is not None
+    assert ask.loss is not None
+    losses = ask.loss(runs.metrics)
+    there = np.isfinite(losses)
+    if not there.any():
+        raise InputError("no run has all the metrics that the objective is made of; name those that they have, objective={...}")
+    return Runs.from_arrays(runs.domains, runs.mixtures[there], ["objective"], losses[there][:, None])
+
+
+def _fit(ask: Ask) -> Fitter:
+    """What fits the law of the design to runs."""
+    return fitter(type(ask.law) if isinstance(ask.law, Law) else ask.law)
