@@ -182,7 +182,7 @@ class Draws:
     def _tell(self, shares: np.ndarray, room: np.ndarray, counts: np.ndarray) -> None:
         """Warn where a domain was used up by this batch, and its weight goes to others."""
         gone = np.flatnonzero((counts > 0) & (counts == room))
-        if gone.size and self.settings["when_used_up"] == "others" and gone.size < len(shares):
+        if gone.size and self.settings["when_used_up"] == "others" and (counts < room).any():
             warnings.warn(f"{self._used_up(gone)}; its weight goes to the other domains, in proportion to theirs", stacklevel=2)
 
     def _used_up(self, which: np.ndarray) -> str:

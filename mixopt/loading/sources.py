@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, final
 
 from torch.utils.data import Dataset
+from torch.utils.data._utils import worker
 
 from mixopt.errors import InputError
 
@@ -47,6 +49,17 @@ def known_lengths(sources: Mapping[str, Any], given: Mapping[str, int] | None) -
     return found
 
 
+@contextmanager
+def alone() -> Iterator[None]:
+    """Hide that a DataLoader's worker is at work: a stream that deals its items out to the workers would number them otherwise in each."""
+    told = worker._worker_info
+    worker._worker_info = None
+    try:
+        yield
+    finally:
+        worker._worker_info = told
+
+
 @final
 class Stream:
     """A stream of one domain whose items are numbered on from epoch to epoch.
@@ -65,13 +78,14 @@ class Stream:
         Raises:
             InputError: an epoch of the stream is empty, or not as long as its length says.
         """
-        if self._items is None or number < self._next:
-            self._next = 0
-            self._open(0)
-        while True:
-            item = self._read()
-            if self._next > number:
-                return item
+        with alone():
+            if self._items is None or number < self._next:
+                self._next = 0
+                self._open(0)
+            while True:
+                item = self._read()
+                if self._next > number:
+                    return item
 
     def _open(self, epoch: int) -> None:
         self._epoch, self._begun = epoch, self._next
