@@ -22,6 +22,11 @@ from .doge import doge as doge
 from .doge import validation_problem as validation_problem
 from .doremi import doremi as doremi
 from .experts import ExpertMixture as ExpertMixture
+from .by_gradients import aioli as aioli
+from .by_gradients import grape as grape
+from .by_gradients import online_doge as online_doge
+from .by_gradients import pike as pike
+from .by_gradients import r_and_b as r_and_b
 from .experts import expert_features as expert_features
 from .experts import mde as mde
 from .experts import mixmin_streamed as mixmin_streamed
@@ -51,6 +56,7 @@ __all__ = [
     "bilevel",
     "bimix",
     "cagrad",
+    "aioli",
     "coba",
     "dcpt",
     "dml",
@@ -67,6 +73,7 @@ __all__ = [
     "mftcoder",
     "mgda",
     "mixmax",
+    "grape",
     "mixmin",
     "mixmin_streamed",
     "next_scale",
@@ -81,8 +88,11 @@ __all__ = [
     "sheared_llama",
     "temperature",
     "uniform",
+    "online_doge",
     "unimax",
     "unmerged",
     "validation_problem",
+    "pike",
     "velocitune",
+    "r_and_b",
 ]

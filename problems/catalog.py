@@ -20,6 +20,7 @@ from .card import Card as Card
 from .card import Catalog as Catalog
 from .card import Family, Phase
 from .law_cards import LAW_CARDS
+from .gradient_cards import GRADIENT_CARDS
 from .saddle_cards import SADDLE_CARDS
 
 
@@ -239,6 +240,7 @@ METHODS = (
     *LAW_CARDS,
     Card(
         name="regmix",
+    *GRADIENT_CARDS,
         title="RegMix",
         family="mixing law",
         phases=("PT",),

@@ -1,5 +1,10 @@
 """Online rules: how weights move while the model trains, by what is measured on the way."""
 
+from .aioli import Aioli as Aioli
+from .doge import DoGE as DoGE
+from .grape import GRAPE as GRAPE
+from .pike import PiKE as PiKE
+from .r_and_b import RAndB as RAndB
 from .rule import Memory as Memory
 from .rule import Need as Need
 from .rule import Rule as Rule
