@@ -9,6 +9,9 @@ from typing import final
 import numpy as np
 import torch
 
+from mixopt.designs.kinds import Ask
+from mixopt.designs.learning import Climb
+from mixopt.designs.space import Space
 from mixopt.errors import InputError, unknown
 from mixopt.forms import Abilities, Bilevel, Form, Program, kind
 from mixopt.language.expression import Expr, constant
@@ -16,6 +19,7 @@ from mixopt.language.symbols import domains_of
 from mixopt.laws import LAWS, Law
 from mixopt.report.result import Status
 from mixopt.runs import Runs
+from mixopt.runtime.batch import Batch
 from mixopt.runtime.evaluate import Lowered
 from mixopt.runtime.modelled import Modelled
 from mixopt.runtime.tree import Leaves, copied
@@ -42,25 +46,31 @@ class Surrogate(Solver):
     ``law`` is the name of a law (``laws.LAWS``) or the ``fit`` of one, called with ``Runs``. ``design`` is a number of mixtures, drawn
     uniformly from the simplex and moved into the constraints (3 (k + 1) without one, the start among them); mixtures [R, k]; or ``Runs``
     that were measured before, whose targets have the names of the upper losses (``val``, or ``val[code]`` for an entry of a vector).
-    Each of ``rounds`` adds the law's optimum to the runs, and fits again. With a sampled learner each mixture gets ``train`` optimizer
-    steps from the learner's parameters, all on the same draws of batches; with an exact one the lower level is solved.
+    Each of ``rounds`` adds the law's optimum to the runs, and fits again. Several numbers, ``rounds=(32, 16)``, are CLIMB's rounds before
+    one such optimum: so many mixtures each, drawn from those of ``designs.Climb``'s pool that the law calls best.
+
+    With a sampled learner each mixture gets ``train`` optimizer steps from the learner's parameters, all on the same draws of batches;
+    with an exact one the lower level is solved.
 
     A step is one trained mixture, and the answer is the best that was measured, be it of the design or a law's optimum; the message has
     what the law foretold. Ends SEARCHED. The check of an exact learner is the hypergradient's own, which no law was asked for.
 
-    Source: section 3.3 of the survey (function fitting), with the proxies run by the solver itself.
+    Source: section 3.3 of the survey (function fitting), with the proxies run by the solver itself; rounds by Diao et al. 2025, CLIMB,
+    arXiv 2504.13161.
     """
 
     law: str | Callable[[Runs], Law] = "exponential"
     design: int | Sequence[Sequence[float]] | np.ndarray | Runs | None = None
-    rounds: int = 1
+    rounds: int | tuple[int, ...] = 1
     train: int = 1000
     solver: Solver | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.law, str) and self.law not in LAWS:
             raise unknown("law", self.law, LAWS)
-        for name, value in (("rounds", self.rounds), ("train", self.train), ("design", self.design)):
+        rounds = self.rounds if isinstance(self.rounds, tuple) else (self.rounds,)
+        drawn = tuple(("rounds", n) for n in rounds)
+        for name, value in (*drawn, ("train", self.train), ("design", self.design)):
             if isinstance(value, bool) or (isinstance(value, int) and value < 1) or (name != "design" and not isinstance(value, int)):
                 raise InputError(f"Surrogate's {name} is {value!r}; it is a whole number >= 1")
 
@@ -78,7 +88,8 @@ class Surrogate(Solver):
         return tuple(reasons)
 
     def pace(self, task: Task) -> Pace:
-        return Pace(len(self._mixtures(task)) + self.rounds, 1, "best")
+        batches, last = self._turns
+        return Pace(len(self._mixtures(task)) + sum(batches) + last, 1, "best")
 
     def begin(self, task: Task) -> State:
         model, form = task.model, task.form
@@ -96,10 +107,13 @@ class Surrogate(Solver):
         if number < len(sweep.design):
             after = sweep.with_run(self._trained(task, sweep.design[number], sweep), sweep.design[number])
             return State(sweep.design[number], after, {"value": after.values[-1]})
-        law = self._law(task, sweep)
+        law, (batches, last) = self._law(task, sweep), self._turns
+        if sweep.round < len(batches):
+            more = self._drawn(task, sweep, law, batches[sweep.round])
+            return self.step(task, replace(state, memory=sweep.with_round(more)))
         w, foretold = self._optimum(task, sweep, law)
         after = sweep.with_run(self._trained(task, w, sweep), w)
-        done = number + 1 == len(sweep.design) + self.rounds
+        done = number + 1 == len(sweep.design) + last
         said = self._said(task, law, after, foretold)
         return State(w, after, {"value": after.values[-1]}, Status.SEARCHED if done else None, said)
 
@@ -118,6 +132,8 @@ class Surrogate(Solver):
         k, region = task.region.size, task.region
         if isinstance(self.design, Runs):
             return np.empty((0, k))
+        if isinstance(self.rounds, tuple) and isinstance(self.design, int):
+            return Climb().propose(_ask(task, self.design)).mixtures
         if self.design is not None and not isinstance(self.design, int):
             return np.array([domains_of(task.form.mixture).weights(row) for row in self.design])
         count = 3 * (k + 1) if self.design is None else self.design
@@ -164,6 +180,18 @@ class Surrogate(Solver):
         found = run(takers[0], inner)
         w = best if found.weights is None else found.weights
         return w, float(inner.objective.value(w))
+
+    @property
+    def _turns(self) -> tuple[tuple[int, ...], int]:
+        """How many mixtures each of CLIMB's rounds draws, and how many optima of the law come after them."""
+        return (self.rounds, 1) if isinstance(self.rounds, tuple) else ((), self.rounds)
+
+    def _drawn(self, task: Task, sweep: _Sweep, law: Law, count: int) -> np.ndarray:
+        """The mixtures [count, k] of a round."""
+        form = task.form
+        assert isinstance(form, Bilevel)
+        foretold = Batch(foretelling(form, sweep.gauge, law), task.region.layout, task.given)
+        return Climb().better(_ask(task, count), np.array(sweep.mixtures), foretold).mixtures
 
     def _trained(self, task: Task, w: np.ndarray, sweep: _Sweep) -> Trained:
         """The lower level trained at these weights."""
@@ -236,12 +264,25 @@ class _Sweep:
     mixtures: tuple[np.ndarray, ...] = ()
     metrics: tuple[np.ndarray, ...] = ()
     values: tuple[float, ...] = ()
+    round: int = 0
+
+    def with_round(self, more: np.ndarray) -> _Sweep:
+        """With the mixtures [n, k] of one more round to be trained."""
+        return replace(self, design=np.vstack([self.design, more]), round=self.round + 1)
 
     def with_run(self, trained: Trained, w: np.ndarray) -> _Sweep:
         """With one more trained mixture, measured."""
         own, value = self.gauge(w, trained.leaves)
         near = Trained(trained.leaves, trained.inner)
         return replace(self, near=near, mixtures=(*self.mixtures, w), metrics=(*self.metrics, own), values=(*self.values, value))
+
+
+def _ask(task: Task, count: int) -> Ask:
+    """What a design of so many mixtures is asked for, the natural proportions at its middle where they are known."""
+    domains = domains_of(task.form.mixture)
+    space = Space.within(domains, task.region, task.given)
+    prior = space.nearest(domains.natural) if domains.tokens else task.start
+    return Ask(space, count, prior, np.random.default_rng(task.seed))
 
 
 def names_of(nodes: Sequence[Expr]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, final
 
@@ -109,19 +110,27 @@ class Climb(Kind):
             raise InputError(f"pool is {self.pool} and top {self.top}; both are whole numbers >= 1")
 
     def propose(self, ask: Ask) -> Proposal:
-        top = 4 * ask.count if self.top is None else self.top
-        if self.pool < ask.count or (ask.runs is not None and top < ask.count):
-            raise InputError(
-                f"{ask.count} mixtures cannot be drawn from the best {top} of {self.pool}; raise top and pool, or ask for fewer"
-            )
-        found = self.draws.propose(replace(ask, count=self.pool))
         if ask.runs is None:
+            found = self.candidates(ask)
             return Proposal(found.mixtures[: ask.count], (self.name,) * ask.count, notes=found.notes)
         runs = judged(ask)
-        tried = {row.tobytes() for row in runs.mixtures.round(9) + 0.0}
-        table = found.mixtures[[row.tobytes() not in tried for row in found.mixtures.round(9) + 0.0]]
-        foretold = fitter(self.law)(runs).predict(table)[:, 0]
-        best = np.argsort(foretold, kind="stable")[:top]
+        law = fitter(self.law)(runs)
+        return self.better(ask, runs.mixtures, lambda rows: law.predict(rows)[:, 0])
+
+    def candidates(self, ask: Ask) -> Proposal:
+        """The mixtures [pool, k] of all rounds."""
+        if self.pool < ask.count:
+            raise InputError(f"{ask.count} mixtures cannot be drawn from {self.pool}; raise pool, or ask for fewer")
+        return self.draws.propose(replace(ask, count=self.pool))
+
+    def better(self, ask: Ask, tried: np.ndarray, foretold: Callable[[np.ndarray], np.ndarray]) -> Proposal:
+        """So many of the mixtures whose losses [N] are ``foretold`` least, drawn at random, none of those ``tried`` [R, k] among them."""
+        found, top = self.candidates(ask), 4 * ask.count if self.top is None else self.top
+        before = {row.tobytes() for row in tried.round(9) + 0.0}
+        table = found.mixtures[[row.tobytes() not in before for row in found.mixtures.round(9) + 0.0]]
+        best = np.argsort(foretold(table), kind="stable")[:top]
+        if len(best) < ask.count:
+            raise InputError(f"{ask.count} mixtures cannot be drawn from the best {len(best)}; raise top and pool, or ask for fewer")
         return Proposal(table[ask.rng.choice(best, ask.count, replace=False)], (self.name,) * ask.count, notes=found.notes)
 
 

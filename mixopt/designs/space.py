@@ -65,8 +65,13 @@ class Space:
         region = Region.compile(w, relations, numbers)
         if region.empty:
             raise InputError(f"there is nothing to design: {region.empty}")
-        limits = tuple((r.label, r.sense == "==", Batch(r.gap, region.layout, numbers)) for r in relations)
-        return cls(domains_of(w), region, limits)
+        return cls.within(domains_of(w), region, numbers)
+
+    @classmethod
+    def within(cls, domains: Domains, region: Region, given: Mapping[str, np.ndarray]) -> Space:
+        """The space of a region that was compiled with these numbers."""
+        relations = (limit.relation for limit in region.limits)
+        return cls(domains, region, tuple((r.label, r.sense == "==", Batch(r.gap, region.layout, given)) for r in relations))
 
     @property
     def k(self) -> int:

@@ -134,12 +134,17 @@ def test_autoscale_runs_are_those_of_the_problem():
         ({"kind": "autoscale"}, "give the tokens of the base run"),
         ({"kind": "autoscale", "runs": 5, "tokens": 1e9}, "are 7, and 5 are asked for"),
         ({"tokens": -1}, "tokens are -1"),
-        ({"kind": Climb("linear", pool=4), "runs": 9}, "cannot be drawn from the best"),
+        ({"kind": Climb("linear", pool=4), "runs": 9}, "7 mixtures cannot be drawn from 4"),
     ],
 )
 def test_bad_settings_are_told(settings, words):
     with pytest.raises(mx.InputError, match=words):
         mx.design(DOMAINS, **settings)
+
+
+def test_a_top_that_is_smaller_than_the_round_is_told(first):
+    with pytest.raises(mx.InputError, match="5 mixtures cannot be drawn from the best 3"):
+        mx.design(DOMAINS, runs=5, kind=Climb("linear", pool=50, top=3), after=first, replicates=0)
 
 
 def test_runs_that_do_not_fit_are_told(first):

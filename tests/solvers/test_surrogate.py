@@ -196,3 +196,24 @@ def test_what_it_does_not_take():
         mx.plan(mx.minimize(mx.mean(BOTH), over=W), learner(), solver=Surrogate("chinchilla"))
     names = list(mx.plan(mx.minimize(mx.mean(BOTH), over=W), learner()).choice.refusals)
     assert "Surrogate" not in names, "it is thought of by name alone"
+
+
+def test_climbs_rounds_come_from_the_best_foretold_and_end_at_an_optimum():
+    problem = mx.minimize(mx.mean(BOTH), over=W, subject_to=[(W["a"] <= 0.7).named("cap")])
+    sizes = []
+
+    def fit(runs):
+        sizes.append(len(runs))
+        return Exponential.fit(runs)
+
+    found = mx.solve(problem, learner(), solver=Surrogate(fit, design=16, rounds=(8, 4)))
+    assert found.cost.steps == 16 + 8 + 4 + 1
+    assert sizes == [16, 24, 28]
+    values = np.array(found.trace["value"])
+    assert values[16:24].mean() < values[:16].mean()
+    assert found.weights["a"] <= 0.7 + 1e-9
+    assert str(Surrogate(rounds=(8, 4))) == "Surrogate(rounds=(8, 4))"
+    again = mx.solve(mx.problems.climb(problem, design=16, rounds=(8, 4), law="exponential"), learner())
+    assert (again.vector == found.vector).all()
+    with pytest.raises(mx.InputError, match="rounds is 0"):
+        Surrogate(rounds=(8, 0))
