@@ -24,6 +24,15 @@ NEGATIVE = (
 )
 
 
+BEHIND = (
+    "the parameters are of the last step, trained while the weights moved, and the weights are a mean over the run: "
+    "mx.train(problem, learner, result) trains a model at them"
+)
+BEFORE = (
+    "the parameters are the outcome of training at the weights before the last step; mx.train(problem, learner, result) trains at these"
+)
+
+
 @dataclass(frozen=True)
 class Judged:
     """A hypergradient [k] with the upper value, the inner residual, the oracle in words, and the reason to doubt it if any."""
@@ -69,7 +78,18 @@ def judged(solver: Solver, task: Task, outcome: Outcome, w: np.ndarray) -> tuple
     leaves = outcome.leaves if outcome.leaves is not None else task.model.learner.start()
     if isinstance(form, Saddle):
         return _saddle(task, task.model, leaves, w, outcome.past)
-    return _bilevel(solver, task, task.model, leaves, w)
+    check, duals, value = _bilevel(solver, task, task.model, leaves, w)
+    return replace(check, notes=(*check.notes, *_whose(solver, task, outcome))), duals, value
+
+
+def _whose(solver: Solver, task: Task, outcome: Outcome) -> tuple[str, ...]:
+    """To which weights the parameters of a bilevel run belong, where these are not the answer's."""
+    assert task.model is not None
+    if outcome.status.solved or not len(outcome.trace):
+        return ()
+    if solver.pace(task).average not in ("last", "best"):
+        return (BEHIND,)
+    return (BEFORE,) if isinstance(task.form, Bilevel) and task.form.steps and not task.model.exact else ()
 
 
 def _saddle(task: Task, model: Modelled, leaves: Any, w: np.ndarray, past: Past) -> tuple[Check, Duals, float]:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from .implicit import Inner as Inner
     from .one_step import OneStep as OneStep
     from .online import Online as Online
+    from .outer import LineSearch as LineSearch
     from .scalebio import ScaleBiO as ScaleBiO
     from .schedules import AdaGradNorm as AdaGradNorm
     from .schedules import Backtracking as Backtracking
@@ -61,6 +62,7 @@ _LATER = {
     "GPBGD": "gpbgd",
     "Implicit": "implicit",
     "Inner": "implicit",
+    "LineSearch": "outer",
     "MinRes": "systems",
     "Neumann": "systems",
     "Normalised": "steps",
@@ -103,6 +105,7 @@ __all__ = [
     "Implicit",
     "Inner",
     "Lagrangian",
+    "LineSearch",
     "MinRes",
     "Neumann",
     "Normalised",

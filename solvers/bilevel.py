@@ -14,7 +14,7 @@ from torch import Tensor
 from mixopt.forms import Abilities, Bilevel, Form, kind
 from mixopt.language.curvature import steep
 from mixopt.report.result import Status
-from mixopt.runtime.descent import Descent, begin, mirror_step, spectral_step
+from mixopt.runtime.descent import Descent, begin, mirror_step, softmax_step, spectral_step
 from mixopt.runtime.learner import Batch
 from mixopt.runtime.modelled import Modelled
 from mixopt.runtime.simplex import smoothed
@@ -22,8 +22,9 @@ from mixopt.runtime.tilt import tilted
 from mixopt.runtime.tree import Leaves, copied, vector
 from mixopt.solver import Average, Pace, Solver, State, Task
 
-from .constraints import Geometry, refuses_region
-from .steps import Normalised, check_counts, check_settings, move
+from .constraints import refuses_region
+from .outer import Ahead, BilevelGeometry, LineSearch, check_outer, outer_step, refuses_logits
+from .steps import Normalised, check_counts
 
 
 @dataclass(frozen=True)
@@ -58,12 +59,15 @@ class Trained:
 
 @dataclass(frozen=True)
 class Sampled:
-    """Where a run on batches stands."""
+    """Where a run on batches stands; ``factor`` and ``parts`` are those of a line search."""
 
     leaves: Leaves
     optimizer: torch.optim.Optimizer
     draw: torch.Generator
     warm: Any = None
+    velocity: Tensor | None = None
+    factor: float = 1.0
+    parts: tuple[Batch, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,16 +76,21 @@ class BilevelSolver(Solver):
 
     With an exact learner the weights move by spectral projected gradient with a line search on the upper value, until
     the Frank-Wolfe gap is below ``tolerance``; by mirror steps with backtracking where the ``geometry`` is entropic, or the
-    upper objective has an entropy, a divergence or a logarithm of the weights, whose slope at 0 has no bound. With a sampled
-    one each step draws a batch, takes one hypergradient on it, moves the weights by ``rate`` in the given ``geometry``, and
-    trains the model for ``train`` optimizer steps under the new weights; the weights returned are the ``average``.
+    upper objective has an entropy, a divergence or a logarithm of the weights, whose slope at 0 has no bound; by scaled spectral steps
+    of the logits where it is ``softmax``, which never ends in exact zeros. With a sampled
+    one each step draws a batch, takes one hypergradient on it, moves the weights by ``rate`` in the given ``geometry`` along the
+    hypergradients' running mean (``momentum`` is the share of the past), and trains the model for ``train`` optimizer steps under the
+    new weights; the weights returned are the ``average``, while the parameters that come back are the last. ``rate`` is a number,
+    ``Normalised(move)`` or ``LineSearch()``, whose steps are judged by what they do to the outcome. Constraints hold in the entropic and
+    the Euclidean geometry; logits have none.
     """
 
     unrolls: ClassVar[bool] = False
     """Whether it differentiates the outcome of so many training steps, and not an argmin."""
 
-    rate: float | Normalised = field(default_factory=Normalised)
-    geometry: Geometry = "euclidean"
+    rate: float | Normalised | LineSearch = field(default_factory=Normalised)
+    geometry: BilevelGeometry = "euclidean"
+    momentum: float = 0.0
     smoothing: float = 0.0
     average: Average = "mean"
     outer_steps: int = 200
@@ -90,7 +99,8 @@ class BilevelSolver(Solver):
     tolerance: float = 1e-7
 
     def __post_init__(self) -> None:
-        check_settings(self.rate, self.smoothing, 0.0, self.geometry, self.average)
+        first = self.rate.first if isinstance(self.rate, LineSearch) else self.rate
+        check_outer(first, self.smoothing, self.geometry, self.average, self.momentum)
         check_counts(self, outer_steps=1, warmup=0, train=1)
 
     @abstractmethod
@@ -130,7 +140,10 @@ class BilevelSolver(Solver):
     def refuses(self, form: Form, abilities: Abilities | None) -> tuple[str, ...]:
         if not isinstance(form, Bilevel):
             return (f"it takes bilevel problems, and this is a {kind(form)}",)
-        reasons = refuses_region(form.constraints)
+        reasons = (*refuses_region(form.constraints), *refuses_logits(form, self.geometry))
+        if form.steps and isinstance(self.rate, LineSearch) and abilities is not None and not abilities.exact:
+            what = f"trains copies of a model that goes on, and '{form.trained}' begins anew at each step"
+            reasons = (*reasons, f"its line search {what}; give rate=Normalised() or a number")
         if form.steps and not self.unrolls:
             other = f"its hypergradient is that of an argmin, and '{form.trained}' is where {form.steps} training steps lead"
             reasons = (*reasons, f"{other}; Unrolled is exact for it, or write argmin(...)")
@@ -146,13 +159,16 @@ class BilevelSolver(Solver):
         if model.exact:
             search = _Search(self, model, Trained(model.learner.start(), np.inf))
             first = task.region.start(task.start)
-            if self._entropic(task.form) and (first == 0).any():  # entropic steps never leave a weight of 0
+            if self._inside(task.form) and (first == 0).any():  # entropic steps and logits never leave a weight of 0
                 first = tilted(task.region, smoothed(first, 1e-3), np.zeros(len(first)))
             at = begin(search, first)
             failed = _unbounded(at, "the starting weights")
             return State(at.w, (search, at), {}, Status.FAILED if failed else None, _joined(failed, search.near.doubt))
         leaves = copied(model.learner.start(), trainable=True)
         memory = Sampled(leaves, model.learner.optimizer(leaves), model.generator(task.seed))
+        if isinstance(self.rate, LineSearch):
+            fixed = model.generator(task.seed + 1)
+            memory = replace(memory, parts=tuple(model.learner.draw(fixed) for _ in range(self.rate.parts)))
         w = model.weights(task.start)
         warm = None
         for _ in range(self.warmup):
@@ -167,14 +183,15 @@ class BilevelSolver(Solver):
         found: Leaves = memory.leaves if isinstance(memory, Sampled) else memory[0].near.leaves
         return found
 
-    def _entropic(self, form: Form) -> bool:
-        """Whether exact runs take entropic steps: as asked, or for an upper objective that is steep without end at a weight of 0."""
+    def _inside(self, form: Form) -> bool:
+        """Whether exact runs take steps that never reach a weight of 0: as asked, or for an upper objective that is steep there."""
         assert isinstance(form, Bilevel)
-        return self.geometry == "entropic" or steep(form.upper)
+        return self.geometry != "euclidean" or steep(form.upper)
 
     def _exact(self, task: Task, state: State) -> State:
         search, at = state.memory
-        take = mirror_step if self._entropic(task.form) else spectral_step
+        inside = softmax_step if self.geometry == "softmax" else mirror_step
+        take = inside if self._inside(task.form) else spectral_step
         new: Descent = take(search, task.region, at)
         failed, doubt = _unbounded(new, "the weights tried"), search.near.doubt
         info = {"value": new.value, "gap": np.inf, "inner": search.near.inner, "system": search.last.system}
@@ -192,7 +209,7 @@ class BilevelSolver(Solver):
         batch = model.learner.draw(memory.draw)
         with model.learner.second_order():
             slope = self.slope(model, state.weights, memory.leaves, batch, memory.warm)
-        w = move(task, state.weights, slope.gradient, self.rate, self.geometry, smoothing=self.smoothing)
+        w, memory = self.moved(task, state.weights, memory, slope.gradient, batch)
         warm, losses, seen = self._trained_on(model, memory, w, model.draw(w, memory.draw, batch), slope.warm)
         for _ in range(self.train - 1):
             warm, losses, _ = self._trained_on(model, memory, w, model.draw(w, memory.draw), warm)
@@ -200,10 +217,27 @@ class BilevelSolver(Solver):
         inner = seen if slope.inner is None else slope.inner
         system = torch.full_like(slope.value.detach(), slope.system)
         info: Mapping[str, Any] = {"value": slope.value.detach(), "inner": inner, "system": system, "losses": losses}
+        if isinstance(self.rate, LineSearch):
+            info = {**info, "factor": torch.full_like(system, memory.factor)}
         message = (
             "negative curvature met in the linear system: raise damping, or take Gauss-Newton products" if slope.negative else state.message
         )
         return State(w, replace(memory, warm=warm), info, None, message)
+
+    def moved(self, task: Task, w: Tensor, memory: Sampled, gradient: Tensor, batch: Batch) -> tuple[Tensor, Sampled]:
+        """The weights [k] after the outer step along a hypergradient [k], and what the run keeps of it."""
+        search = self.rate if isinstance(self.rate, LineSearch) else None
+        rate = self.rate.first if isinstance(self.rate, LineSearch) else self.rate
+        settings: dict[str, Any] = {"geometry": self.geometry, "momentum": self.momentum, "smoothing": self.smoothing}
+        new, velocity = outer_step(task, w, gradient, memory.velocity, rate=rate, factor=memory.factor, **settings)
+        memory = replace(memory, velocity=velocity)
+        if search is None:
+            return new, memory
+        assert task.model is not None
+        ahead = Ahead(task.model, memory.leaves, memory.optimizer, memory.draw, batch, self.train)
+        differences = (ahead.outcome(new, memory.parts) - ahead.outcome(w, memory.parts)).tolist()
+        taken, factor = search.factor(memory.factor, differences)
+        return (new if taken else w), replace(memory, factor=factor, velocity=velocity if taken else None)
 
     def _trained_on(self, model: Modelled, memory: Sampled, w: Tensor, batch: Batch, warm: Any) -> tuple[Any, Tensor, Tensor]:
         """One training step on a batch, the engine going along: what it keeps, the per-domain losses, and the gradient's norm."""

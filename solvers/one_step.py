@@ -15,7 +15,7 @@ from mixopt.runtime.modelled import Modelled
 from mixopt.runtime.tree import Leaves, vector
 from mixopt.solver import Average, Task
 
-from .constraints import Geometry
+from .outer import BilevelGeometry
 from .products import cross_term
 from .single_loop import Loop, SingleLoop, Turn, descend, lower, norm
 from .steps import Normalised
@@ -36,7 +36,7 @@ class OneStep(SingleLoop):
     """
 
     rate: float | Normalised = field(default_factory=Normalised)
-    geometry: Geometry = "entropic"
+    geometry: BilevelGeometry = "entropic"
     average: Average = "mean"
     step_size: float = 1e-3
     normalised: bool = False
@@ -67,10 +67,11 @@ class OneStep(SingleLoop):
         model = loop.model
         with model.learner.second_order():
             value, gradient = self._direction(model, w, loop.leaves, batch)
-        new, _ = self.moved(task, loop, w, gradient)
+        moved = self.moved(task, loop, w, gradient)
+        new = moved[0]
         at = lower(loop, new, loop.leaves, batch, model.draw(new, loop.draw, batch))
         descend(loop.optimizer, loop.leaves, at.slopes)
-        return Turn(gradient, value, at.losses, norm(at.slopes), follower=loop.leaves, weights=new)
+        return Turn(gradient, value, at.losses, norm(at.slopes), follower=loop.leaves, moved=moved)
 
     @property
     def _by_domain(self) -> bool:

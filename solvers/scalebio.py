@@ -6,7 +6,6 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,6 +13,7 @@ from torch import Tensor
 from mixopt.errors import InputError
 from mixopt.forms import Abilities, Bilevel, Form
 from mixopt.runtime.learner import Batch
+from mixopt.runtime.simplex import through_softmax
 from mixopt.runtime.tree import Leaves
 from mixopt.solver import State, Task
 
@@ -63,8 +63,8 @@ class ScaleBiO(SingleLoop):
         super().__post_init__()
         check_counts(self, stages=1, period=1, **({} if self.layers is None else {"layers": 1}))
         check_penalty(self.penalty)
-        if not isinstance(self.rate, (int, float)) or self.geometry != "euclidean" or self.smoothing:
-            raise InputError("ScaleBiO moves logits by AdamW: its rate is a number, and it has neither a geometry nor smoothing")
+        if not isinstance(self.rate, (int, float)) or self.geometry != "euclidean" or self.smoothing or self.momentum:
+            raise InputError("ScaleBiO moves logits by AdamW: its rate is a number, and it has no geometry, momentum or smoothing")
         if not 0 <= self.decay < math.inf or not 0 < self.growth < math.inf:
             raise InputError(f"decay is {self.decay} and growth {self.growth}; both are finite, decay >= 0 and growth > 0")
 
@@ -108,11 +108,11 @@ class ScaleBiO(SingleLoop):
         size = torch.maximum(norm(slopes), norm(pull))
         return Turn(top.over + penalty * (at.over - below.over), top.value, at.losses, size, excess=at.value - below.value)
 
-    def moved(self, task: Task, loop: Loop, w: Tensor, gradient: Tensor) -> tuple[Tensor, Any]:
+    def moved(self, task: Task, loop: Loop, w: Tensor, gradient: Tensor) -> tuple[Tensor, Loop]:
         kept: _Kept = loop.kept
-        kept.logits.grad = w * (gradient - w @ gradient)
+        kept.logits.grad = through_softmax(w, gradient)
         kept.optimizer.step()
-        return kept.logits.detach().softmax(0), kept
+        return kept.logits.detach().softmax(0), loop
 
     def _stage(self, taken: int) -> int:
         return min(taken * self.stages // self.steps, self.stages - 1)

@@ -18,8 +18,9 @@ from mixopt.runtime.modelled import Modelled
 from mixopt.runtime.tree import Leaves, copied, vector
 from mixopt.solver import Average, Pace, Solver, State, Task
 
-from .constraints import Geometry, refuses_region
-from .steps import Normalised, check_counts, check_settings, move
+from .constraints import refuses_region
+from .outer import BilevelGeometry, check_outer, outer_step, refuses_logits
+from .steps import Normalised, check_counts
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Loop:
     draw: torch.Generator
     taken: int = 0
     kept: Any = None
+    velocity: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -53,8 +55,8 @@ class Pulled:
 class Turn:
     """One step of a method, before the weights move or with it: their direction [k], and what the trace tells.
 
-    ``excess`` is lower(model) - lower(follower), ``size`` the norm of the largest gradient that a model descended; ``weights`` are the
-    new ones, where the method has moved them itself.
+    ``excess`` is lower(model) - lower(follower), ``size`` the norm of the largest gradient that a model descended; ``moved`` are the
+    new weights and what is kept of their step, where the method has moved them itself.
     """
 
     gradient: Tensor
@@ -63,7 +65,7 @@ class Turn:
     size: Tensor
     excess: Tensor | None = None
     follower: Leaves | None = None
-    weights: Tensor | None = None
+    moved: tuple[Tensor, Loop] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,20 +73,22 @@ class SingleLoop(Solver):
     """A bilevel solver that moves weights and models once a step, by first derivatives at the iterates as they stand.
 
     For exact and sampled learners alike. Models take steps of the learner's optimizer; the weights move by ``rate`` in the given
-    ``geometry``. The parameters that come back are those of the model that follows the lower level, which no upper objective has bent.
+    ``geometry``, along the running mean of the directions where there is a ``momentum``. The parameters that come back are those of the
+    model that follows the lower level, which no upper objective has bent.
     A run with an exact learner ends early once the models' gradients and the Frank-Wolfe gap of the method's own direction are below
     ``tolerance``: stationary for the method, while ``result.check`` holds the true gap.
     """
 
     rate: float | Normalised = 0.1
-    geometry: Geometry = "euclidean"
+    geometry: BilevelGeometry = "euclidean"
+    momentum: float = 0.0
     smoothing: float = 0.0
     average: Average = "last"
     steps: int = 1000
     tolerance: float = 1e-7
 
     def __post_init__(self) -> None:
-        check_settings(self.rate, self.smoothing, 0.0, self.geometry, self.average)
+        check_outer(self.rate, self.smoothing, self.geometry, self.average, self.momentum)
         check_counts(self, steps=1)
 
     @abstractmethod
@@ -96,7 +100,7 @@ class SingleLoop(Solver):
             return (f"it takes bilevel problems, and this is a {kind(form)}",)
         if form.steps:
             return (f"it is for an argmin, and '{form.trained}' is where {form.steps} training steps lead; use Unrolled(), or argmin(...)",)
-        return refuses_region(form.constraints)
+        return (*refuses_region(form.constraints), *refuses_logits(form, self.geometry))
 
     def pace(self, task: Task) -> Pace:
         assert task.model is not None
@@ -114,16 +118,18 @@ class SingleLoop(Solver):
         loop, w = state.memory, state.weights
         batch = loop.model.learner.draw(loop.draw)
         turn = self.turn(task, loop, w, batch)
-        new, kept = self.moved(task, loop, w, turn.gradient) if turn.weights is None else (turn.weights, loop.kept)
+        new, loop = self.moved(task, loop, w, turn.gradient) if turn.moved is None else turn.moved
         info = {"value": turn.value, "inner": turn.size, "losses": turn.losses}
         if turn.excess is not None:
             info["excess"] = turn.excess
-        loop = replace(loop, taken=loop.taken + 1, kept=kept, follower=loop.follower if turn.follower is None else turn.follower)
+        loop = replace(loop, taken=loop.taken + 1, follower=loop.follower if turn.follower is None else turn.follower)
         return State(new, loop, info, self._settled(task, w, turn) if loop.model.exact else None)
 
-    def moved(self, task: Task, loop: Loop, w: Tensor, gradient: Tensor) -> tuple[Tensor, Any]:
-        """The weights [k] after a step along a direction, and what the method keeps."""
-        return move(task, w, gradient, self.rate, self.geometry, smoothing=self.smoothing), loop.kept
+    def moved(self, task: Task, loop: Loop, w: Tensor, gradient: Tensor) -> tuple[Tensor, Loop]:
+        """The weights [k] after a step along a direction, and what the run keeps of it."""
+        settings: dict[str, Any] = {"geometry": self.geometry, "momentum": self.momentum, "smoothing": self.smoothing}
+        new, velocity = outer_step(task, w, gradient, loop.velocity, rate=self.rate, **settings)
+        return new, replace(loop, velocity=velocity)
 
     def leaves(self, state: State) -> Leaves:
         found: Leaves = state.memory.follower

@@ -29,6 +29,7 @@ SETTINGS = (
     "Dense",
     "Entropic",
     "Inner",
+    "LineSearch",
     "MinRes",
     "Neumann",
     "Normalised",

@@ -22,7 +22,7 @@ from mixopt.solver import State, Task
 from .bilevel import BilevelSolver, Sampled, Slope, Trained
 from .implicit import Inner, reach
 from .products import cross_term
-from .steps import check_counts, move
+from .steps import check_counts
 
 Mode = Literal["reverse", "checkpointed", "forward"]
 BESIDE = 1e-2
@@ -166,7 +166,7 @@ class Unrolled(BilevelSolver):
         batches = tuple(model.learner.draw(memory.draw) for _ in range(self._steps(model) + 1))
         with model.learner.second_order():
             slope = self._outcome(model, state.weights, model.learner.start(), batches)
-        w = move(task, state.weights, slope.gradient, self.rate, self.geometry, smoothing=self.smoothing)
+        w, memory = self.moved(task, state.weights, memory, slope.gradient, batches[-1])
         env = model.env(w.detach(), slope.warm, batches[-1])
         with torch.no_grad():
             model.second(env)

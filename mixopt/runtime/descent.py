@@ -10,6 +10,7 @@ import numpy as np
 from scipy.special import rel_entr
 
 from .region import Region
+from .simplex import mirror, through_softmax
 from .tilt import tilted
 
 MEMORY = 8
@@ -17,6 +18,9 @@ NOISE = 1e-8  # of a value that is itself the end of a minimisation
 SHORTEST, LONGEST = 1e-10, 1e10
 FAR = 1e3
 """A step aims no farther than this: the weights are within 1.5 of each other, and rounding grows with the distance."""
+
+FARTHEST = 5.0
+"""The most by which a step moves one logit against another."""
 
 
 class Oracle(Protocol):
@@ -31,7 +35,7 @@ class Oracle(Protocol):
 
 @dataclass(frozen=True)
 class Descent:
-    """Where a descent stands: the weights, value and gradient there, the last values, and the next step length."""
+    """Where a descent stands: the weights, value and gradient there, the last values, the next step length and the last curvature."""
 
     w: np.ndarray
     value: float
@@ -39,6 +43,7 @@ class Descent:
     values: tuple[float, ...]
     length: float
     stuck: bool = False
+    bend: float = 0.0
 
 
 def begin(oracle: Oracle, w: np.ndarray) -> Descent:
@@ -79,6 +84,48 @@ def mirror_step(oracle: Oracle, region: Region, at: Descent) -> Descent:
         return float((gradient - at.gradient) @ (u - at.w)) <= both
 
     return _searched(oracle, at, point, bound, lambda old, new, share: 2 * share * old.length, even)
+
+
+def softmax_step(oracle: Oracle, region: Region, at: Descent) -> Descent:
+    """One step of the logits v of w = softmax(v) on the simplex: scaled, of Barzilai-Borwein length, with a non-monotone line search.
+
+    The gradient in logits, h_i = w_i (g_i - <w, g>), vanishes with a weight, and so does its derivative: about |h_i| + B w_i^2, with B that
+    of the gradient g along the last move. Divided by it, a weight whose best value is 0 falls by about a factor e a step, where plain
+    gradient steps stall; it is never 0. Where the values differ by no more than their own noise, the slope along the step decides, which
+    is to rise to no more than its own size (Hager and Zhang 2005, the approximate Wolfe conditions).
+    """
+    slopes = through_softmax(at.w, at.gradient)
+    bend = at.bend or float(np.ptp(at.gradient))
+    path = slopes / _stiff(at.w, slopes, bend)
+    length = min(at.length if at.bend else 1.0, FARTHEST / max(float(np.ptp(path)), 1e-300))
+    ceiling, falls = max(at.values), length * float(slopes @ path)
+    tried = _searched(
+        oracle,
+        replace(at, length=length),
+        lambda share: np.asarray(mirror(at.w, path, share * length)),
+        lambda share, _: ceiling - 1e-4 * share * falls,
+        lambda old, new, share: old.length,
+        lambda share, u, gradient: -length * float(through_softmax(u, gradient) @ path) <= (1 - 2e-4) * falls,
+    )
+    moved = tried.w - at.w
+    bend = abs(float(moved @ (tried.gradient - at.gradient))) / max(float(moved @ moved), 1e-300) or bend
+    return replace(tried, bend=bend, length=_logit_length(at, tried, bend))
+
+
+def _stiff(w: np.ndarray, slopes: np.ndarray, bend: float) -> np.ndarray:
+    """About the derivative of the gradient in logits, entry by entry [k]."""
+    return np.abs(slopes) + bend * w * w + 1e-300
+
+
+def _logit_length(old: Descent, new: Descent, bend: float) -> float:
+    """The Barzilai-Borwein length in logits that are scaled by their stiffness, and centred by it."""
+    logs = [np.log(np.maximum(w, np.finfo(float).tiny)) for w in (old.w, new.w)]
+    slopes = through_softmax(new.w, new.gradient)
+    stiff = _stiff(new.w, slopes, bend)
+    moved = logs[1] - logs[0]
+    moved = moved - float(moved @ stiff) / float(stiff.sum())
+    change = float(moved @ (slopes - through_softmax(old.w, old.gradient)))
+    return float(np.clip(float(moved @ (stiff * moved)) / change, 1e-4, 50.0)) if change > 0 else 2.0
 
 
 def _divergence(u: np.ndarray, w: np.ndarray) -> float:

@@ -78,6 +78,11 @@ def _on_simplex(x: Vector) -> Vector:
     return xp.clip(xp.where(free, u + (1 - u.sum()) / free.sum(), u), 0, None)
 
 
+def through_softmax(w: Vector, g: Vector) -> Vector:
+    """w_i (g_i - <w, g>): the gradient [k] by the logits v of w = softmax(v), of what has the gradient g by w."""
+    return w * (g - w @ g)
+
+
 def smoothed(w: Vector, smoothing: float) -> Vector:
     """(1 - c) w + c / k: every domain keeps at least c / k."""
     return (1 - smoothing) * w + smoothing / len(w) if smoothing else w

@@ -11,7 +11,7 @@ import torch
 from torch.nn import functional as F  # noqa: N812  (the usual name)
 
 import mixopt as mx
-from mixopt.solvers import BOME, VPBGD, Implicit, OneStep, ScaleBiO, Unrolled, ValueFunction
+from mixopt.solvers import BOME, VPBGD, Implicit, Inner, OneStep, ScaleBiO, Unrolled, ValueFunction
 
 CASES = ("a1_quad_interior", "b_ridge_k8_d50", "c_logistic_k5_d20")
 
@@ -76,6 +76,18 @@ def test_implicit_reaches_the_stored_optimum(case):
     assert result.value == pytest.approx(figures["optimum"].get("F", 0.0), abs=1e-8)
     assert result.check.gap < 1e-5
     assert result.check.inner <= 1e-9
+
+
+@pytest.mark.parametrize("geometry", ["euclidean", "entropic", "softmax"])
+def test_every_geometry_reaches_the_stored_optimum(case, geometry):
+    """From uniform; the logits of case b take 190 steps, whose last digits are lost to the inner tolerance."""
+    problem, learner, figures = case
+    result = mx.solve(problem, learner, solver=Implicit(geometry=geometry, tolerance=1e-6, inner=Inner(tolerance=1e-10)))
+    assert result.status is mx.Status.STATIONARY
+    assert result.vector == pytest.approx(figures["optimum"]["w"], abs=1e-5)
+    assert result.check.gap <= 1e-6
+    exact = [weight < 1e-9 for weight in figures["optimum"]["w"]]
+    assert [weight == 0 for weight in result.vector] == (exact if geometry == "euclidean" else [False] * figures["k"])
 
 
 def test_unrolling_to_convergence_gives_the_stored_hypergradients_and_optimum(case):

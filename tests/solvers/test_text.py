@@ -36,7 +36,7 @@ SOLVERS = st.one_of(
         | st.builds(solvers.Tail, share=FRACTIONS)
         | st.builds(solvers.ChiSquare, radius=FRACTIONS),
     ),
-    st.builds(solvers.Unrolled, steps=st.integers(1, 99), step_size=FRACTIONS, average=st.sampled_from(["last", "mean"])),
+    st.builds(solvers.Unrolled, steps=st.none() | st.integers(1, 99), step_size=FRACTIONS, average=st.sampled_from(["last", "mean"])),
     st.builds(
         solvers.ValueFunction, penalty=st.none() | FRACTIONS, differences=st.sampled_from(["one-sided", "central"]), growth=FRACTIONS
     ),
@@ -45,6 +45,9 @@ SOLVERS = st.one_of(
         inner=st.builds(solvers.Inner, steps=st.integers(1, 99)),
         system=st.builds(solvers.ConjugateGradients, steps=st.integers(1, 99), damping=FRACTIONS),
         curvature=st.sampled_from(["hessian", "gauss-newton"]),
+        rate=FRACTIONS | st.builds(solvers.LineSearch, first=FRACTIONS | st.builds(solvers.Normalised, move=FRACTIONS), shrink=FRACTIONS),
+        geometry=st.sampled_from(["euclidean", "entropic", "softmax"]),
+        momentum=FRACTIONS,
     ),
 )
 
