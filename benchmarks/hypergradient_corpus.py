@@ -1,0 +1,190 @@
+"""Hypergradients of a small GPT on the embedded corpus against what retraining does: cosine and sign agreement of every engine.
+
+For each seed a GPT is trained at uniform weights for ``--steps`` steps, and each engine is asked there for the slope of the mean validation
+loss, on ``--batches`` batches, averaged. Two slopes are measured by central differences over the weights, towards each domain in turn, all
+runs of a seed on the same batches: "retraining", from the start, all the steps again; and "further", ``--horizon`` steps on from the
+trained model. Each is measured on two sets of batches, and how well those agree is the most that an engine could reach. Slopes are
+compared along the simplex, their means taken off: by cosine, and by the share of domains whose signs agree. Methods of one loop give their
+direction after ``--turns`` turns at weights that stay, the mean of the later half. No timing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from common import RESULTS, write
+
+import mixopt as mx
+from mixopt.api import bilevel_task
+from mixopt.demo.corpus import VOCABULARY, load
+from mixopt.errors import RefusalError
+from mixopt.runtime.audit import agreement, cosine, outcome_slopes
+from mixopt.runtime.gpt import GPT
+from mixopt.runtime.tree import Leaves, copied
+from mixopt.solver import Task
+from mixopt.solvers import (
+    BOME,
+    GPBGD,
+    VPBGD,
+    ConjugateGradients,
+    Implicit,
+    MinRes,
+    Neumann,
+    Nystroem,
+    OneStep,
+    ScaleBiO,
+    Unrolled,
+    ValueFunction,
+)
+from mixopt.solvers.bilevel import BilevelSolver
+from mixopt.solvers.single_loop import Loop, SingleLoop
+
+TEN = ConjugateGradients(steps=10, tolerance=1e-2, damping=0.3)
+ENGINES: dict[str, BilevelSolver | SingleLoop] = {
+    "Implicit, Gauss-Newton, damping 0.3": Implicit(curvature="gauss-newton", system=TEN),
+    "Implicit, Gauss-Newton, damping 0.01, 50 products": Implicit(
+        curvature="gauss-newton", system=ConjugateGradients(steps=50, tolerance=1e-3, damping=0.01)
+    ),
+    "Implicit, Gauss-Newton, Nystroem 20": Implicit(curvature="gauss-newton", system=Nystroem(rank=20, damping=0.1)),
+    "Implicit, Gauss-Newton, Neumann 20": Implicit(curvature="gauss-newton", system=Neumann(steps=20, damping=0.3)),
+    "Implicit, Hessian, damping 0.3": Implicit(system=TEN),
+    "Implicit, Hessian by differences, damping 0.3": Implicit(system=TEN, products="differences"),
+    "Implicit, Hessian, MINRES 50, damping 0.01": Implicit(system=MinRes(steps=50, tolerance=1e-3, damping=0.01)),
+    "Unrolled, 1 step": Unrolled(steps=1),
+    "Unrolled, 20 steps of 0.1": Unrolled(steps=20),
+    "Unrolled, 20 steps, the last 5": Unrolled(steps=20, last=5),
+    "Unrolled, 20 steps of the optimizer": Unrolled(steps=20, rule="optimizer"),
+    "ValueFunction": ValueFunction(),
+    "ValueFunction, one-sided": ValueFunction(differences="one-sided"),
+    "ValueFunction, penalty 10": ValueFunction(penalty=10),
+    "OneStep": OneStep(rate=1e-9),
+    "VPBGD": VPBGD(rate=1e-9),
+    "GPBGD": GPBGD(rate=1e-9),
+    "BOME": BOME(rate=1e-9),
+    "ScaleBiO": ScaleBiO(rate=1e-9),
+}
+"""Every engine as it is by default for a sampled learner, and its variants; the rates of loops are too small to move the weights."""
+
+
+def made(seed: int, given: argparse.Namespace) -> tuple[mx.Problem, mx.TorchLearner]:
+    """The mean validation loss of all domains over their weights, and a fresh GPT on their bytes."""
+    corpus = load()
+    streams = {"train": dict(corpus.tokens["train"]), "val": dict(corpus.tokens["validation"])}
+    module = GPT(VOCABULARY, 64, width=given.width, layers=2, heads=2, seed=seed)
+    learner = mx.TorchLearner(module, streams, context=64, per_domain=given.windows, evaluation=given.evaluation)
+    w, theta = mx.Mixture(corpus.domains), mx.model()
+    trained = mx.argmin(w @ mx.losses(theta, corpus.domains), over=theta)
+    return mx.minimize(mx.mean(mx.losses(trained, corpus.domains, name="val")), over=w), learner
+
+
+def trained_at(task: Task, w: np.ndarray, leaves: Leaves, steps: int, seed: int) -> Leaves:
+    """The parameters after so many optimizer steps at the weights [k]."""
+    model = task.model
+    assert model is not None
+    at, draw = copied(leaves, trainable=True), model.generator(seed)
+    optimizer = model.learner.optimizer(at)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        model.lower(model.weights(w), at, model.learner.draw(draw)).backward()
+        optimizer.step()
+    return copied(at)
+
+
+def directions(solver: BilevelSolver | SingleLoop, task: Task, w: np.ndarray, leaves: Leaves, given: argparse.Namespace) -> np.ndarray:
+    """Slopes [n, k] by an engine at trained parameters: one a batch, or one a loop."""
+    model = task.model
+    assert model is not None
+    weights, found, draw = model.weights(w), [], model.generator(given.turns)
+    if isinstance(solver, BilevelSolver):
+        for _ in range(given.batches):
+            batch = model.learner.draw(draw)
+            with model.learner.second_order():
+                found.append(solver.slope(model, weights, leaves, batch, None).gradient)
+        return torch.stack(found).detach().double().cpu().numpy()
+    loop: Loop = solver.begin(task).memory
+    for _ in range(given.turns):
+        turn = solver.turn(task, loop, weights, model.learner.draw(draw))
+        loop = loop if turn.moved is None else turn.moved[1]
+        loop = replace(loop, taken=loop.taken + 1, follower=loop.follower if turn.follower is None else turn.follower)
+        found.append(turn.gradient)
+    return torch.stack(found[given.turns // 2 :]).mean(0, keepdim=True).detach().double().cpu().numpy()
+
+
+def signs(g: np.ndarray, h: np.ndarray) -> float:
+    """The share of domains on whose sign two slopes agree, their means taken off."""
+    return float(np.mean(np.sign(g - g.mean()) == np.sign(h - h.mean())))
+
+
+def one_seed(seed: int, given: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    """Every engine's slope of one seed held against both measured ones; and these against themselves."""
+    problem, learner = made(seed, given)
+    _, task, w = bilevel_task(problem, learner, None, Unrolled(), None)
+    model = task.model
+    assert model is not None
+    fresh = learner.start()
+    leaves = trained_at(task, w, fresh, given.steps, seed)
+    learner.store(leaves)  # where loops begin
+    draws = (1000 + 2 * seed, 1001 + 2 * seed)
+    truths = {
+        "retraining": outcome_slopes(model, w, fresh, steps=given.steps, epsilon=given.epsilon, seeds=draws),
+        "further": outcome_slopes(model, w, leaves, steps=given.horizon, epsilon=given.epsilon, seeds=draws),
+    }
+    rows: dict[str, dict[str, Any]] = {"measured, by other batches": {name: (agreement(s), signs(*s)) for name, s in truths.items()}}
+    with torch.no_grad():
+        loss = float(model.upper(model.weights(w), leaves, learner.evaluation()))
+    print(f"seed {seed}: validation loss {loss:.3f} after {given.steps} steps")
+    for name, solver in ENGINES.items():
+        began = time.perf_counter()
+        refused = solver.refuses(task.form, learner.abilities)
+        if refused:
+            raise RefusalError(f"{name}: {'; '.join(refused)}", {name: refused})
+        found = directions(solver, task, w, leaves, given)
+        whole = found.mean(0)
+        rows[name] = {t: (cosine(whole, s.mean(0)), signs(whole, s.mean(0))) for t, s in truths.items()}
+        rows[name]["batch"] = float(np.median([cosine(g, truths["further"].mean(0)) for g in found]))
+        print(f"  {name:50s} {rows[name]['retraining'][0]:6.2f} {rows[name]['further'][0]:6.2f}   {time.perf_counter() - began:5.1f} s")
+    return rows
+
+
+def main() -> None:
+    """Measure, print the table, and write the figures with what they were measured on."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--horizon", type=int, default=20)
+    parser.add_argument("--epsilon", type=float, default=0.1, help="how far of the way to a domain the weights are moved")
+    parser.add_argument("--batches", type=int, default=4)
+    parser.add_argument("--turns", type=int, default=40)
+    parser.add_argument("--width", type=int, default=32)
+    parser.add_argument("--windows", type=int, default=4, help="windows of 64 bytes a domain in a batch")
+    parser.add_argument("--evaluation", type=int, default=32)
+    parser.add_argument("--out", type=Path, default=RESULTS / "hypergradient_corpus.json")
+    given = parser.parse_args()
+    seeds = [one_seed(seed, given) for seed in range(given.seeds)]
+    rows = []
+    print(
+        f"\nmedian [least, largest] over {given.seeds} seeds\n{'':50s} cosine: retraining      further         signs: retraining  further"
+    )
+    for name in seeds[0]:
+        row: dict[str, Any] = {"engine": name}
+        for truth in ("retraining", "further"):
+            row[f"cosine, {truth}"] = [found[name][truth][0] for found in seeds]
+            row[f"signs, {truth}"] = [found[name][truth][1] for found in seeds]
+        if "batch" in seeds[0][name]:
+            row["cosine of one batch, further"] = [found[name]["batch"] for found in seeds]
+        rows.append(row)
+        alike = "  ".join(
+            f"{np.median(c):5.2f} [{min(c):5.2f}, {max(c):5.2f}]" for c in (row["cosine, retraining"], row["cosine, further"])
+        )
+        print(f"{name:50s} {alike}  {np.median(row['signs, retraining']):13.2f} {np.median(row['signs, further']):9.2f}")
+    write(given.out, __doc__, {key: value for key, value in vars(given).items() if key != "out"}, rows)
+
+
+if __name__ == "__main__":
+    main()
