@@ -22,6 +22,7 @@ from .doge import doge as doge
 from .doge import validation_problem as validation_problem
 from .doremi import doremi as doremi
 from .experts import ExpertMixture as ExpertMixture
+from .chameleon import chameleon as chameleon
 from .by_gradients import aioli as aioli
 from .by_gradients import grape as grape
 from .by_gradients import online_doge as online_doge
@@ -56,7 +57,8 @@ __all__ = [
     "bilevel",
     "bimix",
     "cagrad",
-    "aioli",
+    "chameleon",
+    "climb",
     "coba",
     "dcpt",
     "dml",

@@ -28,7 +28,7 @@ GRADIENT_CARDS = (
             "The code means to leave out a domain's product with itself, but its comparison never matches; rules.DoGE(own=False) does it.",
             "Paper, code and section 3.2.2 sum the targets' gradients; Eq. 2 of the survey, and mixopt without faithful_to, average them.",
         ),
-        defined=("mixopt.problems.by_gradients:online_doge", "mixopt.rules.doge:DoGE"),
+        defined=("mixopt.problems.by_gradients:online_doge", "mixopt.rules.doge:DoGE.move"),
         use="mx.online(mx.problems.online_doge(domains))",
     ),
     Card(
@@ -40,7 +40,7 @@ GRADIENT_CARDS = (
         cost="last-layer gradients of the training batches: 0.01 % more in the source",
         formula="w = softmax(rate G p / |G p|),  G_ij = <grad l_i, grad l_j>,  p the shares of the evaluation",
         latex=r"w=\operatorname{softmax}\Big(\lambda\,\frac{G\,p}{\lVert G\,p\rVert_2}\Big)="
-        r"\arg\max_{w\in\Delta}\;\lambda\,\frac{\langle w,G\,p\rangle}{\lVert G\,p\rVert_2}+H(w)",
+        r"\operatorname{argmax}_{w\in\Delta}\;\lambda\,\frac{\langle w,G\,p\rangle}{\lVert G\,p\rVert_2}+H(w)",
         source="Ge et al. 2025, arXiv 2505.00358; not in the survey, and no code was released",
         differences=(
             "The source sums last-layer gradients between two moves and then takes their products. mixopt averages the "
@@ -49,7 +49,7 @@ GRADIENT_CARDS = (
             "Regrouping, the other half of R&B, clusters texts by embeddings before training; mixopt takes domains as they are.",
             "rate is tuned by the source for each set of data; mixopt's default of 1 is no recommendation.",
         ),
-        defined=("mixopt.problems.by_gradients:r_and_b", "mixopt.rules.r_and_b:RAndB"),
+        defined=("mixopt.problems.by_gradients:r_and_b", "mixopt.rules.r_and_b:RAndB.move"),
         use="mx.online(mx.problems.r_and_b(domains))",
         aliases=("rnb", "regroup and balance"),
     ),
@@ -73,7 +73,7 @@ GRADIENT_CARDS = (
             "The code moves the tasks first, at every 100th step, and the domains at every 10th; so do every and task_every here.",
             "Variants of the code with smoothed losses or differences of losses in place of gradients are not here.",
         ),
-        defined=("mixopt.problems.by_gradients:grape", "mixopt.rules.grape:GRAPE"),
+        defined=("mixopt.problems.by_gradients:grape", "mixopt.rules.grape:GRAPE.move"),
         use='mx.online(mx.problems.grape(domains, mx.Domains(["science", "law"])))',
     ),
     Card(
@@ -96,7 +96,7 @@ GRADIENT_CARDS = (
             "With a learner of mixopt's the square is that of a batch's gradient, longer by the noise, and the noise term is left out.",
             "The weights accumulate and go to one domain where lengths differ for long; the schedule warns of it.",
         ),
-        defined=("mixopt.problems.by_gradients:pike", "mixopt.rules.pike:PiKE", "mixopt.rules.pike:least"),
+        defined=("mixopt.problems.by_gradients:pike", "mixopt.rules.pike:PiKE.move", "mixopt.rules.pike:least"),
         use="mx.online(mx.problems.pike(domains))",
     ),
     Card(
@@ -122,7 +122,28 @@ GRADIENT_CARDS = (
             "has the one used.",
             "mixopt solves with the probes as constraints left them.",
         ),
-        defined=("mixopt.problems.by_gradients:aioli", "mixopt.rules.aioli:Aioli"),
+        defined=("mixopt.problems.by_gradients:aioli", "mixopt.rules.aioli:Aioli.learnt", "mixopt.rules.aioli:Aioli._stepped"),
         use="mx.online(mx.problems.aioli(domains), every=5)",
+    ),
+    Card(
+        name="chameleon",
+        title="Chameleon",
+        family="heuristic",
+        phases=("PT", "SFT"),
+        needs=("training data",),
+        cost="1 proxy run at uniform weights and a forward pass; new domains cost a forward pass each",
+        formula="S_i = [K (K + ridge k I)^-1]_ii,  K the centred inner products of the domains' mean embeddings\n"
+        "w = softmax(1 / (T S)) for pre-training, softmax(S / T) for fine-tuning",
+        latex=r"S_i=\big[K(K+\lambda k I)^{-1}\big]_{ii},\qquad w=\operatorname{softmax}\Big(\frac{1}{T\,S}\Big)"
+        r"\;\text{or}\;\operatorname{softmax}\Big(\frac{S}{T}\Big)",
+        source="Xie, Tonin and Cevher 2025, arXiv 2505.24844; code LIONS-EPFL/Chameleon; not in the survey",
+        differences=(
+            "The code divides S by its sum before it inverts it, and has temperatures of 5 and 0.2: faithful_to='code'. The "
+            "paper has neither.",
+            "The code drops texts whose embeddings are equal, and draws as many of each domain; what is averaged is the caller's here.",
+            "No gradient is in it; it is here among the methods that look into the model.",
+        ),
+        defined=("mixopt.problems.chameleon:chameleon", "mixopt.problems.chameleon:_leverage"),
+        use="mx.problems.chameleon(domains, embeddings)",
     ),
 )
