@@ -117,15 +117,18 @@ if TYPE_CHECKING:
     from mixopt import rules as rules
     from mixopt import scores as scores
     from mixopt import solvers as solvers
+    from mixopt import sweeps as sweeps
     from mixopt import trainers as trainers
     from mixopt.designs import Design as Design
     from mixopt.designs import design as design
+    from mixopt.designs import price as price
     from mixopt.runtime.learner import FunctionLearner as FunctionLearner
     from mixopt.runtime.torch_learner import TorchLearner as TorchLearner
     from mixopt.schedules import Every as Every
     from mixopt.schedules import Schedule as Schedule
     from mixopt.schedules import online as online
     from mixopt.solvers.neighbour import to_cvxpy as to_cvxpy
+    from mixopt.sweeps import sweep as sweep
 
 try:
     __version__ = version("mixopt")
@@ -146,11 +149,14 @@ _LATER = {
     "laws": ("mixopt.laws", None),
     "loading": ("mixopt.loading", None),
     "online": ("mixopt.schedules", "online"),
+    "price": ("mixopt.designs", "price"),
     "problems": ("mixopt.problems", None),
     "rules": ("mixopt.rules", None),
     "Schedule": ("mixopt.schedules", "Schedule"),
     "scores": ("mixopt.scores", None),
     "solvers": ("mixopt.solvers", None),
+    "sweep": ("mixopt.sweeps", "sweep"),
+    "sweeps": ("mixopt.sweeps", None),
     "to_cvxpy": ("mixopt.solvers.neighbour", "to_cvxpy"),
     "trainers": ("mixopt.trainers", None),
 }
@@ -252,6 +258,7 @@ __all__ = [
     "pos",
     "power",
     "previous",
+    "price",
     "problems",
     "quad_form",
     "rel_entropy",
@@ -268,6 +275,8 @@ __all__ = [
     "sum",
     "sum_squares",
     "surrogate",
+    "sweep",
+    "sweeps",
     "tail",
     "to_cvxpy",
     "to_json",

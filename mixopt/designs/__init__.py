@@ -2,6 +2,8 @@
 
 from .advice import advised as advised
 from .advice import fewest as fewest
+from .epoching import simulated as simulated
+from .epoching import subsample as subsample
 from .kinds import Dirichlet as Dirichlet
 from .kinds import Kind as Kind
 from .kinds import Lattice as Lattice
@@ -14,20 +16,23 @@ from .making import KINDS as KINDS
 from .making import design as design
 from .perturbations import Perturbations as Perturbations
 from .plan import Design as Design
+from .pricing import Price as Price
+from .pricing import price as price
 
 __all__ = [
     "KINDS",
     "Bayesian",
     "Climb",
     "DOptimal",
-    "Design",
     "Dirichlet",
     "Kind",
     "Lattice",
     "Perturbations",
+    "Price",
     "Sobol",
     "Uniform",
     "advised",
-    "design",
     "fewest",
+    "simulated",
+    "subsample",
 ]
