@@ -12,15 +12,17 @@ import numpy as np
 from mixopt.api import bilevel_task
 from mixopt.errors import InputError, RefusalError
 from mixopt.forms import Bilevel
-from mixopt.judge import slope_at
+from mixopt.judge import second_order_shift, slope_at
 from mixopt.method import Method
 from mixopt.report.hypergradients import EngineCheck, HypergradientCheck
 from mixopt.report.result import Cost
+from mixopt.report.second_order import free_directions, least_curvature
 
 if TYPE_CHECKING:
     from mixopt.language.problem import Problem
     from mixopt.runtime.learner import Learner
     from mixopt.runtime.modelled import Modelled
+    from mixopt.runtime.region import Region
     from mixopt.solver import Solver
     from mixopt.solvers.bilevel import BilevelSolver
 
@@ -30,8 +32,6 @@ TIGHT = 1e-12
 """|grad| to which the lower level is trained for differences, as far as the dtype carries."""
 NOISE = 0.5
 """The cosine below which slopes of different seeds are called noise."""
-SMALL = 16
-"""The most domains whose second-order check is taken."""
 CAUSES = "Are the losses smooth here, the same at each call, and their gradients right (torch.autograd.gradcheck)?"
 
 
@@ -52,10 +52,10 @@ def check_hypergradient(
 
     With an exact learner the lower level is trained again to rounding at every shifted weight, about 4 k times; an engine that descends
     an objective of its own, such as the outcome of K steps, is held against the differences of that as well, so that a bias is
-    told from a mistake. Up to 16 domains that are used get a
-    second-order check too. With a sampled learner the differences are those of the evaluation loss after ``steps`` optimizer steps
-    on the same batches, at weights ``epsilon`` of the way to each corner, for each of ``seeds``; only the cosine means something
-    there, and the engines are asked on the evaluation sample at the learner's parameters.
+    told from a mistake. Up to 16 domains get a second-order check too, along the weights that are free to move under the
+    constraints. With a sampled learner the differences are those of the evaluation loss after ``steps`` optimizer steps on the same
+    batches, at weights ``epsilon`` of the way to each corner, for each of ``seeds``; only the cosine means something there, and the
+    engines are asked on the evaluation sample at the learner's parameters.
 
     Raises:
         InputError: no bilevel problem, or one solver where a list is meant.
@@ -67,7 +67,7 @@ def check_hypergradient(
     assert isinstance(ready.form, Bilevel)
     chosen = _engines(ready.form, learner) if solvers is None else solvers
     sign = -1 if ready.form.maximised else 1
-    truth = _exact(task.model, w) if task.model.exact else _sampled(task.model, w, steps, epsilon, seeds)
+    truth = _exact(task.model, task.region, w) if task.model.exact else _sampled(task.model, w, steps, epsilon, seeds)
     rows = [_checked(problem, learner, w, solver, given, truth, sign) for solver in chosen]
     return HypergradientCheck(w, truth.target, sign * truth.slopes, truth.precision, tuple(rows), sign * truth.curvature)
 
@@ -94,7 +94,7 @@ def _engines(form: Bilevel, learner: Learner) -> list[Solver]:
     return [solver for solver in made if isinstance(solver, BilevelSolver)]
 
 
-def _exact(model: Modelled, w: np.ndarray) -> _Truth:
+def _exact(model: Modelled, region: Region, w: np.ndarray) -> _Truth:
     """Differences of the upper value with the lower level trained again to rounding."""
     import torch
 
@@ -120,9 +120,11 @@ def _exact(model: Modelled, w: np.ndarray) -> _Truth:
         weights = model.weights(u)
         return rule.slope_of(model, weights, rule.trained(model, weights, first)).gradient.detach().double().cpu().numpy()
 
-    slopes, precision = differences(value, w, _shift(model))
-    bent = least_curvature(gradient, w, _shift(model))
-    return _Truth(slopes, precision, target, True, None if steps else _euler(model, w, first.leaves), bent)
+    shift = second_order_shift(model)
+    slopes, precision = differences(value, w, shift)
+    bent = least_curvature(gradient, w, free_directions(region, w, 2 * shift), shift)
+    euler = None if steps else _euler(model, w, first.leaves)
+    return _Truth(slopes, precision, target, True, euler, np.nan if bent is None else bent)
 
 
 def _sampled(model: Modelled, w: np.ndarray, steps: int, epsilon: float, seeds: Sequence[int]) -> _Truth:
@@ -148,25 +150,6 @@ def differences(value: Callable[[np.ndarray], float], w: np.ndarray, shift: floa
     near, far_off = found
     slopes = (4 * near - far_off) / 3
     return slopes, float(np.linalg.norm(near - far_off) / 3 / max(np.linalg.norm(slopes), np.finfo(float).tiny))
-
-
-def least_curvature(gradient: Callable[[np.ndarray], np.ndarray], w: np.ndarray, shift: float) -> float:
-    """The least eigenvalue of the Hessian along the simplex of the weights that are not 0, by differences; NaN for too many."""
-    support = np.flatnonzero(w > 2 * shift)
-    if not 2 <= len(support) <= SMALL:
-        return float("nan")
-    basis = np.zeros((len(w), len(support) - 1))
-    basis[support] = np.linalg.svd(np.ones((1, len(support))))[2][1:].T
-    bent = np.stack([(gradient(w + shift * b) - gradient(w - shift * b)) / (2 * shift) for b in basis.T])
-    reduced = bent @ basis
-    return float(np.linalg.eigvalsh((reduced + reduced.T) / 2)[0])
-
-
-def _shift(model: Modelled) -> float:
-    """The shift of a weight at which truncation and rounding are about even."""
-    from mixopt.solvers.products import rounding
-
-    return float(rounding(model.learner.start()) ** 0.25)
 
 
 def _euler(model: Modelled, w: np.ndarray, leaves: Any) -> float:
@@ -233,7 +216,7 @@ def _own(solver: BilevelSolver, model: Modelled, w: np.ndarray) -> tuple[np.ndar
         weights = model.weights(u)
         return solver.value_of(model, weights, solver.trained(model, weights, first))
 
-    return differences(value, w, _shift(model))
+    return differences(value, w, second_order_shift(model))
 
 
 def _off_euler(model: Modelled, w: np.ndarray, gradient: np.ndarray, truth: _Truth) -> float:

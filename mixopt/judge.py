@@ -11,6 +11,7 @@ from mixopt.compiler.plan import repeated
 from mixopt.forms import Bilevel, Program, Saddle
 from mixopt.report.check import Duals, certify, program_check
 from mixopt.report.result import Check
+from mixopt.report.second_order import free_directions, least_curvature
 from mixopt.solver import Outcome, Solver, Task
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ NEGATIVE = (
 )
 
 
+SADDLE = "the curvature along the weights that are free is negative, so this is no minimum: go on from other weights (start=...)"
 BEHIND = (
     "the parameters are of the last step, trained while the weights moved, and the weights are a mean over the run: "
     "mx.train(problem, learner, result) trains a model at them"
@@ -79,7 +81,8 @@ def judged(solver: Solver, task: Task, outcome: Outcome, w: np.ndarray) -> tuple
     if isinstance(form, Saddle):
         return _saddle(task, task.model, leaves, w, outcome.past)
     check, duals, value = _bilevel(solver, task, task.model, leaves, w)
-    return replace(check, notes=(*check.notes, *_whose(solver, task, outcome))), duals, value
+    check = replace(check, notes=(*check.notes, *_whose(solver, task, outcome)))
+    return _bent(solver, task, task.model, leaves, w, check) if outcome.status.solved else check, duals, value
 
 
 def _whose(solver: Solver, task: Task, outcome: Outcome) -> tuple[str, ...]:
@@ -131,22 +134,58 @@ def _bilevel(solver: Solver, task: Task, model: Modelled, leaves: Any, w: np.nda
 
     The outcome of so many training steps is judged by unrolling them; how far they are from a minimum is no residual there.
     """
-    from mixopt.solvers.bilevel import BilevelSolver
-    from mixopt.solvers.implicit import Implicit
-    from mixopt.solvers.unrolled import Unrolled
-
     assert isinstance(task.form, Bilevel)
-    judge: Solver = Implicit() if model.exact and model.learner.abilities.double_backward else solver
-    if task.form.steps:
-        judge = replace(solver, last=None) if isinstance(solver, Unrolled) else Unrolled(mode="checkpointed")
-        if judge.refuses(task.form, model.learner.abilities):
-            return _measured(task, model, leaves, w)
-    if not isinstance(judge, BilevelSolver):
+    judge = _judge(solver, task.form, model)
+    if judge is None:
         return _measured(task, model, leaves, w)
     found = slope_at(judge, model, w, leaves)
     notes = ((found.doubt,) if found.doubt else ()) + repeated(task.form, model.learner.abilities)
     check, duals = certify(task.region, w, found.gradient, found.oracle, inner=None if task.form.steps else found.inner, notes=notes)
     return check, duals, found.value
+
+
+def _bent(solver: Solver, task: Task, model: Modelled, leaves: Any, w: np.ndarray, check: Check) -> Check:
+    """The check with the least curvature along the free weights: by differences of the judge's hypergradient, of an exact learner."""
+    from mixopt.solvers.bilevel import Trained
+
+    assert isinstance(task.form, Bilevel)
+    judge = _judge(solver, task.form, model)
+    shift = second_order_shift(model)
+    basis = free_directions(task.region, w, 2 * shift)
+    if not model.exact or judge is None or basis is None:
+        return check
+    first = judge.trained(model, model.weights(w), Trained(leaves, np.inf))
+
+    def gradient(u: np.ndarray) -> np.ndarray:
+        at = model.weights(u)
+        slope = judge.slope_of(model, at, judge.trained(model, at, first))
+        return slope.gradient.detach().double().cpu().numpy()
+
+    bent = least_curvature(gradient, w, basis, shift)
+    noise = np.sqrt(shift) * (1 + abs(bent or 0.0))
+    told = (SADDLE,) if bent is not None and bent < -noise else ()
+    return replace(check, curvature=bent, notes=(*check.notes, *told))
+
+
+def second_order_shift(model: Modelled) -> float:
+    """The shift of a weight at which truncation and rounding of differences are about even, for the parameters' dtype."""
+    from mixopt.solvers.products import rounding
+
+    return float(rounding(model.learner.start()) ** 0.25)
+
+
+def _judge(solver: Solver, form: Bilevel, model: Modelled) -> BilevelSolver | None:
+    """The engine that judges a bilevel answer; None where there is none."""
+    from mixopt.solvers.bilevel import BilevelSolver
+    from mixopt.solvers.implicit import Implicit
+    from mixopt.solvers.unrolled import Unrolled
+
+    judge: Solver = Implicit() if model.exact and model.learner.abilities.double_backward else solver
+    if form.steps:
+        judge = replace(solver, last=None) if isinstance(solver, Unrolled) else Unrolled(mode="checkpointed")
+        if judge.refuses(form, model.learner.abilities):
+            return None
+    return judge if isinstance(judge, BilevelSolver) else None
 
 
 def _measured(task: Task, model: Modelled, leaves: Any, w: np.ndarray) -> tuple[Check, Duals, float]:

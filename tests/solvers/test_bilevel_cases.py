@@ -86,6 +86,7 @@ def test_every_geometry_reaches_the_stored_optimum(case, geometry):
     assert result.status is mx.Status.STATIONARY
     assert result.vector == pytest.approx(figures["optimum"]["w"], abs=1e-5)
     assert result.check.gap <= 1e-6
+    assert result.check.curvature == pytest.approx(figures["optimum"]["reduced_hess_min_eig"], rel=1e-3)
     exact = [weight < 1e-9 for weight in figures["optimum"]["w"]]
     assert [weight == 0 for weight in result.vector] == (exact if geometry == "euclidean" else [False] * figures["k"])
 

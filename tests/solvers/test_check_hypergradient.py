@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import mixopt as mx
-from mixopt.hypergradients import differences, least_curvature
+from mixopt.hypergradients import differences
 from mixopt.solvers import ConjugateGradients, Implicit, Unrolled, ValueFunction
 
 POINT = [0.4, 0.3, 0.2, 0.1]
@@ -20,14 +20,6 @@ def test_differences_are_exact_for_polynomials_of_the_fourth_degree():
     slopes, precision = differences(value, np.array([0.7, 0.3]), 1e-2)
     assert slopes == pytest.approx([4 * 0.7**3 + 0.9, 2.1 - 0.27], abs=1e-10)
     assert 0 < precision < 1e-2
-
-
-def test_the_least_curvature_is_that_along_the_simplex_of_the_weights_used():
-    """Of sum_i a_i w_i^2 / 2 over two used weights it is (a_1 + a_2) / 2; one weight, or too many, have none."""
-    a = np.array([1.0, -4.0, 7.0])
-    assert least_curvature(lambda w: a * w, np.array([0.5, 0.5, 0.0]), 1e-4) == pytest.approx(-1.5)
-    assert np.isnan(least_curvature(lambda w: a * w, np.array([1.0, 0.0, 0.0]), 1e-4))
-    assert np.isnan(least_curvature(lambda w: w, np.full(20, 0.05), 1e-4))
 
 
 def test_a_weight_of_zero_is_only_raised():
