@@ -16,6 +16,7 @@ from mixopt.runs import Runs
 from .curve import CurveLaw
 from .laplace import drawn
 from .law import Law, signs
+from .leverage import without_fold
 from .validation import CrossValidation, Loss, cross_validate, predicted_at
 
 LEVEL = 0.9
@@ -65,25 +66,27 @@ class Posterior:
     def intervals(self, mixtures: ArrayLike, level: float = LEVEL, loss: Loss | None = None, **scale: Any) -> np.ndarray:
         """Where unseen runs of mixtures [R, k] will lie with probability ``level``: [R, m, 2], or [R, 2] of a loss.
 
-        The centre is the law's prediction, the width q sqrt(spread^2 + rmse^2): the doubt of the parameters and the error of a run.
-        q is the quantile of the out-of-fold errors so scaled, as in conformal prediction, and no normal distribution is
-        assumed.
+        The centre is the law's prediction, the half width q sqrt(spread^2 + rmse^2): the doubt of the parameters and the error of a run.
+        q is the quantile of the out-of-fold errors so scaled, as in conformal prediction, and no normal distribution is assumed.
+        An out-of-fold error is that of a fit which has not seen the run, so it is scaled by the doubt without its fold
+        (``leverage.without_fold``); that of the fit to all runs is smaller there than at a run unseen, and intervals would be too wide.
 
-        Source: Lei et al. 2018, arXiv 1604.04173, section 5.2, with cross-validated in place of split residuals.
+        Source: Lei et al. 2018, arXiv 1604.04173, section 5.2 (conformal prediction, locally weighted), with cross-validated in place
+        of split residuals.
 
         Raises:
             InputError: a level that is not between 0 and 1, or one so high that the runs are too few to tell it.
         """
         rows = np.atleast_2d(np.asarray(mixtures, dtype=float))
-        own = self._values(self.law.predict(rows, **scale), loss)
-        spread = self.widen * self._values(self.predict(rows, **scale), loss).std(axis=0)
+        own, folds = self._values(self.law.predict(rows, **scale), loss), self.validation.folds
         errors = self._values(self.validation.predicted, loss) - self._values(self.validation.measured, loss)
-        with np.errstate(invalid="ignore"):
-            rmse = np.sqrt(np.nanmean(errors**2, axis=0))
-        at_runs = self.widen * self._values(np.array([predicted_at(one, self.validation.runs) for one in self.draws]), loss).std(axis=0)
-        scaled = np.abs(errors) / np.sqrt(at_runs**2 + rmse**2)
-        reach = np.array([_quantile(column[np.isfinite(column)], _share(level)) for column in scaled.T])
-        half = reach * np.sqrt(spread**2 + rmse**2)
+        at_runs = self._values(np.array([predicted_at(one, self.validation.runs) for one in self.draws]), loss)
+        with np.errstate(invalid="ignore", over="ignore"):  # a draw may well say infinity far from the runs
+            spread = self.widen * self._values(self.predict(rows, **scale), loss).std(axis=0)
+            apart = self.widen * (at_runs - at_runs.mean(axis=0)) / math.sqrt(len(at_runs))
+        sizes = [_size(column, apart[..., j], folds, _share(level)) for j, column in enumerate(errors.T)]
+        rmse, reach = np.array(sizes).T
+        half = reach * np.sqrt(rmse**2 + np.where(np.isfinite(spread), spread, np.inf) ** 2)
         found = np.stack([own - half, own + half], axis=-1)
         if loss is not None:
             return np.asarray(found[:, 0])
@@ -189,6 +192,17 @@ def _share(level: float) -> float:
     if not 0 < level < 1:
         raise InputError(f"the level is {level}; it is a share between 0 and 1, such as 0.9")
     return level
+
+
+def _size(errors: np.ndarray, apart: np.ndarray, folds: np.ndarray, level: float) -> tuple[float, float]:
+    """The rmse of out-of-fold errors [R], and how many times the error that was to be expected they reach.
+
+    ``apart`` [S, R] are the deviations of the draws, whose squares sum to the variance.
+    """
+    there = np.isfinite(errors) & np.isfinite(apart).all(axis=0)
+    found, rmse = errors[there], float(np.sqrt((errors[there] ** 2).sum() / max(there.sum(), 1)))
+    doubt = without_fold(apart[:, there] / (rmse or 1.0), folds[there])
+    return rmse, _quantile(np.abs(found) / ((rmse or 1.0) * np.sqrt(1 + doubt)), level)
 
 
 def _quantile(values: np.ndarray, level: float) -> float:

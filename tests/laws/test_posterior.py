@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,8 @@ from mixopt.errors import InputError
 from mixopt.laws import Exponential, cross_validate
 from mixopt.laws.laplace import covariance, half_hessian
 from mixopt.laws.law import At
-from mixopt.laws.posterior import Gain, bootstrap, jackknife, laplace, regions
+from mixopt.laws.leverage import without_fold
+from mixopt.laws.posterior import Gain, Posterior, bootstrap, jackknife, laplace, regions
 from mixopt.laws.suggestion import suggest
 from mixopt.runs import Runs, Targets
 
@@ -233,6 +235,51 @@ def test_the_half_hessian_is_that_of_the_ridge():
     jacobian, rows, inverse = half_hessian(law, runs, 0)
     np.testing.assert_allclose(inverse @ (jacobian.T @ jacobian + rows.T @ rows), np.eye(4), atol=1e-6)
     np.testing.assert_allclose(rows.T @ rows, 0.1 * law.curve.penalty(3).T @ law.curve.penalty(3))
+
+
+def test_the_doubt_without_a_fold_is_that_of_a_fit_without_it():
+    rng = np.random.default_rng(0)
+    J, ridge = rng.normal(size=(20, 3)), 0.3 * np.eye(3)
+    folds = np.arange(20) % 4
+    root = np.linalg.cholesky(np.linalg.inv(J.T @ J + ridge)).T @ J.T
+    wanted = [j @ np.linalg.inv(J[folds != f].T @ J[folds != f] + ridge) @ j for j, f in zip(J, folds, strict=True)]
+    np.testing.assert_allclose(without_fold(root, folds), wanted)
+    assert without_fold(10 * root, folds).max() < 30  # known by the fold alone, it would be known tenfold worse without it
+
+
+@pytest.mark.parametrize(("rows", "seeds"), [(34, 5), (64, 8), (128, 5)])
+def test_ninety_percent_intervals_cover_unseen_runs_of_a_known_law(rows, seeds):
+    found = []
+    for seed in range(seeds):
+        rng = np.random.default_rng([rows, seed])
+        slopes = rng.normal(size=(2, 6))
+        w = rng.dirichlet(np.ones(6), rows + 300)
+        runs = Runs.from_arrays([f"d{i}" for i in range(6)], w, ["a", "b"], 1 + np.exp(w @ slopes.T) + 0.03 * rng.normal(size=(len(w), 2)))
+        known, unseen = runs.subset(np.arange(rows)), runs.subset(np.arange(rows, rows + 300))
+        checked = cross_validate(known)
+        spans = laplace(Exponential.fit(known), checked, draws=50).intervals(unseen.mixtures)
+        found.append((spans[..., 0] <= unseen.metrics) & (unseen.metrics <= spans[..., 1]))
+    assert 0.86 <= np.mean(found) <= 0.94
+
+
+def test_where_a_draw_says_infinity_the_interval_has_no_end():
+    runs = table(30)
+    law = Exponential.fit(runs)
+    wild = replace(law, theta=law.theta * [1, 1e4, 1e4, 1e4])
+    spans = Posterior(law, (law, wild), cross_validate(runs)).intervals(np.eye(3))
+    assert np.isinf(spans).any()
+    assert not np.isnan(spans).any()
+
+
+@needs_regmix
+def test_ninety_percent_intervals_cover_the_unseen_regmix_runs_with_few_runs():
+    train, test = (Runs.from_csv(REGMIX / f"{part}_mixture_1m.csv", REGMIX / f"{part}_pile_loss_1m.csv") for part in ("train", "test"))
+    found = []
+    for seed in range(3):
+        runs = train.subset(np.sort(np.random.default_rng([64, seed]).permutation(512)[:64]))
+        spans = laplace(Exponential.fit(runs), cross_validate(runs), draws=50).intervals(test.mixtures)
+        found.append((spans[..., 0] <= test.metrics) & (test.metrics <= spans[..., 1]))
+    assert 0.85 <= np.mean(found) <= 0.95
 
 
 @needs_regmix
