@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mixopt.errors import InputError
-from mixopt.runtime.linalg import Sketch, Solved, conjugate_gradients, dense, minimal_residual, neumann
+from mixopt.runtime.linalg import Sketch, Solved, conjugate_gradients, dense, jacobi, minimal_residual, neumann
 
 from .products import Product
 
@@ -37,21 +37,30 @@ class ConjugateGradients(System):
 
     With a ``rank`` it is preconditioned by a sketch of H of that rank, made of as many products with seeded random vectors
     (Nystroem; Frangella, Tropp and Udell 2023, arXiv 2110.02820): fewer steps where a few directions are much steeper than the rest.
+    With ``probes`` it is preconditioned by H's diagonal, estimated by as many products (Bekas, Kokiopoulou and Saad 2007): fewer steps
+    where parameters differ in scale. Either is made anew for each system.
     """
 
     steps: int = 200
     tolerance: float = 1e-9
     damping: float = 0.0
     rank: int | None = None
+    probes: int | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.steps < 1 or not self.tolerance > 0 or not self.damping >= 0 or (self.rank is not None and self.rank < 1):
-            raise InputError(f"{self}: steps and tolerance are > 0, damping is >= 0, a rank is >= 1")
+        counts = [count for count in (self.steps, self.rank, self.probes) if count is not None]
+        if min(counts) < 1 or not self.tolerance > 0 or not self.damping >= 0:
+            raise InputError(f"{self}: steps and tolerance are > 0, damping is >= 0, a rank and probes are >= 1")
+        if self.rank is not None and self.probes is not None:
+            raise InputError(f"{self}: it is preconditioned by a sketch (rank) or by the diagonal (probes), not by both")
 
     def solved(self, product: Product, v: Tensor, start: Tensor | None) -> Solved:
-        sketch = None if self.rank is None else Sketch.of(product, v, self.rank, self.seed)
-        inverse = None if sketch is None else sketch.preconditioner()
+        inverse = None
+        if self.rank is not None:
+            inverse = Sketch.of(product, v, self.rank, self.seed).preconditioner()
+        elif self.probes is not None:
+            inverse = jacobi(product, v, self.probes, self.seed)
         return conjugate_gradients(product, v, start=start, steps=self.steps, tolerance=self.tolerance, inverse=inverse)
 
 

@@ -16,6 +16,7 @@ SYSTEMS = {
     "neumann at a rate": Neumann(steps=200, rate=0.5),
     "dense": Dense(),
     "preconditioned": ConjugateGradients(rank=1),
+    "preconditioned by the diagonal": ConjugateGradients(probes=2),
 }
 
 
@@ -113,7 +114,9 @@ def test_an_indefinite_hessian_is_told_by_conjugate_gradients_and_solved_by_minr
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: ConjugateGradients(rank=0), "a rank is >= 1"),
+        (lambda: ConjugateGradients(rank=0), "a rank and probes are >= 1"),
+        (lambda: ConjugateGradients(probes=0), "a rank and probes are >= 1"),
+        (lambda: ConjugateGradients(rank=2, probes=2), "not by both"),
         (lambda: MinRes(steps=0), "steps and tolerance are > 0"),
         (lambda: Neumann(rate=-1), "steps and rate are > 0"),
         (lambda: Dense(most=0), "most is > 0"),
@@ -130,3 +133,19 @@ def test_settings_outside_their_range_are_refused(make, words):
 def test_a_dense_system_is_for_small_models(toy):
     with pytest.raises(InputError, match="writes out the Hessian of 2 parameters; 1 are the most"):
         mx.hypergradient(toy.problem(), toy.learner, solver=Implicit(system=Dense(most=1)))
+
+
+def test_the_diagonal_cuts_the_steps_where_parameters_differ_in_scale():
+    """H = D (I + small) D, with the scales D over four orders of magnitude: with the diagonal it is solved as the identity is, nearly."""
+    draw = torch.Generator().manual_seed(1)
+    scales = torch.logspace(-2, 2, 60, dtype=torch.float64)
+    mixed = torch.randn(60, 60, generator=draw, dtype=torch.float64)
+    H = scales[:, None] * (torch.eye(60, dtype=torch.float64) + 0.05 * mixed @ mixed.T / 60) * scales
+    v = torch.randn(60, generator=draw, dtype=torch.float64)
+    used = {}
+    for probes in (None, 30):
+        taken = []
+        found = ConjugateGradients(steps=2000, tolerance=1e-8, probes=probes).solve(lambda p, taken=taken: taken.append(1) or H @ p, v)
+        assert found.x == pytest.approx(torch.linalg.solve(H, v), rel=1e-4)
+        used[probes] = len(taken)
+    assert used[30] < used[None] / 3, used
