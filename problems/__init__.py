@@ -33,6 +33,9 @@ from .experts import mde as mde
 from .experts import mixmin_streamed as mixmin_streamed
 from .heuristics import proportional as proportional
 from .heuristics import temperature as temperature
+from .dograph import dograph as dograph
+from .dograph import dograph_c as dograph_c
+from .dograph import dograph_p as dograph_p
 from .heuristics import uniform as uniform
 from .heuristics import unimax as unimax
 from .mixmax import mixmax as mixmax
@@ -73,6 +76,9 @@ __all__ = [
     "mde",
     "merged",
     "mftcoder",
+    "dograph",
+    "dograph_c",
+    "dograph_p",
     "mgda",
     "mixmax",
     "grape",

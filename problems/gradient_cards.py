@@ -126,6 +126,38 @@ GRADIENT_CARDS = (
         use="mx.online(mx.problems.aioli(domains), every=5)",
     ),
     Card(
+        name="dograph",
+        title="DoGraph (reconstructed)",
+        family="online",
+        phases=("PT",),
+        needs=("training data", "gradients"),
+        cost="at each refresh a last-layer gradient of every example of a sample, and a small program",
+        formula="clusters i of examples by their gradients: shares n_i, losses l_i, G_ij = <mean gradient i, mean gradient j>\n"
+        "constraint: max over w of min_i (G w)_i / l_i - t KL(w || n),  |w_i / n_i - w_j / n_j| <= slack + slope (1 - s_ij)\n"
+        "penalty: max over w of w . G n / |G n| - smoothness / 2 sum_ij n_i n_j s_ij (w_i / n_i - w_j / n_j)^2 - t KL(w || last)\n"
+        "domain h gets sum_i w_i P(h | i)",
+        latex=r"\max_{w\in\Delta}\;\min_i\frac{(G\,w)_i}{\ell_i}-t\,\mathrm{KL}(w\,\Vert\,n),\qquad "
+        r"\Big|\frac{w_i}{n_i}-\frac{w_j}{n_j}\Big|\le\varepsilon+c\,(1-s_{ij}),\qquad v_h=\sum_i w_i\,P(h\mid i)",
+        source="After Xu et al. 2026, arXiv 2604.07963 (ACL 2026); not in the survey, and its code was not seen",
+        differences=(
+            "This is a reconstruction. Known of the source: examples are clustered by projected gradients (K-means), the weights of these "
+            "domains are optimised to balance progress under a graph, and this is done again during training.",
+            "Not known: what an edge is, whether the graph is a constraint or a penalty, the score of progress, the number of "
+            "clusters, the "
+            "size of the projection, and how often it is refreshed. Both readings are here, form='constraint' and 'penalty'.",
+            "The sketches are of last-layer gradients by one sparse map; the source names a random projection.",
+            "The program does not know the shares of the last clusters; the penalty form carries the domains' weights over to "
+            "the new ones.",
+        ),
+        defined=(
+            "mixopt.problems.dograph:dograph",
+            "mixopt.problems.dograph:dograph_c",
+            "mixopt.problems.dograph:dograph_p",
+            "mixopt.problems.dograph:similarity",
+        ),
+        use="mx.online(mx.problems.dograph(domains, clusters=8))",
+    ),
+    Card(
         name="chameleon",
         title="Chameleon",
         family="heuristic",

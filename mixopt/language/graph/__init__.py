@@ -24,6 +24,7 @@ from .flows import Flow as Flow
 from .flows import flow as flow
 from .flows import transport as transport
 from .flows import wasserstein as wasserstein
+from .matrices import from_matrix as from_matrix
 from .penalties import edge_norm as edge_norm
 from .penalties import signed_smoothness as signed_smoothness
 from .penalties import smoothness as smoothness
@@ -49,6 +50,7 @@ __all__ = [
     "edge_norm",
     "epochs",
     "flow",
+    "from_matrix",
     "frozen",
     "level_kl",
     "order",
