@@ -1,6 +1,12 @@
 """Ready-made problems of the literature, each a few lines with its source, and the heuristics."""
 
 from . import catalog as catalog
+from .adaptive import ado as ado
+from .adaptive import by_score as by_score
+from .adaptive import odm as odm
+from .adaptive import online_law as online_law
+from .adaptive import skill_it as skill_it
+from .adaptive import stages as stages
 from .apple import apple as apple
 from .autoscale import autoscale as autoscale
 from .autoscale import autoscale_runs as autoscale_runs
@@ -16,26 +22,27 @@ from .balancing import pcgrad as pcgrad
 from .bilevel import bilevel as bilevel
 from .bilevel import one_step as one_step
 from .bimix import bimix as bimix
-from .dcpt import dcpt as dcpt
-from .dml import dml as dml
-from .doge import doge as doge
-from .doge import validation_problem as validation_problem
-from .doremi import doremi as doremi
-from .experts import ExpertMixture as ExpertMixture
-from .chameleon import chameleon as chameleon
 from .by_gradients import aioli as aioli
 from .by_gradients import grape as grape
 from .by_gradients import online_doge as online_doge
 from .by_gradients import pike as pike
 from .by_gradients import r_and_b as r_and_b
+from .chameleon import chameleon as chameleon
+from .climb import climb as climb
+from .dcpt import dcpt as dcpt
+from .dml import dml as dml
+from .doge import doge as doge
+from .doge import validation_problem as validation_problem
+from .dograph import dograph as dograph
+from .dograph import dograph_c as dograph_c
+from .dograph import dograph_p as dograph_p
+from .doremi import doremi as doremi
+from .experts import ExpertMixture as ExpertMixture
 from .experts import expert_features as expert_features
 from .experts import mde as mde
 from .experts import mixmin_streamed as mixmin_streamed
 from .heuristics import proportional as proportional
 from .heuristics import temperature as temperature
-from .dograph import dograph as dograph
-from .dograph import dograph_c as dograph_c
-from .dograph import dograph_p as dograph_p
 from .heuristics import uniform as uniform
 from .heuristics import unimax as unimax
 from .mixmax import mixmax as mixmax
@@ -54,11 +61,14 @@ from .scalebio import scalebio as scalebio
 
 __all__ = [
     "ExpertMixture",
+    "ado",
+    "aioli",
     "apple",
     "autoscale",
     "autoscale_runs",
     "bilevel",
     "bimix",
+    "by_score",
     "cagrad",
     "chameleon",
     "climb",
@@ -66,41 +76,45 @@ __all__ = [
     "dcpt",
     "dml",
     "doge",
+    "dograph",
+    "dograph_c",
+    "dograph_p",
     "doremi",
     "doremi_rounds",
     "expert_features",
     "famo",
+    "grape",
     "group_dro",
     "imtl_g",
     "imtl_l",
     "mde",
     "merged",
     "mftcoder",
-    "dograph",
-    "dograph_c",
-    "dograph_p",
     "mgda",
     "mixmax",
-    "grape",
     "mixmin",
     "mixmin_streamed",
     "next_scale",
+    "odm",
     "olmix",
     "one_step",
+    "online_doge",
     "online_doremi",
+    "online_law",
     "pcgrad",
+    "pike",
     "proportional",
+    "r_and_b",
     "regmix",
     "reuse",
     "scalebio",
     "sheared_llama",
+    "skill_it",
+    "stages",
     "temperature",
     "uniform",
-    "online_doge",
     "unimax",
     "unmerged",
     "validation_problem",
-    "pike",
     "velocitune",
-    "r_and_b",
 ]

@@ -13,7 +13,7 @@ from typing import Any, Literal, final, overload
 
 from mixopt.errors import InputError
 
-Family = Literal["min-max", "bi-level", "gradient balancing", "mixing law", "heuristic"]
+Family = Literal["min-max", "bi-level", "gradient balancing", "mixing law", "online", "heuristic"]
 Phase = Literal["PT", "CPT", "SFT"]
 Need = Literal["training data", "validation set", "reference model", "proxy runs", "gradients", "token counts"]
 

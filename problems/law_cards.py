@@ -74,8 +74,13 @@ LAW_CARDS = (
             "The survey prints -A here and +A in the static laws of its Table 2 (misprint T17); A > 0 is a benefit here.",
             "The survey writes the law's inner weight w^t inside a law declared in w (misprint T19).",
         ),
-        defined=("mixopt.laws.online:Online.fit", "mixopt.laws.online:OnlineCurve.value", "mixopt.laws.online:score_of"),
-        use="mx.laws.Online.fit(runs, now=losses)",
+        defined=(
+            "mixopt.problems.adaptive:online_law",
+            "mixopt.laws.online:Online.fit",
+            "mixopt.laws.online:OnlineCurve.value",
+            "mixopt.laws.online:score_of",
+        ),
+        use="mx.online(mx.problems.online_law(domains, law))",
     ),
     Card(
         name="bimix",
@@ -243,7 +248,7 @@ LAW_CARDS = (
         aliases=("reference losses",),
     ),
     Card(
-        name="ado",
+        name="ado_law",
         title="ADO's law",
         family="mixing law",
         phases=("PT",),
@@ -255,7 +260,7 @@ LAW_CARDS = (
         differences=(
             "n is the samples of all domains in the code (its default), where the survey may be read as those of domain i.",
             "The code fits Huber of width 1e-3 on log losses with penalties that keep epsilon above exp(0.5) nats: faithful_to='code'.",
-            "The policy that turns slopes into weights while a run goes on is not there.",
+            "The policy that turns slopes into weights while a run goes on is problems.ado.",
         ),
         defined=("mixopt.laws.ado:ADO.fit", "mixopt.laws.ado:ADO.slopes"),
         use="mx.laws.ADO.fit(checkpoints)",

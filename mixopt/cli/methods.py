@@ -16,7 +16,9 @@ def _names(incomplete: str) -> list[str]:
 
 
 def list_methods(
-    family: Annotated[str | None, typer.Option(help="Only one family: min-max, bi-level, 'mixing law' or heuristic.")] = None,
+    family: Annotated[
+        str | None, typer.Option(help="Only one family: min-max, bi-level, 'gradient balancing', 'mixing law', online, heuristic.")
+    ] = None,
     phase: Annotated[
         str | None, typer.Option(help="Only what is used in one phase: PT (pre-training), CPT (continued) or SFT (fine-tuning).")
     ] = None,

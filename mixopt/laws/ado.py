@@ -58,7 +58,7 @@ class ADO(CurveLaw):
         if np.nanmin(losses) <= 0:
             raise InputError("the code of ADO fits log losses, and some are not > 0; leave those targets out, or leave faithful_to out")
         samples = np.asarray(runs.tokens) / context
-        theta = np.array([_as_in_code(samples[there], y[there]) for y in losses.T for there in (np.isfinite(y),)])
+        theta = np.array([as_in_code(samples[there], y[there]) for y in losses.T for there in (np.isfinite(y),)])
         a, e, alpha = theta.T
         theta = np.stack([np.exp(e), a - alpha * np.log(BILLION / context), alpha], axis=1)
         found = replace(law, theta=theta)
@@ -77,11 +77,11 @@ class ADO(CurveLaw):
         return found
 
 
-def code_objective(theta: np.ndarray, samples: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """What ADO's code minimises [B] over a, e and alpha [B, 3], for losses y [T] after so many samples [T]."""
+def code_objective(theta: np.ndarray, samples: np.ndarray, y: np.ndarray, weight: float = 1.0) -> np.ndarray:
+    """What ADO's code minimises [B] over a, e and alpha [B, 3], for losses y [T] after so many samples [T], each ``weight`` times."""
     a, e, alpha = theta.T
     hinges = np.stack([alpha - 0.8, a - 6.5, 0.5 - e])
-    return _huber(theta, samples, y) + np.maximum(hinges, 0).sum(axis=0) + np.maximum(-alpha, -0.001)
+    return weight * _huber(theta, samples, y) + np.maximum(hinges, 0).sum(axis=0) + np.maximum(-alpha, -0.001)
 
 
 def _huber(theta: np.ndarray, samples: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -90,12 +90,15 @@ def _huber(theta: np.ndarray, samples: np.ndarray, y: np.ndarray) -> np.ndarray:
     return np.where(gap > _DELTA, _DELTA * (gap - _DELTA / 2), gap**2 / 2).sum(axis=1)
 
 
-def _as_in_code(samples: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """a, e and alpha of one curve; each kink of a penalty is a slack variable, so that the objective is smooth."""
+def as_in_code(samples: np.ndarray, y: np.ndarray, weight: float = 1.0) -> np.ndarray:
+    """a, e and alpha [3] of one curve: the least of ``code_objective``.
+
+    Each kink of a penalty is a slack variable, so that the objective is smooth.
+    """
     from scipy.optimize import minimize
 
     grid = np.stack(np.meshgrid(*_GRID, indexing="ij"), axis=-1).reshape(-1, 3)
-    starts = grid[np.argsort(code_objective(grid, samples, y))[:_FINALISTS]]
+    starts = grid[np.argsort(code_objective(grid, samples, y, weight))[:_FINALISTS]]
     sides = np.array([[0, 0, 1], [1, 0, 0], [0, -1, 0], [0, 0, -1]])  # hinge h = sides @ (a, e, alpha) - at
     at = np.array([0.8, 6.5, -0.5, 0.0])
     least = np.array([0, 0, 0, -0.001])
@@ -105,9 +108,9 @@ def _as_in_code(samples: np.ndarray, y: np.ndarray) -> np.ndarray:
         powers = a - alpha * np.log(samples)
         total = np.logaddexp(powers, e)
         gap = total - np.log(y)
-        pull, share = np.clip(gap, -_DELTA, _DELTA), np.exp(powers - total)
+        pull, share = weight * np.clip(gap, -_DELTA, _DELTA), np.exp(powers - total)
         slope = [(pull * share).sum(), (pull * (1 - share)).sum(), -(pull * share * np.log(samples)).sum()]
-        return float(_huber(x[None, :3], samples, y)[0] + x[3:].sum()), np.array([*slope, 1, 1, 1, 1])
+        return float(weight * _huber(x[None, :3], samples, y)[0] + x[3:].sum()), np.array([*slope, 1, 1, 1, 1])
 
     above = {"type": "ineq", "fun": lambda x: x[3:] - sides @ x[:3] + at, "jac": lambda x: np.hstack([-sides, np.eye(4)])}
     found = []
@@ -118,5 +121,5 @@ def _as_in_code(samples: np.ndarray, y: np.ndarray) -> np.ndarray:
         end = minimize(objective, x, jac=True, method="SLSQP", bounds=bounds, constraints=above, options=tight)
         found.append(end.x[:3])
     ends = np.array(found)
-    best: np.ndarray = ends[np.argmin(code_objective(ends, samples, y))]
+    best: np.ndarray = ends[np.argmin(code_objective(ends, samples, y, weight))]
     return best

@@ -158,6 +158,21 @@ class Online(CurveLaw):
         return OnlineCurve(content["sigma"], None if now is None else np.array(now, dtype=float), bool(content["relative"]))
 
     @property
+    def sigma(self) -> Sigma:
+        """Which of the two forms it has."""
+        return self._curve.sigma
+
+    @property
+    def relative(self) -> bool:
+        """Whether the effects are shares: of the losses, or under exp of what is above the floors."""
+        return self.sigma == "exp" or self._curve.relative
+
+    @property
+    def now(self) -> np.ndarray | None:
+        """The losses before the round [m], in the targets' units; None of a static law."""
+        return None if self._curve.now is None else self.sign * self._curve.now
+
+    @property
     def A(self) -> np.ndarray:  # noqa: N802 - the survey's letter
         """The effect of training on domain i on target j [k, m]."""
         return self._curve.parts(self.theta)[2].T
@@ -182,7 +197,7 @@ class Online(CurveLaw):
 
     def score(self, w: Mapping[str, float] | Sequence[float] | np.ndarray) -> np.ndarray:
         """-d/dw_i of sum_j L_j at a mixture [k]: what one exponentiated step, w_i <- w_i exp(rate score_i), ascends."""
-        return score_of(self.A, self.b, self.domains.weights(w), self._curve.sigma)
+        return score_of(self.A, self.b, self.domains.weights(w), self.sigma)
 
     @property
     def _curve(self) -> OnlineCurve:

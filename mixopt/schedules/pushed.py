@@ -72,8 +72,10 @@ def pushed(form: Saddle, solver: Solver, given: Mapping[str, np.ndarray]) -> Pus
     if not isinstance(solver, (DescentAscent, BestResponse)):
         name = type(solver).__name__
         raise RefusalError(f"{name} looks at the model more than once a step, a schedule once; take DescentAscent or BestResponse")
-    if isinstance(solver, DescentAscent) and (solver.restart is not None or solver.every != 1):
-        raise RefusalError("in a schedule the model is the user's: leave restart out, and give every= to mx.online instead of the solver")
+    if isinstance(solver, DescentAscent):
+        if solver.restart is not None:
+            raise RefusalError("in a schedule the model is the user's, so there is no restart from its mean; leave restart out")
+        solver = replace(solver, every=1)  # the schedule says when
     return PushedSaddle(form, solver, given)
 
 

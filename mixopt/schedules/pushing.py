@@ -11,9 +11,10 @@ from mixopt.compiler.classify import classify
 from mixopt.compiler.rewrites import rewritten
 from mixopt.errors import InputError, ProblemError, RefusalError, nearest
 from mixopt.forms import Form, Program, Saddle, kind
+from mixopt.language.domains import Domains
 from mixopt.language.expression import Expr, Relation
 from mixopt.language.problem import Problem, maximize, minimize
-from mixopt.language.symbols import domains_of
+from mixopt.language.symbols import domains_of, surrogate
 from mixopt.method import Method
 from mixopt.rules import Rule, Scene
 from mixopt.runtime.region import Region
@@ -44,9 +45,10 @@ def online(
 
     What the payoff measures of models is what the loop observes, by name (``schedule.needs``), and so are parameters that ``given``
     has no number for; per-domain losses [k] are in nats per token. The weights move ``every`` so many steps (an int), or tokens or
-    evaluations (``Every``), by what was measured since the last move; not before ``warmup`` steps. They begin at ``start``, uniform if
-    none is given. ``smoothing`` mixes a share of the uniform mixture into the weights that are handed out, ``inertia`` keeps a share
-    of the last ones; the problem's constraints, and those of ``subject_to``, hold in any case.
+    evaluations (``Every``), by what was measured since the last move; not before ``warmup`` steps. Without ``every`` it is as often as
+    the solver says, or, where that is not at every step and by held-out losses alone, each time that those are seen. They begin at
+    ``start``, uniform if none is given. ``smoothing`` mixes a share of the uniform mixture into the weights that are handed out,
+    ``inertia`` keeps a share of the last ones; the problem's constraints, and those of ``subject_to``, hold in any case.
 
     Without a solver a saddle is played by ``DescentAscent``, whose settings say rate, geometry and smoothing.
 
@@ -77,23 +79,25 @@ def online(
         raise ProblemError(f"a schedule is of a saddle or of an online method, and this is a {kind(form)}; {_instead(form)}")
     extra = tuple(subject_to)
     if extra:
-        form = classify(minimize(maximize(form.payoff, over=form.mixture, subject_to=(*form.constraints, *extra)), over=form.theta))
+        payoff = surrogate(form.payoff, gradient=form.descent)
+        form = classify(minimize(maximize(payoff, over=form.mixture, subject_to=(*form.constraints, *extra)), over=form.theta))
         assert isinstance(form, Saddle)
     against = refuses_region(form.constraints)
     if against:
         raise RefusalError(f"the schedule cannot keep to these constraints: {'; '.join(against)}")
-    rule, moves = _rule(form, solver or DescentAscent(average="last"), dict(given or {}))
+    domains = domains_of(form.mixture)
+    rule, moves = _rule(form, solver or DescentAscent(average="last"), dict(given or {}), domains)
     numbers = {name: np.asarray(value, dtype=float) for name, value in (given or {}).items()} if isinstance(rule, Rule) else {}
     region = stepping(form, Region.compile(form.mixture, form.constraints, numbers), numbers)
     if region.empty:
         raise ProblemError(f"no weights meet the constraints: {region.empty}")
-    scene = Scene(domains_of(form.mixture), region, region.start(started(form, problem, start)), numbers, seed)
+    scene = Scene(domains, region, region.start(started(form, problem, start)), numbers, seed)
     settings = Settings(every_(every if every is not None else moves), warmup, smoothing, inertia)
     return Schedule(rule, scene, settings, f"{problem}\n{solver or DescentAscent(average='last')}")
 
 
-def _rule(form: Saddle, solver: Solver, given: Mapping[str, Any]) -> tuple[Rule, int]:
-    """The rule of a solver, and how often it moves by itself."""
+def _rule(form: Saddle, solver: Solver, given: Mapping[str, Any], domains: Domains) -> tuple[Rule, Every]:
+    """The rule of a solver, and when it moves by itself: where it moves now and then by held-out losses, each time that they are seen."""
     known = [n.data[0] for n in _symbols(form) if n.op == "parameter"]
     extra = [name for name in given if name not in known]
     if extra:
@@ -102,10 +106,14 @@ def _rule(form: Saddle, solver: Solver, given: Mapping[str, Any]) -> tuple[Rule,
         if symbol.op == "parameter" and symbol.data[0] in given:
             _number(symbol, given[symbol.data[0]])
     if isinstance(solver, Online):
-        return solver.rule, solver.every
-    from .pushed import pushed
+        rule, moves = solver.rule, solver.every
+    else:
+        from .pushed import pushed
 
-    return pushed(form, solver, {name: np.asarray(value, dtype=float) for name, value in given.items()}), 1
+        moves = solver.every if isinstance(solver, DescentAscent) else 1
+        rule = pushed(form, solver, {name: np.asarray(value, dtype=float) for name, value in given.items()})
+    needs = [need.name for need in rule.needs(domains) if not need.optional]
+    return rule, Every(steps=moves) if moves == 1 or not needs or "train" in needs else Every(seen=needs[0])
 
 
 def _symbols(form: Saddle) -> tuple[Expr, ...]:
