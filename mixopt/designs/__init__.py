@@ -2,6 +2,9 @@
 
 from .advice import advised as advised
 from .advice import fewest as fewest
+from .collecting import collect as collect
+from .emitting import Emitted as Emitted
+from .emitting import emit as emit
 from .epoching import simulated as simulated
 from .epoching import subsample as subsample
 from .kinds import Dirichlet as Dirichlet
@@ -25,6 +28,7 @@ __all__ = [
     "Climb",
     "DOptimal",
     "Dirichlet",
+    "Emitted",
     "Kind",
     "Lattice",
     "Perturbations",
@@ -32,6 +36,8 @@ __all__ = [
     "Sobol",
     "Uniform",
     "advised",
+    "collect",
+    "emit",
     "fewest",
     "simulated",
     "subsample",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,7 +37,8 @@ def joined(first: Runs, *others: Runs) -> Runs:
         columns = [getattr(table, name) for table in tables]
         if all(column is not None for column in columns):
             kept[name] = [value for column in columns for value in column]
-    return type(first).from_arrays(first.domains, mixtures, targets, metrics, ids=ids, rescale=False, **kept)
+    found = type(first).from_arrays(first.domains, mixtures, targets, metrics, ids=ids, rescale=False, **kept)
+    return replace(found, notes=tuple(dict.fromkeys(note for table in tables for note in table.notes)))
 
 
 def _targets(tables: tuple[Runs, ...]) -> Targets:
