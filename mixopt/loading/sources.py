@@ -120,10 +120,11 @@ class Sources(Dataset[Any]):
     def __getitems__(self, keys: Sequence[Key]) -> list[Any]:
         """The samples of keys, those of one domain read together where its dataset can."""
         found: list[Any] = [None] * len(keys)
-        for domain in sorted({domain for domain, _ in keys}):
-            source = self._sources[domain]
-            where = [i for i, key in enumerate(keys) if key[0] == domain]
-            items = [keys[i][1] for i in where]
+        places: dict[int, list[int]] = {}
+        for i, (domain, _) in enumerate(keys):
+            places.setdefault(domain, []).append(i)
+        for domain, where in places.items():
+            source, items = self._sources[domain], [keys[i][1] for i in where]
             together = getattr(source, "__getitems__", None)
             for i, sample in zip(where, together(items) if together else [source[item] for item in items], strict=True):
                 found[i] = sample

@@ -5,7 +5,7 @@ from __future__ import annotations
 import mmap
 import os
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, final
@@ -56,9 +56,19 @@ class TokenWindows(Dataset[Tensor]):
         return self._ends[-1]
 
     def __getitem__(self, index: int) -> Tensor:
+        return torch.from_numpy(self._window(index).astype(np.int64))
+
+    def __getitems__(self, indices: Sequence[int]) -> list[Tensor]:
+        """The windows of several indices, for a DataLoader."""
+        found = np.empty((len(indices), self._context + 1), np.int64)
+        for window, index in zip(found, indices, strict=True):
+            window[:] = self._window(index)
+        return list(torch.from_numpy(found))
+
+    def _window(self, index: int) -> np.ndarray:
         piece = bisect_right(self._ends, index)
         start = (index - (self._ends[piece - 1] if piece else 0)) * self._context
-        return torch.from_numpy(self._rows[piece][start : start + self._context + 1].astype(np.int64))
+        return self._rows[piece][start : start + self._context + 1]
 
     def __getstate__(self) -> dict[str, Any]:
         """Mapped rows go to a worker as their place in the file, not as their tokens."""

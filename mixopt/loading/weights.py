@@ -9,6 +9,9 @@ import numpy as np
 
 from mixopt.language.domains import Domains
 
+TOLERANCE = 1e-5
+"""How far the sum of weights may be off 1."""
+
 
 class HasWeights(Protocol):
     """What knows the weights of the moment, a ``Schedule`` or a ``Result``."""
@@ -34,4 +37,9 @@ def current(weights: Any, domains: Domains) -> np.ndarray:
         weights = weights()
     if hasattr(weights, "detach"):
         weights = weights.detach().cpu().numpy()
-    return domains.weights(weights, tolerance=1e-5)
+    row = np.array(list(weights.values())) if isinstance(weights, Mapping) and tuple(weights) == domains.names else weights
+    if isinstance(row, np.ndarray) and row.shape == (len(domains),) and row.dtype == float and row.min() >= 0:
+        total = row.sum()
+        if abs(total - 1) <= TOLERANCE:  # the usual case, at the cost of a few array operations
+            return row / total
+    return domains.weights(weights, tolerance=TOLERANCE)
