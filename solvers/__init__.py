@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from .extragradient import Extragradient as Extragradient
     from .gpbgd import GPBGD as GPBGD
     from .implicit import Implicit as Implicit
-    from .implicit import Inner as Inner
+    from .inner import Inner as Inner
     from .one_step import OneStep as OneStep
     from .online import Online as Online
     from .outer import LineSearch as LineSearch
@@ -61,7 +61,7 @@ _LATER = {
     "Extragradient": "extragradient",
     "GPBGD": "gpbgd",
     "Implicit": "implicit",
-    "Inner": "implicit",
+    "Inner": "inner",
     "LineSearch": "outer",
     "MinRes": "systems",
     "Neumann": "systems",

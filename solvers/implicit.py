@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -13,30 +12,18 @@ from torch import Tensor
 from mixopt.errors import InputError, listed
 from mixopt.forms import Abilities, Bilevel
 from mixopt.runtime.learner import Batch
-from mixopt.runtime.linalg import conjugate_gradients
 from mixopt.runtime.modelled import Modelled
 from mixopt.runtime.tree import Leaves, copied, split, vector
 
 from .bilevel import BilevelSolver, Slope, Trained
-from .products import Curved, cross_differences, cross_term, differenced, gauss_newton, hessian, pushed, rounding
+from .inner import STEPS, Inner, minimum, reach
+from .products import Curved, cross_differences, cross_term, differenced, gauss_newton, hessian, pushed
 from .systems import ConjugateGradients, System
 
 Curvature = Literal["hessian", "gauss-newton"]
 Products = Literal["reverse", "forward", "differences"]
 FALLEN = 1e6
 """How far below its start, relatively, a lower level is taken to have no lower bound."""
-
-
-@dataclass(frozen=True)
-class Inner:
-    """The lower level of an exact learner: Newton steps by conjugate gradients until |grad| <= ``tolerance``, ``steps`` at most."""
-
-    tolerance: float = 1e-9
-    steps: int = 50
-
-    def __post_init__(self) -> None:
-        if not self.tolerance > 0 or self.steps < 1:
-            raise InputError(f"Inner(tolerance={self.tolerance}, steps={self.steps}): both are > 0")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +75,8 @@ class Implicit(BilevelSolver):
     def trained(self, model: Modelled, w: Tensor, near: Trained) -> Trained:
         system = self.system if isinstance(self.system, ConjugateGradients) else ConjugateGradients()
         free = w.detach().requires_grad_()
-        found, taken = newton(
+        found, taken = minimum(
+            model,
             lambda at: model.lower(free, at, None),
             lambda value, at: self._bent(model, free, value, at, None),
             near.leaves,
@@ -96,7 +84,7 @@ class Implicit(BilevelSolver):
             system,
         )
         goal, inner = reach(self.inner, near.leaves), float(found.slope.norm())
-        doubt = "" if inner <= goal else unconverged(model, w, found, goal, taken, near.leaves)
+        doubt = "" if inner <= goal else unconverged(model, w, found, goal, f"{taken} {STEPS[self.inner.by]}", near.leaves)
         return Trained(copied(found.at), inner, kept=found, doubt=doubt)
 
     def slope(self, model: Modelled, w: Tensor, leaves: Leaves, batch: Batch, warm: Any) -> Slope:
@@ -132,8 +120,8 @@ class Implicit(BilevelSolver):
         return Slope(direct - cross, value.detach(), bent.slope.norm(), solved.residual, solved.negative, kept)
 
 
-def unconverged(model: Modelled, w: Tensor, found: Curved, goal: float, taken: int, start: Leaves) -> str:
-    """Why Newton's steps did not solve a lower level, and the mend: a loss that is not finite, no lower bound, or too few steps."""
+def unconverged(model: Modelled, w: Tensor, found: Curved, goal: float, taken: str, start: Leaves) -> str:
+    """Why so many steps did not solve a lower level, and the mend: a loss that is not finite, no lower bound, or too few steps."""
     index = model.form.mixture.index or ()
     with torch.no_grad():
         further = tuple(leaf - g for leaf, g in zip(found.at, split(found.slope, found.at), strict=True))
@@ -148,66 +136,12 @@ def unconverged(model: Modelled, w: Tensor, found: Curved, goal: float, taken: i
         first, last = (float(model.lower(w, at, None)) for at in (start, found.at))
     if last < -FALLEN * (1 + abs(first)) or not math.isfinite(last):
         return (
-            f"the lower level falls without end, from {first:.3g} to {last:.3g} after {taken} Newton steps: it has no minimum. Add a "
+            f"the lower level falls without end, from {first:.3g} to {last:.3g} after {taken}: it has no minimum. Add a "
             "regulariser such as sum_squares(theta), or bound the losses below"
         )
     size = float(found.slope.norm())
     return (
-        f"the lower level has not converged: |grad| = {size:.1e} against a tolerance of {goal:.1e} after {taken} Newton "
-        "steps, so the hypergradient may be off. Give Inner(steps=...), a larger Inner(tolerance=...), or a regulariser such as "
+        f"the lower level has not converged: |grad| = {size:.1e} against a tolerance of {goal:.1e} after {taken}, so "
+        "the hypergradient may be off. Give Inner(steps=...), a larger Inner(tolerance=...), or a regulariser such as "
         "sum_squares(theta)"
     )
-
-
-def reach(inner: Inner, leaves: Leaves) -> float:
-    """The tolerance on |grad| that the parameters' dtype can reach."""
-    return max(inner.tolerance, 100 * rounding(leaves))
-
-
-def newton(
-    objective: Callable[[Leaves], Tensor],
-    curved: Callable[[Tensor, Leaves], Curved],
-    start: Leaves,
-    inner: Inner,
-    system: ConjugateGradients,
-    inverse: Callable[[Tensor], Tensor] | None = None,
-) -> tuple[Curved, int]:
-    """A minimum of an objective by Newton steps with a line search: where it ended, and the steps taken.
-
-    ``curved`` gives the curvature at a point from the value there, and ``inverse`` preconditions its systems. Each is solved to the
-    square of the last step's progress, so that convergence is quadratic in the end.
-    """
-    at, goal = tuple(leaf.detach().requires_grad_() for leaf in start), reach(inner, start)
-    last, share, taken = float("inf"), 1e-3, 0
-    while True:
-        value = objective(at)
-        bent = curved(value, at)
-        size = float(bent.slope.norm())
-        if not size > goal or taken == inner.steps:
-            return bent, taken
-        share = min(share, (size / last) ** 2) if taken else share
-        aim = max(0.1 * goal / size, share, bent.exact)
-        solved = conjugate_gradients(bent.product, -bent.slope, steps=system.steps, tolerance=aim, inverse=inverse)
-        moved = None
-        for path in (solved.x, -bent.slope):  # the gradient where Newton's step is no descent, or too long to be shortened
-            descent = float(path @ bent.slope)
-            if moved is None and descent < 0:
-                moved = _searched(objective, at, path, float(value.detach()), descent)
-        if moved is None:
-            return bent, taken
-        at, last, taken = tuple(leaf.requires_grad_() for leaf in moved), size, taken + 1
-
-
-def _searched(objective: Callable[[Leaves], Tensor], leaves: Leaves, path: Tensor, value: float, descent: float) -> Leaves | None:
-    """Armijo backtracking along a path from a value; None where rounding leaves no progress."""
-    base = tuple(leaf.detach() for leaf in leaves)
-    parts = split(path, base)
-    with torch.no_grad():
-        slack = 500 * rounding(base) * (1 + abs(value))
-        share = 1.0
-        while share > 1e-10:
-            moved = tuple(leaf + share * part for leaf, part in zip(base, parts, strict=True))
-            if float(objective(moved)) <= value + 1e-4 * share * descent + slack:
-                return moved
-            share /= 2
-    return None

@@ -20,7 +20,7 @@ from mixopt.runtime.unrolling import Course, Rule, Slopes
 from mixopt.solver import State, Task
 
 from .bilevel import BilevelSolver, Sampled, Slope, Trained
-from .implicit import Inner, reach
+from .inner import Inner, reach
 from .products import cross_term
 from .steps import check_counts
 
@@ -64,6 +64,10 @@ class Unrolled(BilevelSolver):
         if self.steps is None and self.rule == "optimizer":
             raise InputError(
                 "steps=None unrolls accelerated steps to convergence, not the learner's optimizer; give rule='gradient', or steps"
+            )
+        if self.inner.by != "newton":
+            raise InputError(
+                f"Unrolled converges by steps of its own, not by {self.inner.by!r}; Inner(by=...) is for Implicit and ValueFunction"
             )
         if not self.step_size > 0:
             raise InputError(f"the step_size of Unrolled is {self.step_size}; it is > 0")

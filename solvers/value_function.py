@@ -21,7 +21,7 @@ from mixopt.runtime.tree import Leaves, copied
 from mixopt.solver import Task
 
 from .bilevel import BilevelSolver, Slope, Trained
-from .implicit import Inner, newton, reach
+from .inner import STEPS, Inner, minimum, reach
 from .products import Curved, differenced, rounding
 from .steps import check_counts
 from .systems import ConjugateGradients
@@ -213,7 +213,7 @@ class ValueFunction(BilevelSolver):
 
             return replace(bent, product=product)
 
-        bent, taken = newton(objective, curved, start, self.inner, PRODUCTS, secants.inverse())
+        bent, taken = minimum(model, objective, curved, start, self.inner, PRODUCTS, secants.inverse())
         return bent, taken, secants.joined(seen)
 
     def _probed(self, model: Modelled, w: Tensor, s: float, leaves: Leaves, batch: Batch) -> Leaves:
@@ -232,6 +232,6 @@ class ValueFunction(BilevelSolver):
         mend = "a regulariser such as sum_squares(theta)" + (", or a larger penalty" if s else "")
         what = f"the lower level {'+' if s > 0 else '-'} {abs(s):g}/penalty of the upper one" if s else "the lower level"
         return (
-            f"{what} has not converged: |grad| = {size:.1e} against a tolerance of {goal:.1e} after {taken} Newton steps, so the "
+            f"{what} has not converged: |grad| = {size:.1e} against a tolerance of {goal:.1e} after {taken} {STEPS[self.inner.by]}, so the "
             f"hypergradient may be off. Give Inner(steps=...), a larger Inner(tolerance=...), or {mend}"
         )
