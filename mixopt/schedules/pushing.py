@@ -19,7 +19,7 @@ from mixopt.method import Method
 from mixopt.rules import Rule, Scene
 from mixopt.runtime.region import Region
 from mixopt.solver import Solver
-from mixopt.solvers import DescentAscent, Online
+from mixopt.solvers import Balanced, DescentAscent, Online
 from mixopt.solvers.constraints import refuses_region
 from mixopt.starting import Start, started, stepping
 
@@ -105,8 +105,13 @@ def _rule(form: Saddle, solver: Solver, given: Mapping[str, Any], domains: Domai
     for symbol in _symbols(form):
         if symbol.op == "parameter" and symbol.data[0] in given:
             _number(symbol, given[symbol.data[0]])
+    rule: Rule
     if isinstance(solver, Online):
         rule, moves = solver.rule, solver.every
+    elif isinstance(solver, Balanced):
+        from .balanced import balanced
+
+        rule, moves = balanced(form, solver), 1
     else:
         from .pushed import pushed
 
