@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from .checkpoint import Checkpoint as Checkpoint
 from .losses import DomainLoss as DomainLoss
 from .losses import chunked_cross_entropy as chunked_cross_entropy
 from .losses import cross_entropy as cross_entropy
@@ -27,7 +28,14 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
-
-
-__all__ = ["DomainLoss", "Meter", "ScheduleCallback", "check_ranks", "chunked_cross_entropy", "cross_entropy", "domain_sums", "reduce_sums"]
+    return sorted({*globals(), *__all__ = [
+    "Checkpoint",
+    "DomainLoss",
+    "Meter",
+    "ScheduleCallback",
+    "check_ranks",
+    "chunked_cross_entropy",
+    "cross_entropy",
+    "domain_sums",
+    "reduce_sums",
+]
