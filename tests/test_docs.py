@@ -80,7 +80,7 @@ def test_snippets_are_doctests_that_the_fence_does_not_cut(name):
 def test_the_reference_has_every_public_name():
     reference = "\n".join(text for name, text in TEXTS.items() if name.startswith("api/"))
     found = set(re.findall(r"auto\w+:: (\S+)", reference))
-    modules = {"balancing", "designs", "graph", "laws", "loading", "problems", "rules", "scores", "solvers", "trainers"}
+    modules = {"balancing", "designs", "graph", "laws", "loading", "problems", "rules", "scores", "solvers", "sweeps", "trainers"}
     assert {f"mixopt.{name}" for name in mixopt.__all__ if name not in modules} <= found
     for module, part in (
         ("balancing", mixopt.balancing),
@@ -90,6 +90,7 @@ def test_the_reference_has_every_public_name():
         ("problems", mixopt.problems),
         ("scores", mixopt.scores),
         ("solvers", mixopt.solvers),
+        ("sweeps", mixopt.sweeps),
         ("trainers", mixopt.trainers),
     ):
         assert {f"mixopt.{module}.{name}" for name in part.__all__} <= found

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 def fit(
     ctx: typer.Context,
     config: Annotated[
-        str | None, typer.Argument(help="An Olmix fit configuration (YAML); flags override it.", metavar="STUDY.YAML")
+        str | None,
+        typer.Argument(help="A folder of mixopt sweep, or an Olmix fit configuration (YAML); flags rule.", metavar="STUDY"),
     ] = None,
     mixtures: o.Mixtures = None,
     losses: o.Losses = None,

@@ -29,10 +29,12 @@ def requested(flags: Mapping[str, Any], config: str | None = None) -> Request:
         InputError: neither tables nor a configuration, or a flag that cannot be read.
     """
     if config is None and not flags.get("mixtures"):
-        raise InputError("there is no table to fit; give --mixtures A.csv --losses B.csv, or an Olmix fit configuration, study.yaml")
+        raise InputError(
+            "there is no table to fit; give --mixtures A.csv --losses B.csv, a sweep's folder, or an Olmix fit configuration, study.yaml"
+        )
     if flags.get("law"):
         known(flags["law"])
-    base = Request(flags["mixtures"]) if config is None else olmix.read(config)
+    base = Request(flags["mixtures"]) if config is None else _swept(Path(config)) if Path(config).is_dir() else olmix.read(config)
     given = {name: flags[name] for name in _PLAIN if flags.get(name) not in (None, "", False)}
     given |= {name: number(flags[name], f"--{name}") for name in _AMOUNTS if flags.get(name) is not None}
     given |= {name: by_name(flags[name], f"--{name}") for name in ("prior", "tokens") if flags.get(name)}
@@ -41,14 +43,22 @@ def requested(flags: Mapping[str, Any], config: str | None = None) -> Request:
         field = "weights" if name == "weight" else name
         given[field] = {**getattr(base, field), **typed}
     for name in ("direction", "unit"):
-        given[name] = {**getattr(base, name), **_spread(flags.get(name) or (), f"--{name}")}
+        given[name] = {**getattr(base, name), **spread(flags.get(name) or (), f"--{name}")}
     given["families"] = {**base.families, **families(flags.get("family") or ())}
     given["drop"] = (*base.drop, *(flags.get("drop") or ()))
     request = replace(base, **given)
     return replace(request, files=_files(request, flags))
 
 
-def _spread(items: Any, flag: str) -> dict[str, str]:
+def _swept(folder: Path) -> Request:
+    """The request of a sweep's folder: its table of runs, and the sizes of its domains."""
+    table, sizes = folder / "runs.csv", folder / "sizes.json"
+    if not table.is_file():
+        raise InputError(f"{folder} holds no runs.csv; mixopt sweep --out {folder} writes it when its runs are finished")
+    return Request(str(table), tokens=by_name(str(sizes), "sizes.json") if sizes.is_file() else None)
+
+
+def spread(items: Any, flag: str) -> dict[str, str]:
     """Name -> text; an item without = holds for all targets that are not named."""
     alone = [item for item in items if "=" not in item]
     if len(alone) > 1:

@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, final
 
@@ -45,9 +46,14 @@ def small_gpts(proxy_width: int, target_width: int, vocabulary: int = 256, conte
     """Our GPT at two widths, two layers each."""
 
     def of(width: int) -> Factory:
-        return lambda seed: GPT(vocabulary=vocabulary, context=context, width=width, layers=LAYERS, seed=seed)
+        return partial(small_gpt, vocabulary, context, width)
 
     return Models.of(f"GPT of widths {proxy_width} and {target_width}", of(proxy_width), of(target_width))
+
+
+def small_gpt(vocabulary: int, context: int, width: int, seed: int) -> nn.Module:
+    """Our GPT of a width, two layers."""
+    return GPT(vocabulary=vocabulary, context=context, width=width, layers=LAYERS, seed=seed)
 
 
 @final

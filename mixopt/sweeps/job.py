@@ -1,0 +1,62 @@
+"""One run of a sweep: what it is, by a key that no other run has, and what is left of it once it is finished."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, final
+
+from mixopt.runtime.recipe import Recipe
+
+
+@final
+@dataclass(frozen=True)
+class Job:
+    """A run to train: its mixture [k], which of the sweep's models, the seeds of model and data, and how it is trained.
+
+    ``label`` says where the mixture is from, and is not part of what the run is.
+    """
+
+    id: str
+    mixture: tuple[float, ...]
+    model: str
+    seed: int
+    data_seed: int
+    recipe: Recipe
+    label: str = ""
+
+    def key(self, shape: str) -> str:
+        """A digest of all that the result depends on beside the corpus; ``shape`` is that of the model."""
+        told = [list(self.mixture), self.model, shape, self.seed, self.data_seed, asdict(self.recipe)]
+        return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:24]
+
+
+@final
+@dataclass(frozen=True)
+class Finished:
+    """What a run left: its losses [m] in nats per token, its curve as (step, losses [m]), what it read and how long it took.
+
+    ``steps`` are those that it was trained for, fewer than the recipe's where it was ``stopped`` early.
+    """
+
+    key: str
+    losses: tuple[float, ...]
+    curve: tuple[tuple[int, tuple[float, ...]], ...]
+    steps: int
+    tokens: int
+    params: int
+    seconds: float
+    stopped: bool = False
+
+    def as_json(self) -> str:
+        """The record as one line of JSON; numbers come back bit for bit."""
+        return json.dumps(asdict(self))
+
+    @staticmethod
+    def of(text: str) -> Finished:
+        """The record again; raises ValueError, KeyError or TypeError where it is none."""
+        content: Mapping[str, Any] = json.loads(text)
+        curve = tuple((int(step), tuple(map(float, losses))) for step, losses in content["curve"])
+        return Finished(**{**content, "losses": tuple(map(float, content["losses"])), "curve": curve})

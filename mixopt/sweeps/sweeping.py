@@ -1,0 +1,205 @@
+"""``sweep``: the runs of a design trained as proxies, journalled as they finish, as a table of runs."""
+
+from __future__ import annotations
+
+import math
+import os
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mixopt.designs import Design
+from mixopt.errors import InputError, listed, unknown
+from mixopt.runs import Runs, Targets
+from mixopt.runtime.recipe import Recipe
+
+from .by_ray import Ray
+from .corpus import WINDOWS, Corpus, corpus
+from .executors import Ensemble, Executor, Processes, Sequential
+from .job import Finished, Job
+from .journal import Journal
+from .progress import Log, Watch, Watched
+from .work import Factory, Work
+
+EXECUTORS: dict[str, Callable[[], Executor]] = {"ensemble": Ensemble, "sequential": Sequential, "processes": Processes, "ray": Ray}
+WAIT = 2.0
+"""Seconds between two looks at runs that another sweep trains."""
+
+
+def sweep(
+    domains: Any,
+    factory: Factory | Mapping[str, Factory],
+    design: Design | Iterable[Sequence[float]],
+    *,
+    tokens: float | Sequence[float] | None = None,
+    targets: Any = None,
+    context: int | None = None,
+    recipe: Recipe | None = None,
+    batch: int = 16,
+    rates: Sequence[float] | None = None,
+    windows: int = WINDOWS,
+    curve: int | Sequence[float] = 0,
+    executor: str | Executor = "ensemble",
+    resume: str | os.PathLike[str] | None = None,
+    seed: int = 0,
+    watch: Watch | None = None,
+    log: Log | None = None,
+) -> Runs:
+    """Train a proxy for every mixture of a design, and return their losses as ``Runs``.
+
+    ``domains`` are streams of tokens by domain: mixopt.data's ``Prepared``, ``Streams``, or a dict of tokens [n] with ``context``, the
+    tokens of a window; ``targets`` are held-out streams of the same kinds (a preparation's own validation part if left out), of which
+    ``windows`` windows each are measured, in nats per token. ``factory`` makes a module from a seed, tokens [b, t] -> logits
+    [b, t, vocabulary], that of a trained one to go on from a checkpoint; several by name sweep all of them, and ``tokens``, those that
+    a run is trained on, may be several too: then the table has a row for each mixture, size and length, with N and D.
+
+    ``recipe`` says how a run is trained, AdamW with a warm-up and a cosine; its steps are by ``tokens`` where these are given, or by the
+    design's. ``rates`` [R] are peak rates of the runs where they differ. ``curve`` measures losses at so many even points on the way, or
+    after the shares given. Run r has the design's seed for its model and its data, so results do not depend on how runs are carried out:
+    ``executor`` is "ensemble" (one vmapped program), "sequential", "processes", "ray", or one with settings, such as
+    ``Ensemble(together=64, device="cuda")`` or ``Halving()``.
+
+    Each finished run is in the journal ``resume`` at once; the same sweep with that file does what is missing, and two sweeps may share it.
+    ``watch`` hears of progress, ``log`` of each finished run. Interrupted by Ctrl-C it returns what is finished, with a warning.
+
+    Raises:
+        InputError: a design over other domains, no tokens, models or data that do not fit, a journal of another corpus.
+        LearnerError: a loss that is NaN or infinite; the run is named, and what finished before is kept.
+        MissingExtraError: ray is not installed.
+    """
+    made = corpus(domains, targets, context, windows)
+    plan = design if isinstance(design, Design) else _given(made, design, seed)
+    if plan.domains.names != made.train.names:
+        own, data = listed(plan.domains.names), listed(made.train.names)
+        raise InputError(f"the design is over {own}, and the data over {data}; they are to be the same, in one order")
+    factories = dict(factory) if isinstance(factory, Mapping) else {"model": factory}
+    jobs = _jobs(plan, made, list(factories), _recipes(plan, made, recipe, tokens, batch), rates)
+    runner = _executor(executor)
+    shares = tuple(np.arange(1, curve + 1) / (curve + 1)) if isinstance(curve, int) else tuple(curve)
+    work = Work(made, factories, _shares(shares, runner))
+    with ExitStack() as stack:
+        path = Path(resume) if resume is not None else Path(stack.enter_context(tempfile.TemporaryDirectory())) / "sweep.sqlite"
+        journal = Journal(path, _identity(made, work))
+        keys = {job.id: job.key(work.shape(job.model)) for job in jobs}
+        stack.enter_context(journal.alive())
+        found = _carried_out(runner, work, jobs, keys, journal, watch, log)
+        return _table(made, jobs, keys, found, len(factories) > 1)
+
+
+def _carried_out(
+    runner: Executor, work: Work, jobs: list[Job], keys: Mapping[str, str], journal: Journal, watch: Watch | None, log: Log | None
+) -> dict[str, Finished]:
+    """Train what is missing; where another sweep holds runs of this one, wait until they are finished or it is gone."""
+    by_key = {keys[job.id]: job for job in jobs}
+    before = {key: one for key, one in journal.finished().items() if key in by_key}
+    watched = Watched(by_key, work.corpus.train.context, before, watch, log)
+    work = replace(work, runs=len(jobs), before=tuple(one.steps for one in before.values()))
+
+    def done(some: Sequence[Finished]) -> None:
+        kept = [one for one in some if journal.add(by_key[one.key], one)]
+        watched.done(kept, work.corpus.targets.names)
+
+    def take(most: int) -> list[tuple[Job, str]]:
+        return [(by_key[key], key) for key in journal.take(list(by_key), most)]
+
+    try:
+        while True:
+            runner.carry_out(work, take, done, watched.tell)
+            found = {key: one for key, one in journal.finished().items() if key in by_key}
+            if len(found) == len(by_key):
+                return found
+            time.sleep(WAIT)
+    except KeyboardInterrupt:
+        found = {key: one for key, one in journal.finished().items() if key in by_key}
+        warnings.warn(f"the sweep was interrupted: {len(found)} of {len(jobs)} runs are finished, and the table has them", stacklevel=3)
+        if not found:
+            raise
+        return found
+
+
+def _given(made: Corpus, mixtures: Any, seed: int) -> Design:
+    """A design of mixtures that are given as they are."""
+    from mixopt.designs.plan import made as design_of
+
+    rows = np.atleast_2d(np.asarray(list(mixtures), dtype=float))
+    ids = [str(i) for i in range(len(rows))]
+    return design_of(made.domains, rows, ids, ["given"] * len(rows), "given", seed)
+
+
+def _recipes(plan: Design, made: Corpus, recipe: Recipe | None, tokens: Any, batch: int) -> list[list[Recipe]]:
+    """The recipes of each run of the design, one for each length."""
+    base = recipe or Recipe(steps=1, batch=batch)
+    if tokens is None and plan.tokens is None:
+        if recipe is None:
+            raise InputError("say how long a run is: tokens=, a recipe with its steps, or a design with tokens")
+        return [[recipe]] * len(plan)
+    each = [[t] for t in plan.tokens] if tokens is None and plan.tokens is not None else [np.atleast_1d(tokens).tolist()] * len(plan)
+    return [[replace(base, steps=_steps(t, base.batch * made.train.context)) for t in some] for some in each]
+
+
+def _steps(tokens: float, per_step: int) -> int:
+    if not (math.isfinite(tokens) and tokens >= per_step):
+        raise InputError(f"a run of {tokens:g} tokens is shorter than one step of {per_step:,} tokens; give more, or a smaller batch")
+    return math.ceil(tokens / per_step)
+
+
+def _jobs(plan: Design, made: Corpus, models: list[str], recipes: list[list[Recipe]], rates: Sequence[float] | None) -> list[Job]:
+    if rates is not None and len(rates) != len(plan):
+        raise InputError(f"there are {len(rates)} rates for {len(plan)} runs")
+    several = len(models) > 1 or max(map(len, recipes)) > 1
+    jobs = []
+    for r, (name, row) in enumerate(zip(plan.ids, plan.mixtures, strict=True)):
+        for model in models:
+            for recipe in recipes[r]:
+                own = recipe if rates is None else replace(recipe, rate=float(rates[r]))
+                told = f"{name}/{model}/{recipe.tokens(made.train.context)}" if several else name
+                run_seed = int(plan.seeds[r])
+                jobs.append(Job(told, tuple(row.tolist()), model, run_seed, run_seed, own, plan.origins[r]))
+    return jobs
+
+
+def _executor(given: str | Executor) -> Executor:
+    if isinstance(given, Executor):
+        return given
+    if given not in EXECUTORS:
+        raise unknown("executor", given, EXECUTORS)
+    return EXECUTORS[given]()
+
+
+def _shares(shares: tuple[float, ...], runner: Executor) -> tuple[float, ...]:
+    """The points of the curve, and those at which runs are stopped."""
+    if not all(0 < share <= 1 for share in shares):
+        raise InputError(f"the curve is measured after the shares {listed(shares)} of the steps; each is in (0, 1]")
+    return tuple(sorted({float(share) for share in (*shares, *getattr(runner, "at", ()))}))
+
+
+def _identity(made: Corpus, work: Work) -> dict[str, Any]:
+    """What all runs of a journal have in common."""
+    return {"domains": list(made.train.names), "targets": list(made.targets.names), "corpus": made.fingerprint(), "curve": list(work.curve)}
+
+
+def _table(made: Corpus, jobs: list[Job], keys: Mapping[str, str], found: Mapping[str, Finished], several: bool) -> Runs:
+    """The finished runs, in the order of the design; those that were stopped early are left out."""
+    rows = [(job, found[keys[job.id]]) for job in jobs if keys[job.id] in found]
+    whole = [(job, one) for job, one in rows if not one.stopped]
+    if not whole:
+        raise InputError("no run came to its end")
+    return Runs.from_arrays(
+        made.domains,
+        [job.mixture for job, _ in whole],
+        Targets(made.targets.names, unit="nats per token"),
+        [one.losses for _, one in whole],
+        ids=[job.id for job, _ in whole],
+        labels=[job.label for job, _ in whole],
+        params=[one.params for _, one in whole],
+        tokens=[one.tokens for _, one in whole],
+        steps=[one.steps for _, one in whole],
+        seeds=[job.seed for job, _ in whole],
+    )

@@ -1,0 +1,219 @@
+"""What every executor does with a few runs: make their models, train them, and measure them on the way and at the end."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from typing import final
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from mixopt.errors import InputError, listed
+from mixopt.runtime.ensemble import TOGETHER_ON_CPU, Ensemble, called
+from mixopt.runtime.fleet import Call, Fleet
+from mixopt.runtime.gpt import parameter_count
+from mixopt.runtime.recipe import Recipe
+
+from .corpus import Corpus
+from .job import Finished, Job
+
+Factory = Callable[[int], nn.Module]
+Tell = Callable[[int], None]
+
+BATCH_NORMS = (nn.modules.batchnorm._BatchNorm,)
+DROPOUTS = (nn.modules.dropout._DropoutNd,)
+
+
+@final
+@dataclass(frozen=True)
+class Work:
+    """What the runs of a sweep share: the corpus, the models by name, and after which shares of the steps losses are measured.
+
+    ``runs`` are all runs of the sweep, ``before`` the steps of those that had finished before it began.
+    """
+
+    corpus: Corpus
+    factories: Mapping[str, Factory]
+    curve: tuple[float, ...] = ()
+    runs: int = 0
+    before: tuple[int, ...] = ()
+
+    def on(self, device: str | torch.device) -> Work:
+        """The same work on a device."""
+        return replace(self, corpus=self.corpus.on(device))
+
+    def points(self, recipe: Recipe) -> list[int]:
+        """The steps after which losses are measured, the last one among them."""
+        return sorted({max(1, round(share * recipe.steps)) for share in self.curve} | {recipe.steps})
+
+    def shape(self, model: str) -> str:
+        """A digest of the names and shapes of a model's parameters."""
+        made = self.factories[model](0)
+        told = sorted((name, tuple(value.shape), str(value.dtype)) for name, value in made.named_parameters())
+        return hashlib.sha256(repr(told).encode()).hexdigest()[:16]
+
+
+def alike(jobs: Sequence[Job]) -> bool:
+    """Whether runs may train as one program: one model, and recipes that differ in the rate alone."""
+    return len({(job.model, replace(job.recipe, rate=1.0)) for job in jobs}) <= 1
+
+
+@final
+class Group:
+    """A few runs that train side by side, together as one vmapped program or alone.
+
+    Raises:
+        InputError: models that differ in shape, or that cannot be trained together.
+        LearnerError: a loss that is NaN or infinite; the run is named.
+    """
+
+    def __init__(self, work: Work, jobs: Sequence[Job], keys: Sequence[str], *, together: bool, compiled: bool = False):
+        self.work, self.jobs, self.keys = work, list(jobs), list(keys)
+        self.clock, self.seconds = time.perf_counter(), 0.0
+        corpus, recipe = work.corpus, jobs[0].recipe
+        models = [work.factories[job.model](job.seed).to(corpus.train.device).train() for job in jobs]
+        self.template = models[0]
+        if together:
+            refuse_mixed(models, [job.id for job in jobs])
+            call = called(self.template, corpus.train)
+            refuse_apart(self.template, corpus.train.fixed(1)[0, :, :-1])
+        else:
+            called(self.template, corpus.train)
+            call = _alone(self.template)
+        self.together = together
+        bounds = corpus.train.bounds([list(job.mixture) for job in jobs])
+        self.curves: list[list[tuple[int, tuple[float, ...]]]] = [[] for _ in jobs]
+        self.fleet = Fleet(
+            models,
+            torch.compile(call) if compiled else call,
+            bounds,
+            [job.data_seed for job in jobs],
+            corpus.train,
+            recipe,
+            names=[job.id for job in jobs],
+            rates=[job.recipe.rate for job in jobs],
+        )
+
+    def advance(self, until: int, tell: Tell = lambda step: None) -> None:
+        """Train up to a step, and measure at every point on the way."""
+        clock = time.perf_counter()
+        for point in [p for p in self.work.points(self.fleet.recipe) if self.fleet.step < p <= until]:
+            self.fleet.advance(point, tell)
+            for curve, losses in zip(self.curves, self._losses().tolist(), strict=True):
+                curve.append((point, tuple(losses)))
+        self.fleet.advance(until, tell)
+        self.seconds += time.perf_counter() - clock
+
+    def keep(self, places: Sequence[int]) -> None:
+        """Let only the runs at these places go on."""
+        self.fleet.keep(places)
+        self.jobs, self.keys = [self.jobs[i] for i in places], [self.keys[i] for i in places]
+        self.curves = [self.curves[i] for i in places]
+
+    def finished(self, *, stopped: bool = False) -> list[Finished]:
+        """The runs as they stand; each is given an even share of the seconds."""
+        context, steps, params = self.work.corpus.train.context, self.fleet.step, parameter_count(self.template)
+        tokens, seconds = steps * self.fleet.recipe.batch * context, self.seconds / max(len(self.jobs), 1)
+        return [
+            Finished(key, curve[-1][1], tuple(curve), steps, tokens, params, seconds, stopped)
+            for key, curve in zip(self.keys, self.curves, strict=True)
+        ]
+
+    @torch.no_grad()
+    def _losses(self) -> Tensor:
+        """Held-out losses [r, m], with the models in their evaluation mode."""
+        windows = self.work.corpus.measured()
+        self.template.eval()
+        try:
+            if self.together:
+                return Ensemble(self.template, self.fleet.values()).losses(windows)
+            values = {name: value[:1] for name, value in self.fleet.values().items()}
+            return Ensemble(self.template, values).losses(windows, call=_alone(self.template))
+        finally:
+            self.template.train()
+
+
+def trained(work: Work, jobs: Sequence[Job], keys: Sequence[str], *, together: bool, compiled: bool = False, tell: Tell) -> list[Finished]:
+    """The runs, trained to their ends."""
+    with nullcontext() if together else _seeded(jobs[0].seed):
+        group = Group(work, jobs, keys, together=together, compiled=compiled)
+        group.advance(jobs[0].recipe.steps, tell)
+    return group.finished()
+
+
+def planned(work: Work, jobs: Sequence[Job]) -> int:
+    """How many runs train together: even pieces of a few on a CPU, and on a GPU what its memory holds.
+
+    On a GPU one run and two runs take a step each, and the bytes that the second adds are those of every other.
+    """
+    device = work.corpus.train.device
+    if device.type != "cuda":
+        return math.ceil(len(jobs) / math.ceil(len(jobs) / TOGETHER_ON_CPU))
+    peaks = [_peak(work, [replace(jobs[0], id=f"{jobs[0].id}-{i}") for i in range(count)]) for count in (1, 2)]
+    free, _ = torch.cuda.mem_get_info(device)
+    each = max(peaks[1] - peaks[0], 1)
+    return max(1, min(len(jobs), int((0.8 * free - peaks[0]) / each) + 1))
+
+
+def _peak(work: Work, jobs: Sequence[Job]) -> int:
+    """Bytes that a GPU holds at most while some runs take one step."""
+    device = work.corpus.train.device
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats(device)
+    before = torch.cuda.memory_allocated(device)
+    group = Group(work, jobs, [job.id for job in jobs], together=True)
+    group.fleet.advance(1)
+    return int(torch.cuda.max_memory_allocated(device) - before)
+
+
+def refuse_mixed(models: Sequence[nn.Module], ids: Sequence[str]) -> None:
+    """Raise where models to be stacked differ in shape."""
+    first = {name: tuple(value.shape) for name, value in models[0].named_parameters()}
+    for model, run in zip(models[1:], ids[1:], strict=True):
+        other = {name: tuple(value.shape) for name, value in model.named_parameters()}
+        if other != first:
+            odd = next(name for name in (*first, *other) if first.get(name) != other.get(name))
+            raise InputError(
+                f"the factory's models differ: {odd!r} has the shape {first.get(odd)} in run {ids[0]} and {other.get(odd)} in run {run}; "
+                "give models of one shape, or executor='sequential'"
+            )
+
+
+def refuse_apart(template: nn.Module, row: Tensor) -> None:
+    """Raise for modules that models trained as one program would share, or draw random numbers for together."""
+    moving = [n for n, m in template.named_modules() if isinstance(m, BATCH_NORMS) and m.track_running_stats]
+    random = [n for n, m in template.named_modules() if isinstance(m, DROPOUTS) and m.p > 0]
+    mend = "executor='sequential' or 'processes' trains each run by itself"
+    if moving:
+        raise InputError(f"{listed(moving)} keep running statistics, which an ensemble's models would share; {mend}")
+    if random:
+        raise InputError(f"{listed(random)} drop units at random, alike for all runs of an ensemble; set their p to 0, or {mend}")
+    before = {name: value.clone() for name, value in template.named_buffers()}
+    with torch.no_grad():
+        template(row)
+    changed = [name for name, value in template.named_buffers() if not torch.equal(value, before[name])]
+    if changed:
+        raise InputError(f"{listed(changed)} change during a forward pass, and an ensemble's models would share them; {mend}")
+
+
+def _alone(model: nn.Module) -> Call:
+    """One model by itself, whose buffers may change as it goes."""
+
+    def call(parameters: Mapping[str, Tensor], tokens: Tensor) -> Tensor:
+        return functional_call(model, {name: value[0] for name, value in parameters.items()}, (tokens[0],))[None]
+
+    return call
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """torch's global generator, which dropout draws from, set for a while."""
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        torch.manual_seed(seed)
+        yield
