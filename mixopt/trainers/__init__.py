@@ -28,7 +28,10 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__ = [
+    return sorted({*globals(), *__all__})
+
+
+__all__ = [
     "Checkpoint",
     "DomainLoss",
     "Meter",

@@ -1,4 +1,4 @@
-"""Kill -9 in the middle of a real training run: what is resumed is the run that was left alone (benchmarks/kills.py has the whole trial)."""
+"""Kill -9 in the middle of a real training run: what is resumed is the run that was left alone; benchmarks/kills.py is the trial."""
 
 from __future__ import annotations
 
