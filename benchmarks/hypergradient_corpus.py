@@ -11,6 +11,7 @@ direction after ``--turns`` turns at weights that stay, the mean of the later ha
 from __future__ import annotations
 
 import argparse
+import json
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -45,6 +46,7 @@ from mixopt.solvers import (
 from mixopt.solvers.bilevel import BilevelSolver
 from mixopt.solvers.single_loop import Loop, SingleLoop
 
+SELF = "measured, by other batches"
 TEN = ConjugateGradients(steps=10, tolerance=1e-2, damping=0.3)
 ENGINES: dict[str, BilevelSolver | SingleLoop] = {
     "Implicit, Gauss-Newton, damping 0.3": Implicit(curvature="gauss-newton", system=TEN),
@@ -121,8 +123,8 @@ def signs(g: np.ndarray, h: np.ndarray) -> float:
     return float(np.mean(np.sign(g - g.mean()) == np.sign(h - h.mean())))
 
 
-def one_seed(seed: int, given: argparse.Namespace) -> dict[str, dict[str, Any]]:
-    """Every engine's slope of one seed held against both measured ones; and these against themselves."""
+def one_seed(seed: int, given: argparse.Namespace) -> list[dict[str, Any]]:
+    """Rows of one seed: every engine's slope held against both measured ones; and these against themselves."""
     problem, learner = made(seed, given)
     _, task, w = bilevel_task(problem, learner, None, Unrolled(), None)
     model = task.model
@@ -135,7 +137,8 @@ def one_seed(seed: int, given: argparse.Namespace) -> dict[str, dict[str, Any]]:
         "retraining": outcome_slopes(model, w, fresh, steps=given.steps, epsilon=given.epsilon, seeds=draws),
         "further": outcome_slopes(model, w, leaves, steps=given.horizon, epsilon=given.epsilon, seeds=draws),
     }
-    rows: dict[str, dict[str, Any]] = {"measured, by other batches": {name: (agreement(s), signs(*s)) for name, s in truths.items()}}
+    rows = [{"seed": seed, "engine": SELF} | {f"cosine, {t}": agreement(x) for t, x in truths.items()}]
+    rows[0] |= {f"signs, {t}": signs(*x) for t, x in truths.items()}
     with torch.no_grad():
         loss = float(model.upper(model.weights(w), leaves, learner.evaluation()))
     print(f"seed {seed}: validation loss {loss:.3f} after {given.steps} steps")
@@ -145,45 +148,54 @@ def one_seed(seed: int, given: argparse.Namespace) -> dict[str, dict[str, Any]]:
         if refused:
             raise RefusalError(f"{name}: {'; '.join(refused)}", {name: refused})
         found = directions(solver, task, w, leaves, given)
-        whole = found.mean(0)
-        rows[name] = {t: (cosine(whole, s.mean(0)), signs(whole, s.mean(0))) for t, s in truths.items()}
-        rows[name]["batch"] = float(np.median([cosine(g, truths["further"].mean(0)) for g in found]))
-        print(f"  {name:50s} {rows[name]['retraining'][0]:6.2f} {rows[name]['further'][0]:6.2f}   {time.perf_counter() - began:5.1f} s")
+        whole, row = found.mean(0), {"seed": seed, "engine": name}
+        row |= {f"cosine, {t}": cosine(whole, x.mean(0)) for t, x in truths.items()}
+        row |= {f"signs, {t}": signs(whole, x.mean(0)) for t, x in truths.items()}
+        if len(found) > 1:
+            row["cosine of one batch, further"] = float(np.median([cosine(g, truths["further"].mean(0)) for g in found]))
+        rows.append(row)
+        alike = f"{row['cosine, retraining']:6.2f} {row['cosine, further']:6.2f}"
+        print(f"  {name:50s} {alike}   {time.perf_counter() - began:5.1f} s", flush=True)
     return rows
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Medians over the seeds, with the least and the largest cosine."""
+    seeds = len({row["seed"] for row in rows})
+    lines = [f"median [least, largest] over {seeds} seeds", f"{'':52s}cosine: retraining   further             signs: both"]
+    for name in dict.fromkeys(row["engine"] for row in rows):
+        mine = [row for row in rows if row["engine"] == name]
+        parts = []
+        for t in ("retraining", "further"):
+            cosines = [row[f"cosine, {t}"] for row in mine]
+            parts.append(f"{np.median(cosines):5.2f} [{min(cosines):5.2f}, {max(cosines):5.2f}]")
+        parts += [f"{np.median([row[f'signs, {t}'] for row in mine]):5.2f}" for t in ("retraining", "further")]
+        lines.append(f"{name:52s}{'  '.join(parts)}")
+    return "\n".join(lines)
 
 
 def main() -> None:
     """Measure, print the table, and write the figures with what they were measured on."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="those in the file already are not measured again")
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--horizon", type=int, default=20)
     parser.add_argument("--epsilon", type=float, default=0.1, help="how far of the way to a domain the weights are moved")
-    parser.add_argument("--batches", type=int, default=4)
+    parser.add_argument("--batches", type=int, default=2)
     parser.add_argument("--turns", type=int, default=40)
     parser.add_argument("--width", type=int, default=32)
     parser.add_argument("--windows", type=int, default=4, help="windows of 64 bytes a domain in a batch")
     parser.add_argument("--evaluation", type=int, default=32)
     parser.add_argument("--out", type=Path, default=RESULTS / "hypergradient_corpus.json")
     given = parser.parse_args()
-    seeds = [one_seed(seed, given) for seed in range(given.seeds)]
-    rows = []
-    print(
-        f"\nmedian [least, largest] over {given.seeds} seeds\n{'':50s} cosine: retraining      further         signs: retraining  further"
-    )
-    for name in seeds[0]:
-        row: dict[str, Any] = {"engine": name}
-        for truth in ("retraining", "further"):
-            row[f"cosine, {truth}"] = [found[name][truth][0] for found in seeds]
-            row[f"signs, {truth}"] = [found[name][truth][1] for found in seeds]
-        if "batch" in seeds[0][name]:
-            row["cosine of one batch, further"] = [found[name]["batch"] for found in seeds]
-        rows.append(row)
-        alike = "  ".join(
-            f"{np.median(c):5.2f} [{min(c):5.2f}, {max(c):5.2f}]" for c in (row["cosine, retraining"], row["cosine, further"])
-        )
-        print(f"{name:50s} {alike}  {np.median(row['signs, retraining']):13.2f} {np.median(row['signs, further']):9.2f}")
-    write(given.out, __doc__, {key: value for key, value in vars(given).items() if key != "out"}, rows)
+    settings = {key: value for key, value in vars(given).items() if key not in ("out", "seeds")}
+    known = json.loads(given.out.read_text()) if given.out.exists() else {}
+    rows = known["rows"] if known.get("settings") == settings else []
+    for seed in given.seeds:
+        if seed not in {row["seed"] for row in rows}:
+            rows += one_seed(seed, given)
+            write(given.out, __doc__, settings, rows)
+    print(table(rows))
 
 
 if __name__ == "__main__":
