@@ -142,7 +142,7 @@ def differences(what: Subject, own: Sequence[Any], along: Leaves, step: float | 
     with torch.no_grad():
         if step is None:
             rounding = max(torch.finfo(leaf.dtype).eps for leaf in what.leaves)
-            step = STEP * rounding ** (1 / 3) * float(whole(what.losses(what.leaves, own[:1]).abs().mean())) / size
+            step = STEP * rounding ** (1 / 3) * what.agreed(what.losses(what.leaves, own[:1]).abs().mean()) / size
         ends = []
         for sign in (1.0, -1.0):
             moved = tuple((leaf + sign * step / size * g.to(leaf)) for leaf, g in zip(what.leaves, along, strict=True))

@@ -56,6 +56,10 @@ class Subject(ABC):
     def slope(self, value: Callable[[Tensor], Tensor], item: Any) -> Leaves:
         """The gradient by the leaves of a number made of one batch's losses, in float32 or better."""
 
+    def agreed(self, value: Tensor) -> float:
+        """A number that is the same on all ranks which hold shards of the parameters."""
+        return float(value)
+
     @abstractmethod
     def still(self) -> AbstractContextManager[None]:
         """A context: dropout and the like off, the state of random generators kept, and both as they were after it."""
@@ -98,12 +102,21 @@ class InPlace(Subject):
     def losses(self, leaves: Leaves, items: Sequence[Any]) -> Tensor:
         kept = tuple(p.detach().clone() for p in self._own)
         try:
-            for own, leaf in zip(self._own, leaves, strict=True):
-                own.copy_(leaf)
+            self._write(leaves)
             return torch.cat([_loss(self._call(item)) for item in items])
         finally:
-            for own, leaf in zip(self._own, kept, strict=True):
-                own.copy_(leaf)
+            self._write(kept)
+
+    def agreed(self, value: Tensor) -> float:
+        total = value.detach().double().clone()
+        torch.distributed.all_reduce(total)
+        return float(total) / torch.distributed.get_world_size()
+
+    def _write(self, leaves: Leaves) -> None:
+        """Overwrite the parameters, and see to it that no copy of the old ones is used."""
+        for own, leaf in zip(self._own, leaves, strict=True):
+            own.copy_(leaf)
+        resharded(self._module)
 
     def slope(self, value: Callable[[Tensor], Tensor], item: Any) -> Leaves:
         everything = list(self._module.parameters())
@@ -133,6 +146,9 @@ def subject(model: Any, *, loss: Loss | None, at: Any, layers: Layers) -> Subjec
             raise InputError(f"a torch module, or a function of (parameters, batch) with at=parameters, is expected; found {model!r:.80}")
         return Functional(flatten(at), lambda leaves, batch: model(unflatten(at, leaves), batch))
     module, measure = bare(model), next_tokens if loss is None else loss
+    if any(type(part).__name__ == "FullyShardedDataParallel" for part in module.modules()):
+        raise LearnerError("flat parameters of FullyShardedDataParallel have no gradients by name; shard the module by fully_shard (FSDP2)")
+    resharded(module)
     names = chosen(module, layers)
     named = dict(module.named_parameters(remove_duplicate=False))
     if any(sharded(p) for p in named.values()):
@@ -200,6 +216,14 @@ def bare(module: nn.Module) -> nn.Module:
     """The module within ``torch.compile`` and ``DistributedDataParallel``, whose own hooks a score shall not touch."""
     inner: Any = getattr(module, "module" if isinstance(module, nn.parallel.DistributedDataParallel) else "_orig_mod", None)
     return module if inner is None else bare(inner)
+
+
+def resharded(module: nn.Module) -> None:
+    """Let FSDP's gathered copies of parameters go, which it may keep after a forward pass."""
+    for part in module.modules():
+        reshard: Any = getattr(part, "reshard", None)
+        if callable(reshard):
+            reshard()
 
 
 def sharded(p: Tensor) -> bool:
