@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
-from typing import Any, final
+from typing import Any, cast, final
 
 import numpy as np
 import torch
@@ -161,13 +161,23 @@ class _Nobody(Learner):
         return lambda v: v
 
     def optimizer(self, leaves: Leaves) -> torch.optim.Optimizer:
-        return torch.optim.SGD(list(leaves), lr=1e-9)
+        return cast(torch.optim.Optimizer, _Still())
 
     def second_order(self) -> AbstractContextManager[Any]:
         return nullcontext()
 
     def tokens_of(self, batch: Batch, name: str) -> int:
         return 0
+
+
+class _Still:
+    """An optimizer that moves nothing, and takes no time for it."""
+
+    def step(self) -> None:
+        """No step."""
+
+    def zero_grad(self) -> None:
+        """No gradient."""
 
 
 def _plain(state: State, model: Modelled) -> Memory:
