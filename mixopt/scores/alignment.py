@@ -41,10 +41,10 @@ def alignment(
 
     ``model`` is a torch module, or a function (parameters, batch) -> loss with the parameter tree ``at``. ``batches`` are a mapping or
     a list with a batch for each domain, or one batch of which ``loss(module, batch)`` makes the losses [k] (a tuple is one batch).
-    Without ``loss`` a batch is windows of tokens [b, t + 1], or what a Hugging Face model takes, with labels. ``target`` are batches
-    alike, without it the training batches themselves; ``weights`` [m] take the place of the mean over the targets. ``gradient`` takes the
-    place of the target: a mapping from parameters' names (the tree ``at`` of a function) to a gradient that is there already, such as
-    ``{name: p.grad for name, p in module.named_parameters()}`` in a loop; it saves the one backward pass.
+    Without ``loss`` a batch is windows of tokens [b, t + 1], or [k, b, t + 1] of all domains, or what a Hugging Face model takes, with
+    labels. ``target`` are batches alike, without it the training batches themselves; ``weights`` [m] take the place of the mean over
+    the targets. ``gradient`` takes the place of the target: a mapping from parameters' names (the tree ``at`` of a function) to a
+    gradient that is there already, such as ``{name: p.grad for name, p in module.named_parameters()}``; it saves the backward pass.
 
     ``by`` "jvp": one backward pass for the target's gradient g, then one forward-mode pass over the batches: no gradient of a domain is
     ever made, memory is that of inference and one gradient. Attention runs by plain maths in it. "difference":
@@ -77,26 +77,26 @@ def alignment(
 
 
 def target_gradient(what: Subject, targets: list[Any], weights: Any) -> Leaves:
-    """sum_j weights_j grad l_target_j, batch by batch, so that the activations of one batch are held at a time."""
-    several = len(targets) > 1
+    """sum_j weights_j grad l_target_j; the activations of one batch, or of few windows, are held at a time."""
+    several, start = len(targets) > 1, 0
     share = None if weights is None else torch.as_tensor(weights, dtype=torch.float64)
     if share is not None and (share.dim() != 1 or not bool(torch.isfinite(share).all()) or (several and len(share) != len(targets))):
         raise InputError(f"the weights of the targets are {weights!r}; a finite number for each of the {len(targets)} is expected")
 
-    def value(losses: Tensor, j: int) -> Tensor:
-        if several and len(losses) != 1:
-            raise LearnerError(f"the loss of batch {j} is {list(losses.shape)}; among several batches each has one number []")
+    def value(losses: Tensor, start: int, one: bool) -> Tensor:
+        if one and len(losses) != 1:
+            raise LearnerError(f"the loss of batch {start} is {list(losses.shape)}; among several batches each has one number []")
         if share is None:
-            return losses.mean() / len(targets)
-        mine = share[j : j + 1] if several else share
-        if len(mine) != len(losses):
-            raise InputError(f"there are {len(mine)} weights for {len(losses)} target losses")
-        return losses @ mine.to(losses)
+            return losses.sum() / (len(targets) if several else len(losses))
+        if not several and len(share) != len(losses):
+            raise InputError(f"there are {len(share)} weights for {len(losses)} target losses")
+        return losses @ share[start : start + len(losses)].to(losses)
 
     total: Leaves | None = None
-    for j, item in enumerate(targets):
-        part = what.slope(partial(value, j=j), item)
+    for group, size in what.grouped(targets):
+        part = what.slope(partial(value, start=start, one=several and size == 1), group)
         total = part if total is None else tuple(a + b for a, b in zip(total, part, strict=True))
+        start += size
     assert total is not None
     if not math.isfinite(float(norm(total))):
         raise LearnerError("the gradient of the target is not finite; the model has diverged, or a batch holds what it cannot take")
@@ -116,7 +116,7 @@ def pushed(what: Subject, own: Sequence[Any], along: Leaves) -> Tensor:
     found = []
     try:
         with torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
-            for item in own:
+            for item, _ in what.grouped(own):
                 with forward_ad.dual_level():
                     duals = tuple(forward_ad.make_dual(leaf, g.to(leaf)) for leaf, g in zip(what.leaves, along, strict=True))
                     value, push = forward_ad.unpack_dual(what.losses(duals, [item]))
@@ -146,7 +146,7 @@ def differences(what: Subject, own: Sequence[Any], along: Leaves, step: float | 
         ends = []
         for sign in (1.0, -1.0):
             moved = tuple((leaf + sign * step / size * g.to(leaf)) for leaf, g in zip(what.leaves, along, strict=True))
-            ends.append(what.losses(moved, own).double())
+            ends.append(what.losses(moved, [item for item, _ in what.grouped(own)]).double())
     return ((ends[0] - ends[1]) * (size / (2 * step))).to(wide(what.leaves[0].dtype)), step
 
 

@@ -21,6 +21,9 @@ Loss = Callable[[Any, Any], Tensor]
 
 Layers = Literal["all", "last"] | Sequence[str]
 
+TOGETHER = 2**14
+"""Forward passes without activations to keep take so many tokens at a time, of several domains."""
+
 
 class Subject(ABC):
     """Losses of batches as a function of the leaves that gradients are taken by."""
@@ -28,6 +31,12 @@ class Subject(ABC):
     leaves: Leaves
     names: tuple[str, ...] | None
     """Of the leaves; None of a function's tree."""
+    windows: bool = False
+    """Whether batches are windows of tokens under the default loss, so that several domains may go through the model together."""
+
+    def grouped(self, own: Sequence[Any]) -> list[tuple[Any, int]]:
+        """The batches as they go through the model in turn, each with how many of those given it holds."""
+        return together(own) if self.windows else [(batch, 1) for batch in own]
 
     def given(self, gradient: Any) -> Leaves:
         """A gradient of the user's as leaves: by name, or as the tree of parameters is.
@@ -70,8 +79,14 @@ class Functional(Subject):
     """Losses that are called with other parameters: of a function of a tree, or of a module through ``functional_call``."""
 
     def __init__(
-        self, leaves: Leaves, call: Callable[[Leaves, Any], Tensor], module: nn.Module | None = None, names: tuple[str, ...] | None = None
+        self,
+        leaves: Leaves,
+        call: Callable[[Leaves, Any], Tensor],
+        module: nn.Module | None = None,
+        names: tuple[str, ...] | None = None,
+        windows: bool = False,
     ):
+        self.windows = windows
         self.leaves, self._call, self._module, self.names = tuple(leaf.detach() for leaf in leaves), call, module, names
 
     def losses(self, leaves: Leaves, items: Sequence[Any]) -> Tensor:
@@ -94,7 +109,10 @@ class InPlace(Subject):
     Gradients are taken by ``backward``, with the module's own set aside for the while.
     """
 
-    def __init__(self, names: tuple[str, ...], parameters: Sequence[nn.Parameter], call: Callable[[Any], Tensor], module: nn.Module):
+    def __init__(
+        self, names: tuple[str, ...], parameters: Sequence[nn.Parameter], call: Callable[[Any], Tensor], module: nn.Module, windows: bool
+    ):
+        self.windows = windows
         self._own, self._call, self._module, self.names = tuple(parameters), call, module, names
         self.leaves = tuple(p.detach() for p in parameters)
 
@@ -152,13 +170,13 @@ def subject(model: Any, *, loss: Loss | None, at: Any, layers: Layers) -> Subjec
     names = chosen(module, layers)
     named = dict(module.named_parameters(remove_duplicate=False))
     if any(sharded(p) for p in named.values()):
-        return InPlace(names, [named[name] for name in names], lambda batch: measure(module, batch), module)
+        return InPlace(names, [named[name] for name in names], lambda batch: measure(module, batch), module, loss is None)
     whole, tie = _Measured(module, measure), layers == "all"
 
     def call(leaves: Leaves, batch: Any) -> Tensor:
         return functional_call(whole, {f"module.{n}": leaf for n, leaf in zip(names, leaves, strict=True)}, (batch,), tie_weights=tie)
 
-    return Functional(tuple(named[name] for name in names), call, module, names)
+    return Functional(tuple(named[name] for name in names), call, module, names, loss is None)
 
 
 @final
@@ -247,18 +265,35 @@ def still(module: nn.Module | None, leaves: Leaves) -> Iterator[None]:
 def next_tokens(module: Any, batch: Any) -> Tensor:
     """The mean loss [] of the next token: of token windows [b, t + 1], or what a Hugging Face model makes of its batch's labels.
 
+    Of windows [k, b, t + 1], b for each of k domains, the losses [k], by one pass.
+
     Raises:
-        InputError: a batch that is neither; give ``loss`` then.
+        InputError: a batch that is none of these; give ``loss`` then.
     """
     if isinstance(batch, Mapping):
         found = module(**batch).loss
         if found is None:
             raise InputError("the model made no loss of the batch; give it labels, or give loss=")
         return found
-    if not isinstance(batch, Tensor) or batch.dim() != 2 or batch.is_floating_point():
+    if not _windows(batch):
         raise InputError(f"a batch is windows of tokens [b, t + 1] or a mapping with labels; of a {type(batch).__name__} give loss=")
-    out = module(batch[:, :-1])
-    return cross_entropy(getattr(out, "logits", out).float(), batch[:, 1:]).mean()
+    flat = batch.reshape(-1, batch.shape[-1])
+    out = module(flat[:, :-1])
+    tokens = cross_entropy(getattr(out, "logits", out).float(), flat[:, 1:])
+    return tokens.mean() if batch.dim() == 2 else tokens.reshape(len(batch), -1).mean(1)
+
+
+def _windows(batch: Any) -> bool:
+    return isinstance(batch, Tensor) and batch.dim() in (2, 3) and not batch.is_floating_point()
+
+
+def together(own: Sequence[Any]) -> list[tuple[Any, int]]:
+    """Batches of windows [b, t + 1] of one shape as fewer [n, b, t + 1] of ``TOGETHER`` tokens at most, each with n; others as they are."""
+    if not all(_windows(batch) and batch.dim() == 2 and batch.shape == own[0].shape for batch in own):
+        return [(batch, 1) for batch in own]
+    most = max(1, TOGETHER // max(1, own[0].numel()))
+    pieces = [list(own[i : i + most]) for i in range(0, len(own), most)]
+    return [(torch.stack(piece), len(piece)) if len(piece) > 1 else (piece[0], 1) for piece in pieces]
 
 
 def items(batches: Any) -> tuple[tuple[str, ...] | None, list[Any]]:

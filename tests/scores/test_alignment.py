@@ -47,6 +47,17 @@ def test_jvp_equals_k_backward_passes_to_1e_5(gpt, batches):
     assert found[0] == pytest.approx(found[1], rel=1e-5)
 
 
+def test_windows_of_all_domains_in_one_tensor_and_in_pieces(gpt, batches, monkeypatch):
+    each = [mx.scores.alignment(gpt, batches, weights=[0.5, 0.2, 0.1, 0.1, 0.1], by=by) for by in ("jvp", "backward", "difference")]
+    whole = torch.stack(list(batches.values()))
+    for by, one in zip(("jvp", "backward"), each, strict=False):
+        assert mx.scores.alignment(gpt, whole, weights=[0.5, 0.2, 0.1, 0.1, 0.1], by=by) == pytest.approx(one, rel=1e-4)
+    monkeypatch.setattr("mixopt.scores.subject.TOGETHER", 80)  # two domains at a time
+    assert mx.scores.alignment(gpt, batches, weights=[0.5, 0.2, 0.1, 0.1, 0.1]) == pytest.approx(each[0], rel=1e-4)
+    uneven = {**batches, "d0": batches["d0"][:2]}
+    assert mx.scores.alignment(gpt, uneven) == pytest.approx(mx.scores.alignment(gpt, uneven, by="backward"), rel=1e-4)
+
+
 def test_a_difference_in_float64_is_exact_to_its_order(gpt, batches):
     wide = GPT(64, 8, 32, 2, 2, seed=0).double()
     wide.load_state_dict(gpt.state_dict())
