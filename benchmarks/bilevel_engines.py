@@ -2,7 +2,8 @@
 
 The first table takes a multilayer perceptron on a fixed number of rows in k domains and solves each linear system with the same number
 of products. The second takes a GPT of about ``--parameters``, the default proxy's 1M or GPT-2's 124M, and asks each engine for a
-hypergradient at the parameters as they stand, every engine in a process of its own, so that its peak memory is its own: that
+hypergradient at the parameters as they stand (``--module gpt2``: the library's own, attention as it comes, on the bytes of the embedded
+corpus), every engine in a process of its own, so that its peak memory is its own: that
 of the process above what the model and the data take (on a GPU: all that was allocated). An outer step of a run takes one
 hypergradient and one training step, which has a row of its own. An engine that does not fit says so in its row.
 """
@@ -101,25 +102,37 @@ def resident() -> float:
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 2**20
 
 
-def one_engine(name: str, parameters: float, device: str, repeats: int, autocast: str | None) -> dict[str, Any]:
-    """Milliseconds and peak MiB of one engine's hypergradient, or of one training step, measured in this process."""
-    draw = np.random.default_rng(0)
-    shape = SHAPES[min(SHAPES, key=lambda n: abs(np.log(n / parameters)))]
-    context = shape["context"]
+def made(given: argparse.Namespace) -> mx.TorchLearner:
+    """A GPT on random tokens of K domains, or the library's random GPT-2 on the bytes of the corpus."""
+    shape = SHAPES[min(SHAPES, key=lambda n: abs(np.log(n / given.parameters)))]
+    context, draw = shape["context"], np.random.default_rng(0)
     tokens = {f"d{i}": draw.integers(0, shape["vocabulary"], 20 * context) for i in range(K)}
-    module = GPT(**shape)
-    learner = mx.TorchLearner(
-        module, {"train": tokens, "val": tokens}, context=context, per_domain=2, evaluation=2, device=device, autocast=autocast
-    )
-    names = list(tokens)
+    module: torch.nn.Module = GPT(**shape)
+    if given.module == "gpt2":
+        from transformers import GPT2Config, GPT2LMHeadModel
+
+        from mixopt.demo.corpus import VOCABULARY, load
+
+        sizes = {"n_positions": context, "n_embd": shape["width"], "n_layer": shape["layers"], "n_head": shape["heads"]}
+        module = GPT2LMHeadModel(GPT2Config(vocab_size=VOCABULARY, bos_token_id=0, eos_token_id=0, **sizes))
+        tokens = {domain: text[: 20 * context] for domain, text in load().tokens["train"].items()}
+    precision = None if given.precision[0] == "float32" else given.precision[0]
+    streams = {"train": tokens, "val": tokens}
+    return mx.TorchLearner(module, streams, context=context, per_domain=2, evaluation=2, device=given.device, autocast=precision)
+
+
+def one_engine(name: str, given: argparse.Namespace) -> dict[str, Any]:
+    """Milliseconds and peak MiB of one engine's hypergradient, or of one training step, measured in this process."""
+    learner = made(given)
+    names = list(learner.abilities.provides["train"].names or ())
     form = mx.plan(problem(names, names), learner).form
     model = Modelled(form, learner, bind_losses(form, learner.abilities), {}, {})  # type: ignore[arg-type]
-    w, leaves, batch = model.weights(np.full(K, 1 / K)), learner.start(), learner.evaluation()
-    cuda, engine = torch.device(device).type == "cuda", ENGINES[name]
+    w, leaves, batch = model.weights(np.full(len(names), 1 / len(names))), learner.start(), learner.evaluation()
+    cuda, engine = learner.device.type == "cuda", ENGINES[name]
     trained = copied(leaves, trainable=True)
     optimizer = learner.optimizer(trained)
     before, times = resident(), []
-    for _ in range(repeats + 1):
+    for _ in range(given.repeats + 1):
         start = time.perf_counter()
         if engine is None:
             optimizer.zero_grad()
@@ -136,33 +149,42 @@ def one_engine(name: str, parameters: float, device: str, repeats: int, autocast
     return {"engine": name, "parameters": count, "ms": 1e3 * float(np.median(times[1:])), "MiB": peak}
 
 
+def apart(name: str, precision: str, given: argparse.Namespace) -> dict[str, Any]:
+    """The row of one engine, from a process of its own."""
+    command = [sys.executable, "-W", "ignore", __file__, "--engine", name, "--precision", precision, "--module", given.module]
+    command += ["--repeats", str(given.repeats), "--device", given.device, "--parameters", str(given.parameters)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        return {"engine": name, "failed": done.stderr.strip().splitlines()[-1]}
+    row: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return row
+
+
 def main() -> None:
     """Measure, print both tables, and write the figures with what they were measured on."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--counts", type=int, nargs="+", default=[4, 64, 1024])
+    parser.add_argument("--counts", type=int, nargs="*", default=[4, 64, 1024], help="numbers of domains; none leaves the first table out")
     parser.add_argument("--pairs", type=int, default=10)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--autocast", choices=["bf16"])
+    parser.add_argument("--precision", choices=["float32", "bf16"], nargs="+", default=["float32"], help="bf16 is autocast")
+    parser.add_argument("--module", choices=["gpt", "gpt2"], default="gpt", help="gpt2 needs transformers")
     parser.add_argument("--parameters", type=float, default=1e6, help="about how many the GPT has: 1e6 or 124e6")
     parser.add_argument("--engine", choices=[*ENGINES], help="one engine in this process, as JSON")
     parser.add_argument("--out", type=Path, default=RESULTS / "bilevel_engines.json")
     given = parser.parse_args()
     if given.engine:
-        print(json.dumps(one_engine(given.engine, given.parameters, given.device, given.repeats, given.autocast)))
+        print(json.dumps(one_engine(given.engine, given)))
         return
     rows = growth(given.counts, given.pairs, given.seed)
-    for name in ENGINES:
-        command = [sys.executable, __file__, "--engine", name, "--repeats", str(given.repeats), "--device", given.device]
-        command += ["--parameters", str(given.parameters), *(["--autocast", given.autocast] if given.autocast else [])]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            rows.append({"engine": name, "failed": done.stderr.strip().splitlines()[-1]})
-            print(f"{name}: {rows[-1]['failed']}")
-            continue
-        rows.append(json.loads(done.stdout.splitlines()[-1]))
-        print(f"{name:28s} {rows[-1]['ms']:9.1f} ms  {rows[-1]['MiB']:8.1f} MiB  ({rows[-1]['parameters']:,} parameters)")
+    for precision in given.precision:
+        for name in ENGINES:
+            rows.append(apart(name, precision, given) | {"module": given.module, "precision": precision})
+            told = (
+                rows[-1].get("failed") or f"{rows[-1]['ms']:9.1f} ms  {rows[-1]['MiB']:8.1f} MiB  ({rows[-1]['parameters']:,} parameters)"
+            )
+            print(f"{name:28s} {precision:8s} {told}", flush=True)
     settings = {key: value for key, value in vars(given).items() if key not in ("out", "engine")}
     write(given.out, __doc__, settings, rows)
 

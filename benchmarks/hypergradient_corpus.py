@@ -141,7 +141,7 @@ def one_seed(seed: int, given: argparse.Namespace) -> list[dict[str, Any]]:
     rows[0] |= {f"signs, {t}": signs(*x) for t, x in truths.items()}
     with torch.no_grad():
         loss = float(model.upper(model.weights(w), leaves, learner.evaluation()))
-    print(f"seed {seed}: validation loss {loss:.3f} after {given.steps} steps")
+    print(f"seed {seed}: validation loss {loss:.3f} after {given.steps} steps", flush=True)
     for name, solver in ENGINES.items():
         began = time.perf_counter()
         refused = solver.refuses(task.form, learner.abilities)
@@ -177,14 +177,14 @@ def table(rows: list[dict[str, Any]]) -> str:
 def main() -> None:
     """Measure, print the table, and write the figures with what they were measured on."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="those in the file already are not measured again")
-    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4], help="those in the file already are not measured again")
+    parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--horizon", type=int, default=20)
     parser.add_argument("--epsilon", type=float, default=0.1, help="how far of the way to a domain the weights are moved")
     parser.add_argument("--batches", type=int, default=2)
     parser.add_argument("--turns", type=int, default=40)
     parser.add_argument("--width", type=int, default=32)
-    parser.add_argument("--windows", type=int, default=4, help="windows of 64 bytes a domain in a batch")
+    parser.add_argument("--windows", type=int, default=2, help="windows of 64 bytes a domain in a batch")
     parser.add_argument("--evaluation", type=int, default=32)
     parser.add_argument("--out", type=Path, default=RESULTS / "hypergradient_corpus.json")
     given = parser.parse_args()
