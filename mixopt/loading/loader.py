@@ -17,7 +17,7 @@ from mixopt.language.domains import Domains
 
 from .draws import Drawing, Drawn, Draws, Place
 from .ranks import own_part
-from .sources import Key, Sources, known_lengths, random_access
+from .sources import Key, Sources, known_lengths, random_access, with_columns
 from .weights import Weights, current
 
 RESERVED = frozenset({"dataset", "batch_size", "sampler", "batch_sampler", "shuffle", "drop_last", "in_order", "generator"})
@@ -63,9 +63,12 @@ class MixtureLoader:
     most ``bound``. ``lengths`` are the samples of streams where known. ``batches`` ends the loader after so many in all.
     ``options`` go to the DataLoader; ``drawing``: see ``Drawing``.
 
-    Weights are read in this process when a batch is requested, which is ``lag`` = num_workers x prefetch_factor batches before it is
-    seen, and at once without workers. The state counts what was handed out, and holds the weights of the batches on their way,
-    so that a resumed run sees them again and goes on as the uninterrupted one would, with the same workers, on any number of ranks.
+    Weights are read in this process, ``lag`` batches before the batch that is drawn by them is seen: num_workers x prefetch_factor, which
+    workers draw ahead, unless more is given. The draws depend on the lag and not on the workers. The state counts what was handed out,
+    and holds the weights that were read for batches to come, so that a resumed run sees the same batches as the uninterrupted one:
+    exactly, with the same lag, by any number of workers and ranks.
+
+    It yields a ``Batch``; with ``columns`` the collated mapping itself, with ``domain`` and ``importance`` added.
 
     >>> loader = MixtureLoader({"web": list(range(100)), "code": list(range(100, 110))}, {"web": 0.75, "code": 0.25}, 4, batches=3)
     >>> [(batch.domains.tolist().count(1), batch.behind) for batch in loader]
@@ -86,6 +89,8 @@ class MixtureLoader:
         batches: int | None = None,
         rank: int | None = None,
         ranks: int | None = None,
+        columns: bool = False,
+        lag: int | None = None,
         num_workers: int = 0,
         prefetch_factor: int = 2,
         collate_fn: Callable[[list[Any]], Any] | None = None,
@@ -97,11 +102,11 @@ class MixtureLoader:
         self._draws = Draws(known, batch_size, in_order=streams, **drawing)
         self._part = own_part(self._draws.size, rank, ranks)
         self.weights, self.draw_by, self.batches = weights, draw_by, batches
-        self.lag = num_workers * prefetch_factor
+        self.lag, self.columns = _lag(lag, num_workers * prefetch_factor), columns
         current(weights, self.domains)
         self._place = self._draws.begin()
-        self._again: deque[_Read] = deque()  # of batches that an earlier iteration drew ahead, to be drawn again
-        self._ahead: deque[tuple[_Read, Drawn, Place]] = deque()  # drawn and not yet seen
+        self._reads: deque[_Read] = deque()  # the weights of the batches that come next, in order
+        self._drawn: deque[tuple[Drawn, Place]] = deque()  # the first of these that are drawn and not yet seen
         self._turn = object()
         if wrong := RESERVED & set(options or {}):
             raise InputError(f"the options {sorted(wrong)} of a DataLoader are this loader's own; leave them out")
@@ -135,47 +140,44 @@ class MixtureLoader:
             raise TypeError("this loader has no length; give batches=...")
         return max(self.batches - self._place.batch, 0)
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[Any]:
         turn = self._turn = object()
-        self._again, self._ahead = deque(self._unseen()), deque()
+        self._drawn.clear()
+        while self._reads and self._reads[-1].at == self._place.batch:  # read when the last iteration had ended
+            self._reads.pop()
+        self._read()
         for data in self._loader:
-            self._still(turn)
-            read, drawn, after = self._ahead.popleft()
+            read, (drawn, after) = self._reads.popleft(), self._drawn.popleft()
             behind, self._place = self._place.batch - read.at, after
             importance = torch.from_numpy(drawn.importance[self._part]).float()
-            yield Batch(data, torch.from_numpy(drawn.domains[self._part]), importance, drawn.shares, behind)
-            self._still(turn)
+            batch = Batch(data, torch.from_numpy(drawn.domains[self._part]), importance, drawn.shares, behind)
+            yield with_columns(data, domain=batch.domains, importance=importance) if self.columns else batch
+            if self._turn is not turn:
+                raise InputError("a state was loaded, or another iteration begun, while this one ran; iterate over the loader anew")
+            self._read()
 
-    def _still(self, turn: object) -> None:
-        if self._turn is not turn:
-            raise InputError("a state was loaded, or another iteration begun, while this one ran; iterate over the loader anew")
+    def _read(self) -> None:
+        """Read the weights for as many batches ahead as the lag says; those of the next batch are the last where it is 0."""
+        while len(self._reads) <= self.lag:
+            by = None if self.draw_by is None else current(self.draw_by, self.domains)
+            self._reads.append(_Read(current(self.weights, self.domains), by, self._place.batch))
 
     def _feed(self) -> Iterator[list[Key]]:
         """The keys of this rank's samples, batch by batch as the DataLoader requests them."""
         place = self._place
         while self.batches is None or place.batch < self.batches:
-            read = self._again.popleft() if self._again else self._live()
+            read = self._reads[len(self._drawn)]
             found = self._draws.draw(place, read.weights, read.by)
             if found is None:
                 return self._draws.ended(place, self.batches)
             drawn, place = found
-            self._ahead.append((read, drawn, place))
+            self._drawn.append((drawn, place))
             yield list(zip(drawn.domains[self._part].tolist(), drawn.items[self._part].tolist(), strict=True))
 
-    def _unseen(self) -> list[_Read]:
-        """The weights of the batches on their way, in order."""
-        return [*(read for read, _, _ in self._ahead), *self._again]
-
-    def _live(self) -> _Read:
-        by = None if self.draw_by is None else current(self.draw_by, self.domains)
-        return _Read(current(self.weights, self.domains), by, self._place.batch)
-
     def state_dict(self) -> dict[str, Any]:
-        """What was handed out so far, and the weights of the batches that are on their way, as plain numbers."""
-        on_their_way = [
-            {"weights": r.weights.tolist(), "draw_by": None if r.by is None else r.by.tolist(), "at": r.at} for r in self._unseen()
-        ]
-        return {**self._draws.saved(self._place), "ahead": on_their_way}
+        """What was handed out so far, and the weights that were read for batches to come, as plain numbers."""
+        ahead = [{"weights": r.weights.tolist(), "draw_by": None if r.by is None else r.by.tolist(), "at": r.at} for r in self._reads]
+        return {**self._draws.saved(self._place), "ahead": ahead}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from the state of a loader over the same data; the number of ranks may be another. Iterate anew after it.
@@ -186,11 +188,20 @@ class MixtureLoader:
         if "ahead" not in state:
             raise InputError("the state is not of a MixtureLoader: it has no 'ahead'; give what its state_dict returned")
         self._place = self._draws.restored(state)
-        self._ahead = deque()
-        self._again = deque(
+        self._drawn = deque()
+        self._reads = deque(
             _Read(np.array(r["weights"]), None if r["draw_by"] is None else np.array(r["draw_by"]), int(r["at"])) for r in state["ahead"]
         )
         self._turn = object()
+
+
+def _lag(given: int | None, needed: int) -> int:
+    """How many batches ahead weights are read; raises where workers draw further ahead."""
+    if given is not None and given < needed:
+        raise InputError(
+            f"lag is {given} batches, and the workers draw num_workers x prefetch_factor = {needed} ahead; give {needed} or more"
+        )
+    return needed if given is None else given
 
 
 @final

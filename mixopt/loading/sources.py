@@ -49,6 +49,20 @@ def known_lengths(sources: Mapping[str, Any], given: Mapping[str, int] | None) -
     return found
 
 
+def with_columns(example: Any, **columns: Any) -> dict[str, Any]:
+    """An example, or a collated batch, with columns that tell what was drawn.
+
+    Raises:
+        InputError: it is no mapping, or has such a column.
+    """
+    if not isinstance(example, Mapping):
+        raise InputError(f"the samples are {type(example).__name__}, and columns are added to mappings only; leave columns out")
+    taken = [name for name in columns if name in example]
+    if taken:
+        raise InputError(f"the samples have a column {taken[0]!r} already; rename it, or leave columns out")
+    return {**example, **columns}
+
+
 @contextmanager
 def alone() -> Iterator[None]:
     """Hide that a DataLoader's worker is at work: a stream that deals its items out to the workers would number them otherwise in each."""

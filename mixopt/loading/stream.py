@@ -14,7 +14,7 @@ from mixopt.language.domains import Domains
 
 from .draws import Drawing, Drawn, Draws
 from .ranks import own_part
-from .sources import Key, Sources, known_lengths, random_access
+from .sources import Key, Sources, known_lengths, random_access, with_columns
 from .weights import Weights, current
 
 SLOTS = 8
@@ -154,7 +154,8 @@ class MixtureStream(IterableDataset[Any]):
         domains, items = drawn.domains[part].tolist(), (first + step * drawn.items[part]).tolist()
         keys: list[Key] = list(zip(domains, items, strict=True))
         for data, domain, importance in zip(self._sources.__getitems__(keys), domains, drawn.importance[part].tolist(), strict=True):
-            yield _columns(data, domain, importance) if self.columns else Sample(data, domain, importance, version)
+            tagged = with_columns(data, domain=domain, importance=importance) if self.columns else None
+            yield tagged or Sample(data, domain, importance, version)
 
     def __getstate__(self) -> dict[str, Any]:
         """What a worker gets: all but the weights, which it reads from shared memory."""
@@ -188,16 +189,6 @@ class MixtureStream(IterableDataset[Any]):
         if (now := state["now"]) is not None:
             by = None if now["draw_by"] is None else np.array(now["draw_by"])
             self._now = (np.array(now["weights"]), by, int(now["version"]))
-
-
-def _columns(example: Any, domain: int, importance: float) -> dict[str, Any]:
-    """An example with the columns of what was drawn."""
-    if not isinstance(example, Mapping):
-        raise InputError(f"an example is a {type(example).__name__}, and columns are added to mappings only; leave columns out")
-    taken = [name for name in ("domain", "importance") if name in example]
-    if taken:
-        raise InputError(f"the examples have a column {taken[0]!r} already; rename it, or leave columns out")
-    return {**example, "domain": domain, "importance": importance}
 
 
 def from_datasets(datasets: Mapping[str, Any], weights: Weights, batch_size: int = 1, **arguments: Any) -> MixtureStream:

@@ -85,6 +85,37 @@ def test_with_two_workers_the_unseen_batches_come_again_exactly_and_the_lag_is_b
     assert lags[4:] == [4] * 36
 
 
+def test_with_one_lag_the_draws_do_not_depend_on_the_workers():
+    whole, _, _ = train(40, lag=4)
+    assert [behind for _, _, behind in whole[:6]] == [0, 1, 2, 3, 4, 4]
+    assert train(40, num_workers=2, prefetch_factor=2)[0] == whole
+    assert train(40, num_workers=1, prefetch_factor=3, lag=4)[0] == whole
+    first, state, learning = train(9, num_workers=1, prefetch_factor=2, lag=4)
+    assert first + train(40, learning, state, num_workers=2)[0] == whole
+    with pytest.raises(InputError, match="lag is 3 batches, and the workers draw num_workers x prefetch_factor = 4 ahead; give 4 or more"):
+        train(1, num_workers=2, lag=3)
+
+
+def test_workers_that_stay_read_streams_from_their_start_again():
+    stay = {"num_workers": 2, "options": {"persistent_workers": True}}
+    loader, found = MixtureLoader(sources(), [0.5, 0.5], 8, batches=12, **stay), []
+    while len(loader):
+        for batch in loader:
+            found.append(batch.data.tolist())
+            if len(found) % 5 == 0:
+                break
+    assert found == [batch.data.tolist() for batch in MixtureLoader(sources(), [0.5, 0.5], 8, batches=12)]
+
+
+def test_columns_are_added_to_a_collated_mapping():
+    data = {"web": [{"x": i} for i in range(20)], "code": [{"x": 100 + i} for i in range(20)]}
+    for batch in MixtureLoader(data, [0.5, 0.5], 8, columns=True, batches=3):
+        assert torch.equal(batch["domain"], batch["x"] // 100)
+        assert batch["importance"].tolist() == [1.0] * 8
+    with pytest.raises(InputError, match="the samples are Tensor, and columns are added to mappings only"):
+        next(iter(MixtureLoader(sources(), [0.5, 0.5], 8, columns=True)))
+
+
 def test_the_shares_of_a_batch_are_the_weights_from_before_the_lag():
     learning, loader = Learning(), None
     loader = MixtureLoader(sources(), learning, 8, batches=20, num_workers=2)

@@ -150,7 +150,7 @@ def test_a_limit_ends_the_stream():
 
 @pytest.mark.parametrize(
     ("examples", "message"),
-    [([1, 2], "an example is a int, and columns are added to mappings"), ([{"domain": 1}], "a column 'domain' already")],
+    [([1, 2], "the samples are int, and columns are added to mappings"), ([{"domain": 1}], "a column 'domain' already")],
 )
 def test_examples_that_columns_cannot_be_added_to(examples, message):
     with pytest.raises(InputError, match=message):
