@@ -10,6 +10,7 @@ from .design import design
 from .export import export
 from .fit import fit, score
 from .methods import explain, list_methods
+from .next import next_stage
 from .problems import compare_solvers, solve
 from .run import run
 from .sweep import sweep
@@ -24,6 +25,7 @@ app.command("compare")(compare_solvers)
 app.command()(export)
 app.command()(design)
 app.command()(collect)
+app.command("next")(next_stage)
 app.command()(fit)
 app.command()(score)
 app.command()(run)

@@ -3,7 +3,10 @@
 from .advice import advised as advised
 from .advice import fewest as fewest
 from .collecting import collect as collect
+from .collecting import save as save
+from .emitting import DESIGN as DESIGN
 from .emitting import Emitted as Emitted
+from .emitting import check_folder as check_folder
 from .emitting import emit as emit
 from .epoching import simulated as simulated
 from .epoching import subsample as subsample
@@ -23,6 +26,7 @@ from .pricing import Price as Price
 from .pricing import price as price
 
 __all__ = [
+    "DESIGN",
     "KINDS",
     "Bayesian",
     "Climb",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -14,6 +15,7 @@ from typing import Any, final
 import numpy as np
 
 from mixopt.errors import InputError, listed
+from mixopt.files import write
 from mixopt.runs import Runs
 from mixopt.runs.targets import settled
 
@@ -52,6 +54,22 @@ def collect(
         raise InputError("there is no folder to collect from; give those that the runs were written to")
     tables = [_collected(Path(folder), tuple(only), direction, unit, unfinished) for folder in folders]
     return tables[0].joined(*tables[1:])
+
+
+def save(runs: Runs, folder: str | os.PathLike[str]) -> tuple[Path, Path, Path]:
+    """Write runs.csv, one table that keeps the directions, and the same as a pair: mixtures.csv and metrics.csv."""
+    place = Path(folder)
+    runs.to_csv(place / "runs.csv")
+    known = {"seed": runs.seeds, "params": runs.params, "tokens": runs.tokens}
+    extras = {name: column.tolist() for name, column in known.items() if column is not None}
+    mixtures = {"run": runs.ids, **extras, **dict(zip(runs.domains, runs.mixtures.T.tolist(), strict=True))}
+    metrics = {"run": runs.ids, **dict(zip(runs.targets.names, runs.metrics.T.tolist(), strict=True))}
+    for name, columns in (("mixtures.csv", mixtures), ("metrics.csv", metrics)):
+        text = io.StringIO(newline="")
+        rows = (["" if v != v else v for v in row] for row in zip(*columns.values(), strict=True))
+        csv.writer(text).writerows([list(columns), *rows])
+        write(place / name, text.getvalue())
+    return place / "runs.csv", place / "mixtures.csv", place / "metrics.csv"
 
 
 @final

@@ -26,8 +26,6 @@ ALIASES = {"litgpt": "litdata"}
 """Trainers by the loader that they have their data from, all examples of one length."""
 BARE = ("json", "slurm")
 """Targets that need no file but run.json, and the scripts."""
-_NOTES = 8
-"""The most notes that are told; those of many runs are alike."""
 PLACES = ("run", "folder", "config", "seed", "tokens", "params")
 """What a command may name in braces."""
 
@@ -60,17 +58,17 @@ def emit(
     """Write design.csv and for each run a folder with run.json (id, seed, weights, parameters, tokens) and its trainer's files.
 
     ``to`` are "json" (run.json alone), "slurm", or targets of ``mixopt.export`` such as "megatron" and "olmo-core"; "litgpt" is litdata's
-    file, for the blocks of one length that LitGPT reads. Where a domain lies is told by ``root`` or ``paths``. ``tokens`` are those of a run where the design sets
-    none; with ``target_tokens`` and domains of known sizes run.json tells how many tokens of each domain a proxy may read
-    (``simulated``), and files tell epochs over these.
+    file, for the blocks of one length that LitGPT reads. Where a domain lies is told by ``root`` or ``paths``. ``tokens`` are those
+    of a run where the design sets none; with ``target_tokens`` and domains of known sizes run.json tells how many tokens of each
+    domain a proxy may read (``simulated``), and files tell epochs over these.
 
     ``command`` trains one run, with {run}, {folder}, {config} (its run.json), {seed}, {tokens} and {params} in it: each run then has a
     train.sh, and "slurm" a sweep.sbatch besides, an array of at most ``at_once`` jobs at a time with the lines ``sbatch``, which leaves
     out runs whose folder has a file ``done``. It is submitted where ``folder`` was written from.
 
     Raises:
-        InputError: an unknown target or place in the command, numbers that are missing or not > 0, or what ``mixopt.export`` refuses;
-            nothing is written then.
+        InputError: an unknown target or place in the command, numbers that are missing or not > 0, a folder that holds the runs of
+            another design, or what ``mixopt.export`` refuses; nothing is written then.
     """
     wanted = [to] if isinstance(to, str) else list(to)
     names = [t.name for t in targets()]
@@ -80,11 +78,12 @@ def emit(
     if "slurm" in wanted and command is None:
         raise InputError("slurm jobs train by a command of yours; give one, such as --command 'python train.py --config {config}'")
     place = Path(folder)
+    check_folder(design, place)
     _check(design, command, params, tokens, sbatch, at_once)
     parts = _parts(design, tokens, target_tokens)
     blends = {run: _blend(weights, parts[run], root, paths) for run, weights in design.weights.items()}
     trainers = {ALIASES.get(t, t): equal_lengths or t in ALIASES for t in wanted if t not in BARE}
-    notes: dict[str, None] = {}
+    notes: list[tuple[str, str]] = []
     files: list[Path] = []
     for dry in (True, False):
         files.clear()
@@ -93,16 +92,36 @@ def emit(
                 seed = int(design.seeds[design.ids.index(run)])
                 made = export(blend, target, f"{place / run}{os.sep}", equal_lengths=even, seed=seed, dry=dry)
                 files += made.files
-                notes |= dict.fromkeys(f"{target}: {note}" for note in made.notes)
+                notes += [(run, f"{target}: {note}") for note in made.notes if dry]
     files += _own(design, place, parts, params, command)
     if "slurm" in wanted:
         write(place / SLURM, _slurm(place, len(design), sbatch, at_once))
         files.append(place / SLURM)
     design.to_csv(place / DESIGN)
     write(place / NAMES, "".join(f"{run}\n" for run in design.ids))
-    more = len(notes) - _NOTES
-    told = (*list(notes)[:_NOTES], *([f"{more} more notes are like these, of other runs"] if more > 0 else []))
-    return Emitted(place, (place / DESIGN, place / NAMES, *files), told)
+    return Emitted(place, (place / DESIGN, place / NAMES, *files), _told(notes))
+
+
+def check_folder(design: Design, folder: Path) -> None:
+    """Refuse a folder that holds the runs of another design, which would be mixed with these."""
+    if not (folder / NAMES).is_file() or not (folder / DESIGN).is_file():
+        return
+    there = Design.from_csv(folder / DESIGN)
+    if there.weights != design.weights or there.seeds.tolist() != design.seeds.tolist():
+        raise InputError(f"{folder} holds the {len(there)} runs of another design; give another folder, or remove it if none is needed")
+
+
+def _told(notes: Sequence[tuple[str, str]]) -> tuple[str, ...]:
+    """Notes of runs, those that differ only behind a last colon told once with an example."""
+    alike: dict[str, list[tuple[str, str]]] = {}
+    for run, note in notes:
+        alike.setdefault(note.rpartition(": ")[0], []).append((run, note))
+    found = []
+    for same in alike.values():
+        run, note = same[0]
+        head, _, tail = note.rpartition(": ")
+        found.append(note if len({text for _, text in same}) == 1 else f"{head}, in {len(same)} runs, such as {run}: {tail}")
+    return tuple(found)
 
 
 @final

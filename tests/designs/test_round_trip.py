@@ -121,6 +121,13 @@ def test_runs_that_cannot_be_folders_are_refused(tmp_path):
         emit(mx.Design.from_csv(tmp_path / "a.csv"), tmp_path / "out")
 
 
+def test_a_folder_with_the_runs_of_another_design_is_left_alone(design, tmp_path):
+    emit(design, tmp_path)
+    emit(design, tmp_path, command="train {seed}")  # the same design again
+    with pytest.raises(mx.InputError, match="holds the 14 runs of another design"):
+        emit(mx.design(DOMAINS, runs=14, seed=1), tmp_path)
+
+
 def test_lm_eval_results_are_read_with_their_directions(design, tmp_path):
     emit(design, tmp_path)
     for run, weights in design.weights.items():
