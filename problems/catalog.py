@@ -311,6 +311,26 @@ METHODS = (
         aliases=("gp", "bayesian optimisation"),
     ),
     Card(
+        name="blend",
+        title="A blend of laws",
+        family="mixing law",
+        phases=("PT", "CPT"),
+        needs=("proxy runs",),
+        cost="tens of proxy runs, then ten fits of each law",
+        formula="L_j(w) = sum_l a_l L_lj(w), a >= 0, sum_l a_l = 1: half of a by least squares on held-out runs,\n"
+        "half by 1 / (regret_l + 0.01)^2 of the decisions that law l would make on them",
+        latex=r"L_j(w)=\sum_l a_l\,L_{lj}(w),\qquad a=\frac12\operatorname{argmin}_{a\in\Delta}\lVert a^{\top}e\rVert^2"
+        r"+\frac12\,\frac{(\rho_l+0.01)^{-2}}{\sum_m(\rho_m+0.01)^{-2}}",
+        source="Breiman 1996, Machine Learning 24, for the least squares (stacking); the half by decisions is mixopt's",
+        differences=(
+            "The rule is what 'auto' takes. It was settled on RegMix's training runs; its test runs were read once, at the end.",
+            "With trees among the parts the blend has values alone, and its optimum is searched for.",
+        ),
+        defined=("mixopt.laws.stacking:shares_of", "mixopt.laws.blend:Blend.losses"),
+        use='mx.fitting.recommend(runs, law="auto")',
+        aliases=("auto", "stacking", "super learner"),
+    ),
+    Card(
         name="mde",
         title="Mixtures of data experts",
         family="mixing law",

@@ -48,7 +48,7 @@ def chosen(runs: Runs, law: LawOption, judge: Loss, folds: int, seed: int, **set
     if isinstance(law, str) and law in AMONG:
         given = {name: value for name, value in settings.items() if value is not None}
         fits = {name: fitter(name, **_taken(name, given)) for name in AMONG[law] if name in LAWS}
-        found = choose(runs, fits, loss=judge, folds=folds, seed=seed)
+        found = choose(runs, fits, loss=judge, folds=folds, seed=seed, blend=law == AUTO)
         return Chosen(found.fit(runs), found.fit, found.validation, found)
     fit = fitter(known(law), **settings)
     return Chosen(fit(runs), fit, cross_validate(runs, folds, seed, law=fit))

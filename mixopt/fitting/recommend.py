@@ -174,7 +174,8 @@ def recommend(
     of ``budget`` tokens; ``at_most``, ``at_least`` and ``fix`` bound shares.
 
     ``law`` is "convex" (the one of exponential and additive power, whose optima are certified, that decides best on held-out runs),
-    "auto" (with linear, and LightGBM where it is installed), a law's name or class, a formula, or a function that fits runs.
+    "auto" (a blend of these with linear, and LightGBM where it is installed), a law's name or class, a formula, or a function that
+    fits runs.
     ``ridge`` is a number, or None to have the law choose it; ``huber`` is the width of a Huber loss in place of squares, in the
     targets' unit. ``noise`` replaces the doubt of the gain.
 

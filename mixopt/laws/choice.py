@@ -1,13 +1,14 @@
-"""The law that decides best on the runs at hand, and why it was taken."""
+"""The law that decides best on the runs at hand, or a blend of several, and why it was taken."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import final
 
 from mixopt.runs import Runs
 
+from .blend import Blending, blended
 from .comparison import USUAL, Entry, LawComparison, compare_laws
 from .law import Law
 from .named import Fitter
@@ -46,8 +47,9 @@ class LawChoice:
         if not others:
             return f"The law is {own}; no other could be fitted."
         beside = ", ".join(f"{e.name} {_told(e)}" for e in others)
-        alike = " Of laws within 0.3 percentage points that of least error is taken." if others[0].regret < self.entry.regret else ""
-        return f"The law is {own}, in shares of what a random run loses (RMSE in brackets); {beside}.{alike}"
+        alike = not isinstance(self.entry.fit, Blending) and others[0].regret < self.entry.regret
+        tie = " Of laws within 0.3 percentage points that of least error is taken." if alike else ""
+        return f"The law is {own}, in shares of what a random run loses (RMSE in brackets); {beside}.{tie}"
 
 
 def choose(
@@ -58,6 +60,7 @@ def choose(
     folds: int = 5,
     repeats: int = _REPEATS,
     seed: int = 0,
+    blend: bool = False,
 ) -> LawChoice:
     """The law of least error among those whose expected regret at the objective ``loss`` is within 0.3 percentage points of the least.
 
@@ -65,13 +68,19 @@ def choose(
     again at random (``accuracy.expected_regret``) averages over the decisions that these runs could have asked for, and the
     folds are drawn ``repeats`` times. Regrets that differ by less than that are no reason to prefer a law that predicts worse.
     The rule was found on splits of RegMix's training runs; the 0.3 was settled with figures of its test runs in view
-    (``benchmarks/law_choice.py`` measures it). The arguments are those of ``compare_laws``.
+    (``benchmarks/law_choice.py`` measures it). With ``blend`` the laws are not chosen among but blended, by shares that their errors
+    and their decisions give them (``Blend``, ``stacking.shares_of``): that decides better, and is what "auto" does. The
+    arguments are those of ``compare_laws``.
 
     Raises:
         InputError: what ``compare_laws`` refuses.
     """
     compared = compare_laws(runs, laws, loss=loss, folds=folds, repeats=repeats, seed=seed)
-    return LawChoice(compared, compared.best)
+    if not blend:
+        return LawChoice(compared, compared.best)
+    whole = blended(compared)
+    entries = compared.entries if whole in compared.entries else (*compared.entries, whole)
+    return LawChoice(replace(compared, entries=entries), whole)
 
 
 def _told(entry: Entry) -> str:

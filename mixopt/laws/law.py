@@ -195,13 +195,12 @@ class Law(ABC):
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the law as JSON; ``load`` reads it back equal."""
-        told = {entry.name: getattr(self.fitted, entry.name) for entry in fields(self.fitted)}
         content = {
             "format": FORMAT,
             "law": self.name,
             "domains": {"names": self.domains.names, "tokens": self.domains.tokens},
             "targets": {"names": self.targets.names, "directions": self.targets.directions, "units": self.targets.units},
-            "fit": {n: v.tolist() if isinstance(v, np.ndarray) else v for n, v in told.items()},
+            "fit": fit_content(self.fitted),
             **self.content(),
         }
         write(path, json.dumps(content, indent=1) + "\n")
@@ -225,7 +224,7 @@ class Law(ABC):
             named = content["targets"]
             ways, units = (dict(zip(named["names"], named[part], strict=True)) for part in ("directions", "units"))
             domains, targets = Domains(**content["domains"]), Targets(named["names"], ways, units)
-            return cls.restored(domains, targets, _fit(content["fit"], len(domains), len(targets)), content)
+            return cls.restored(domains, targets, fit_of(content["fit"], len(domains), len(targets)), content)
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"{path} is a saved law that was changed or cut: {error!r}; fit again") from None
 
@@ -290,6 +289,17 @@ def read(path: str | os.PathLike[str]) -> dict[str, Any]:
     return content
 
 
+def kinds() -> dict[str, type[Law]]:
+    """All kinds of laws that are imported, by name, also those that are made of others and not fitted by name."""
+    found, left = {}, [Law]
+    while left:
+        kind = left.pop()
+        left += kind.__subclasses__()
+        if "name" in vars(kind):
+            found[kind.name] = kind
+    return dict(sorted(found.items()))
+
+
 _FEWEST = {"params": 1e3, "tokens": 1e5}
 _FEWEST_TOKENS_A_PARAMETER = 1e-2
 
@@ -340,7 +350,14 @@ def array(values: Any, shape: tuple[int, ...], kind: type = float) -> np.ndarray
     return found
 
 
-def _fit(told: Mapping[str, Any], k: int, m: int) -> Fit:
+def fit_content(fitted: Fit) -> dict[str, Any]:
+    """A fit as JSON holds it."""
+    told = {entry.name: getattr(fitted, entry.name) for entry in fields(fitted)}
+    return {n: v.tolist() if isinstance(v, np.ndarray) else v for n, v in told.items()}
+
+
+def fit_of(told: Mapping[str, Any], k: int, m: int) -> Fit:
+    """The fit of k domains and m targets that ``fit_content`` told; raises KeyError, TypeError or ValueError where it was changed."""
     kinds = {"seen": float, "runs": int, "rmse": float, "converged": bool, "identified": int}
     arrays = {n: array(told[n], (k,) if n == "seen" else (m,), kind) for n, kind in kinds.items()}
     ridge = told.get("ridge")

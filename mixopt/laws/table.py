@@ -14,7 +14,7 @@ from .dcpt import DCPT
 from .exponential import Exponential
 from .formula import Formula
 from .gaussian import GaussianProcess
-from .law import Law, read
+from .law import Law, kinds, read
 from .linear import Linear
 from .online import Online
 from .power import AdditivePower
@@ -49,7 +49,7 @@ def load(path: str | os.PathLike[str]) -> Law:
         InputError: no such file, no saved law, or one of a kind that this version does not know.
     """
     content = read(path)
-    name = str(content.get("law"))
-    if name not in LAWS:
-        raise InputError(f"{path} is a saved law of kind {name!r}; this version knows {listed(LAWS)}{nearest(name, LAWS)}")
-    return LAWS[name].from_content(path, content)
+    name, known = str(content.get("law")), kinds()
+    if name not in known:
+        raise InputError(f"{path} is a saved law of kind {name!r}; this version knows {listed(known)}{nearest(name, known)}")
+    return known[name].from_content(path, content)

@@ -99,10 +99,15 @@ def cross_validate(
     for f in range(fold.max() + 1):
         left = law(runs.subset(fold != f), **settings)
         predicted[fold == f] = predicted_at(left, runs.subset(fold == f))
+    return judged(runs, predicted, fold)
+
+
+def judged(runs: Runs, predicted: np.ndarray, folds: np.ndarray) -> CrossValidation:
+    """The cross-validation of out-of-fold predictions [R, m] in folds [R]."""
     ways = signs(runs.targets)
     found = [figures(p, y) for p, y in zip((ways * predicted).T, (ways * runs.metrics).T, strict=True)]
     each = {name: np.array([f[name] for f in found]) for name in FIGURES}
-    return CrossValidation(runs, predicted, fold, **each)
+    return CrossValidation(runs, predicted, folds, **each)
 
 
 def folds_of(R: int, folds: int | None, seed: int) -> np.ndarray:
