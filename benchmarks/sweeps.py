@@ -1,8 +1,8 @@
 """Proxy runs by ensemble, one after another, and by as many processes as there are cores, in turns: tokens per second and memory.
 
 The same runs on the same data by each executor, their tables compared. Processes are started anew for each sweep, as they are for a
-user, so small sweeps show what that costs. ``--ray`` adds a local Ray cluster. The journal's share is the time of its transactions in a sweep
-of runs of the smallest size.
+user, so small sweeps show what that costs. ``--ray`` adds a local Ray cluster. The journal's share is the time of its transactions in a
+sweep of runs of the smallest size.
 """
 
 from __future__ import annotations
