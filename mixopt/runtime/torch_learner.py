@@ -75,6 +75,7 @@ class TorchLearner(Learner):
         self._optimizer: Optimizer = optimizer or (lambda tensors: torch.optim.AdamW(tensors, lr=1e-3))
         self._fixed = {name: stream.fixed(evaluation) for name, stream in self._streams.items()}
         self._shares = _shares(sampling, self._streams)
+        _check_optimizer(self._optimizer(list(self.start())))
         self._try()
         twice, forward, fused = self._orders()
         self._abilities = Abilities(
@@ -304,6 +305,17 @@ def _check(module: object, per_domain: int, dtype: object, autocast: object) -> 
         raise InputError(f"the dtype is {dtype!r}; it is a floating one of torch's, such as torch.float32")
     if autocast not in (None, "bf16"):
         raise InputError(f"autocast is {autocast!r}; it is 'bf16', or None for none")
+
+
+def _check_optimizer(made: object) -> None:
+    """Refuse what is no optimizer of torch's, and one whose line search would need the same batch again."""
+    if not isinstance(made, torch.optim.Optimizer):
+        raise InputError(f"optimizer(tensors) returns a {type(made).__name__}; a torch.optim.Optimizer of the tensors is expected")
+    if isinstance(made, torch.optim.LBFGS):
+        raise InputError(
+            "L-BFGS searches along a line on one batch, and each training step here draws another; give AdamW or the like. For exact losses "
+            "there is FunctionLearner with Implicit(inner=Inner(by='lbfgs'))"
+        )
 
 
 def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:

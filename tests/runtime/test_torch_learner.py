@@ -289,6 +289,15 @@ def test_a_module_s_own_frozen_dropout_stays_off():
     assert not learner._module.training
 
 
+@pytest.mark.parametrize(
+    ("optimizer", "text"),
+    [(torch.optim.LBFGS, "each training step here draws another"), (lambda tensors: tensors, "a torch.optim.Optimizer of the tensors")],
+)
+def test_an_optimizer_that_cannot_take_a_training_step_is_told(optimizer, text):
+    with pytest.raises(InputError, match=text):
+        made(optimizer=optimizer)
+
+
 def test_a_device_that_is_not_there_is_an_error():
     with pytest.raises(InputError, match=r"no device 'cpuu'.*did you mean 'cpu'"):
         made(device="cpuu")
