@@ -313,8 +313,8 @@ def _check_optimizer(made: object) -> None:
         raise InputError(f"optimizer(tensors) returns a {type(made).__name__}; a torch.optim.Optimizer of the tensors is expected")
     if isinstance(made, torch.optim.LBFGS):
         raise InputError(
-            "L-BFGS searches along a line on one batch, and each training step here draws another; give AdamW or the like. For exact losses "
-            "there is FunctionLearner with Implicit(inner=Inner(by='lbfgs'))"
+            "L-BFGS searches along a line on one batch, and each training step here draws another; give AdamW or the like. For exact "
+            "losses there is FunctionLearner with Implicit(inner=Inner(by='lbfgs'))"
         )
 
 
