@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypedDict, final
+from typing import Any, Literal, TypedDict, Unpack, final
 
 import numpy as np
 
@@ -21,17 +21,13 @@ VERSION = 1
 
 
 class Drawing(TypedDict, total=False):
-    """How samples are drawn; every loader and sampler takes these by name.
+    """How samples are drawn: settings that every loader and sampler takes by name.
 
-    Attributes:
-        seed: of everything that is drawn, >= 0 (0).
-        method: "stratified" counts follow the weights over time to within a few draws, "multinomial" draws are independent
-            ("stratified").
-        at_most: epochs that a domain is read at most, one number for all or by name; without it there is no limit.
-        when_used_up: what happens to the weight of a domain that is read ``at_most`` times: "others" get it in proportion to
-            theirs, with one warning, or an "error" is raised ("others").
-        shuffle: whether each epoch of a domain with random access comes in an order of its own (True).
-        bound: the largest importance weight w/q that a sample gets where draws go by other shares q (10).
+    ``seed`` (0) is that of everything drawn. ``method``: "stratified" counts follow the weights over time to within a few draws,
+    "multinomial" draws are independent. ``at_most``: the epochs that a domain is read at most, one number or by name; without it there
+    is no limit. ``when_used_up``: the "others" get the weight of a domain that is read so often, in proportion to theirs and with
+    one warning, or an "error" is raised. ``shuffle`` (True): each epoch of a domain with random access has an order of its own.
+    ``bound`` (10): the largest importance weight w/q that a sample gets where draws go by other shares q.
     """
 
     seed: int
@@ -82,10 +78,10 @@ class Draws:
         InputError: an empty domain, a size or a limit below what can be drawn, a limit on a domain of unknown length.
     """
 
-    def __init__(self, lengths: Mapping[str, int | None], size: int, *, in_order: frozenset[str] = frozenset(), **drawing: Any):
+    def __init__(self, lengths: Mapping[str, int | None], size: int, *, in_order: frozenset[str] = frozenset(), **drawing: Unpack[Drawing]):
         self.domains = Domains(lengths)
         self.size = _whole("batch_size", size)
-        self.settings: Drawing = {**_DEFAULT, **drawing}  # type: ignore[typeddict-item]
+        self.settings: Drawing = {**_DEFAULT, **drawing}
         _check(self.settings, drawing)
         self.lengths = np.array([_length(name, lengths[name]) for name in self.domains], dtype=np.int64)
         self.caps = _caps(self.domains, self.lengths, self.settings["at_most"])

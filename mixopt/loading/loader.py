@@ -58,7 +58,7 @@ class MixtureLoader:
     """Batches from ``sources``, a dataset or stream for each domain's name, drawn by weights that may change at any batch.
 
     A dataset has a length and random access, and is shuffled anew each epoch without an order being stored; a stream is iterated, and
-    each worker of each rank reads past what is not its own. ``batch_size`` is a step's samples over all ranks; each rank gets
+    each worker of each rank reads past what is not its own. ``batch_size`` is a batch's samples over all ranks; each rank gets
     its slice, and all must see the same weights. ``draw_by`` are other shares q, live too, to draw by: then ``importance`` is w/q, at
     most ``bound``. ``lengths`` are the samples of streams where known. ``batches`` ends the loader after so many in all.
     ``options`` go to the DataLoader; ``drawing``: see ``Drawing``.

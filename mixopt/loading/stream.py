@@ -139,7 +139,8 @@ class MixtureStream(IterableDataset[Any]):
         if bare:
             raise InputError(f"{listed(bare)} have fewer samples than there are workers on all ranks, {step}; give fewer workers")
         seed = np.random.SeedSequence((self._draws.settings["seed"], step, first)).generate_state(1, np.uint64)
-        draws = Draws(lengths, each, in_order=self._streams, **{**self._draws.settings, "seed": int(seed[0])})
+        settings: Drawing = {**self._draws.settings, "seed": int(seed[0])}
+        draws = Draws(lengths, each, in_order=self._streams, **settings)
         place = draws.begin()
         while True:
             weights, by, version = self._shared()

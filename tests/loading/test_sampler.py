@@ -63,6 +63,16 @@ def test_weights_are_read_anew_for_each_batch():
         next(draws)
 
 
+def test_in_a_data_loader_with_workers_the_weights_lag_by_what_it_draws_ahead():
+    live = Live([1.0, 0.0, 0.0])
+    sampler, domains = MixtureSampler(LENGTHS, live, 8, batches=20), []
+    for n, (batch,) in enumerate(DataLoader(dataset(), batch_sampler=sampler, num_workers=2, prefetch_factor=2)):
+        domains.append(int(batch[:, 0].unique()))
+        if n == 6:
+            live.weights = [0.0, 1.0, 0.0]
+    assert domains == [0] * (7 + 4) + [1] * 9
+
+
 def test_single_draws_follow_the_weights_too():
     sampler = MixtureSampler(LENGTHS, SHARES, batches=80)
     seen = torch.cat([batch for (batch,) in DataLoader(dataset(), sampler=sampler, batch_size=16)])
