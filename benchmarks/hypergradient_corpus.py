@@ -1,19 +1,20 @@
 """Hypergradients of a small GPT on the embedded corpus against what retraining does: cosine and sign agreement of every engine.
 
 For each seed a GPT is trained at uniform weights for ``--steps`` steps, and each engine is asked there for the slope of the mean validation
-loss, on ``--batches`` batches, averaged. Two slopes are measured by central differences over the weights, towards each domain in turn, all
-runs of a seed on the same batches: "retraining", from the start, all the steps again; and "further", ``--horizon`` steps on from the
-trained model. Each is measured on two sets of batches, and how well those agree is the most that an engine could reach. Slopes are
-compared along the simplex, their means taken off: by cosine, and by the share of domains whose signs agree. Methods of one loop give their
-direction after ``--turns`` turns at weights that stay, the mean of the later half. No timing.
+loss, on ``--batches`` large batches, averaged. Two slopes are measured by central differences over the weights, towards each domain in
+turn, all runs of a seed on the same batches: "retraining", from the start, all the steps again; and "further", ``--horizon`` steps on from
+the trained model. Each is measured on ``--draws`` sets of batches, whose agreement is in the first row. Slopes are compared along the
+simplex, their means taken off: by cosine, and by the share of domains whose signs agree. Methods of one loop give their direction after
+``--turns`` turns at weights that stay, the mean of the later half. No timing.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import time
+from collections.abc import Iterator
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,7 @@ from mixopt.solvers.bilevel import BilevelSolver
 from mixopt.solvers.single_loop import Loop, SingleLoop
 
 SELF = "measured, by other batches"
+TRUTHS = ("retraining", "further")
 TEN = ConjugateGradients(steps=10, tolerance=1e-2, damping=0.3)
 ENGINES: dict[str, BilevelSolver | SingleLoop] = {
     "Implicit, Gauss-Newton, damping 0.3": Implicit(curvature="gauss-newton", system=TEN),
@@ -74,12 +76,12 @@ ENGINES: dict[str, BilevelSolver | SingleLoop] = {
 """Every engine as it is by default for a sampled learner, and its variants; the rates of loops are too small to move the weights."""
 
 
-def made(seed: int, given: argparse.Namespace) -> tuple[mx.Problem, mx.TorchLearner]:
+def made(seed: int, given: argparse.Namespace, windows: int) -> tuple[mx.Problem, mx.TorchLearner]:
     """The mean validation loss of all domains over their weights, and a fresh GPT on their bytes."""
     corpus = load()
     streams = {"train": dict(corpus.tokens["train"]), "val": dict(corpus.tokens["validation"])}
     module = GPT(VOCABULARY, 64, width=given.width, layers=2, heads=2, seed=seed)
-    learner = mx.TorchLearner(module, streams, context=64, per_domain=given.windows, evaluation=given.evaluation)
+    learner = mx.TorchLearner(module, streams, context=64, per_domain=windows, evaluation=given.evaluation)
     w, theta = mx.Mixture(corpus.domains), mx.model()
     trained = mx.argmin(w @ mx.losses(theta, corpus.domains), over=theta)
     return mx.minimize(mx.mean(mx.losses(trained, corpus.domains, name="val")), over=w), learner
@@ -123,40 +125,33 @@ def signs(g: np.ndarray, h: np.ndarray) -> float:
     return float(np.mean(np.sign(g - g.mean()) == np.sign(h - h.mean())))
 
 
-def one_seed(seed: int, given: argparse.Namespace) -> list[dict[str, Any]]:
-    """Rows of one seed: every engine's slope held against both measured ones; and these against themselves."""
-    problem, learner = made(seed, given)
+def one_seed(seed: int, given: argparse.Namespace, known: dict[str, dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Rows of one seed that are not known: the measured slopes held against themselves, then every engine's against both."""
+    problem, learner = made(seed, given, given.windows)
     _, task, w = bilevel_task(problem, learner, None, Unrolled(), None)
-    model = task.model
-    assert model is not None
+    assert task.model is not None
     fresh = learner.start()
     leaves = trained_at(task, w, fresh, given.steps, seed)
     learner.store(leaves)  # where loops begin
-    draws = (1000 + 2 * seed, 1001 + 2 * seed)
-    truths = {
-        "retraining": outcome_slopes(model, w, fresh, steps=given.steps, epsilon=given.epsilon, seeds=draws),
-        "further": outcome_slopes(model, w, leaves, steps=given.horizon, epsilon=given.epsilon, seeds=draws),
-    }
-    rows = [{"seed": seed, "engine": SELF} | {f"cosine, {t}": agreement(x) for t, x in truths.items()}]
-    rows[0] |= {f"signs, {t}": signs(*x) for t, x in truths.items()}
-    with torch.no_grad():
-        loss = float(model.upper(model.weights(w), leaves, learner.evaluation()))
-    print(f"seed {seed}: validation loss {loss:.3f} after {given.steps} steps", flush=True)
+    if SELF not in known:
+        draws = [1000 + 10 * seed + j for j in range(given.draws)]
+        known = known | {SELF: {"seed": seed, "engine": SELF}}
+        for name, start, steps in (("retraining", fresh, given.steps), ("further", leaves, given.horizon)):
+            slopes = outcome_slopes(task.model, w, start, steps=steps, epsilon=given.epsilon, seeds=draws)
+            pairs = list(combinations(slopes, 2))
+            known[SELF] |= {f"cosine, {name}": agreement(slopes), f"signs, {name}": float(np.mean([signs(*pair) for pair in pairs]))}
+            known[SELF] |= {f"slopes, {name}": slopes.tolist()}
+        yield known[SELF]
+    truths = {name: np.mean(known[SELF][f"slopes, {name}"], axis=0) for name in TRUTHS}
+    _, large, _ = bilevel_task(problem, made(seed, given, given.engine_windows)[1], None, Unrolled(), None)
     for name, solver in ENGINES.items():
-        began = time.perf_counter()
         refused = solver.refuses(task.form, learner.abilities)
         if refused:
             raise RefusalError(f"{name}: {'; '.join(refused)}", {name: refused})
-        found = directions(solver, task, w, leaves, given)
-        whole, row = found.mean(0), {"seed": seed, "engine": name}
-        row |= {f"cosine, {t}": cosine(whole, x.mean(0)) for t, x in truths.items()}
-        row |= {f"signs, {t}": signs(whole, x.mean(0)) for t, x in truths.items()}
-        if len(found) > 1:
-            row["cosine of one batch, further"] = float(np.median([cosine(g, truths["further"].mean(0)) for g in found]))
-        rows.append(row)
-        alike = f"{row['cosine, retraining']:6.2f} {row['cosine, further']:6.2f}"
-        print(f"  {name:50s} {alike}   {time.perf_counter() - began:5.1f} s", flush=True)
-    return rows
+        if name not in known:
+            found = directions(solver, large if isinstance(solver, BilevelSolver) else task, w, leaves, given)
+            row = {"seed": seed, "engine": name, "slopes": found.tolist()}
+            yield row | {f"{of.__name__}, {t}": of(found.mean(0), x) for t, x in truths.items() for of in (cosine, signs)}
 
 
 def table(rows: list[dict[str, Any]]) -> str:
@@ -166,10 +161,10 @@ def table(rows: list[dict[str, Any]]) -> str:
     for name in dict.fromkeys(row["engine"] for row in rows):
         mine = [row for row in rows if row["engine"] == name]
         parts = []
-        for t in ("retraining", "further"):
+        for t in TRUTHS:
             cosines = [row[f"cosine, {t}"] for row in mine]
             parts.append(f"{np.median(cosines):5.2f} [{min(cosines):5.2f}, {max(cosines):5.2f}]")
-        parts += [f"{np.median([row[f'signs, {t}'] for row in mine]):5.2f}" for t in ("retraining", "further")]
+        parts += [f"{np.median([row[f'signs, {t}'] for row in mine]):5.2f}" for t in TRUTHS]
         lines.append(f"{name:52s}{'  '.join(parts)}")
     return "\n".join(lines)
 
@@ -177,14 +172,16 @@ def table(rows: list[dict[str, Any]]) -> str:
 def main() -> None:
     """Measure, print the table, and write the figures with what they were measured on."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4], help="those in the file already are not measured again")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4], help="rows in the file already are not measured again")
     parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--horizon", type=int, default=20)
     parser.add_argument("--epsilon", type=float, default=0.1, help="how far of the way to a domain the weights are moved")
     parser.add_argument("--batches", type=int, default=2)
     parser.add_argument("--turns", type=int, default=40)
     parser.add_argument("--width", type=int, default=32)
-    parser.add_argument("--windows", type=int, default=2, help="windows of 64 bytes a domain in a batch")
+    parser.add_argument("--windows", type=int, default=2, help="windows of 64 bytes a domain in a batch of training")
+    parser.add_argument("--engine-windows", type=int, default=16, help="the same in a batch that an engine is asked on")
+    parser.add_argument("--draws", type=int, default=3, help="sets of batches that slopes are measured on")
     parser.add_argument("--evaluation", type=int, default=32)
     parser.add_argument("--out", type=Path, default=RESULTS / "hypergradient_corpus.json")
     given = parser.parse_args()
@@ -192,9 +189,10 @@ def main() -> None:
     known = json.loads(given.out.read_text()) if given.out.exists() else {}
     rows = known["rows"] if known.get("settings") == settings else []
     for seed in given.seeds:
-        if seed not in {row["seed"] for row in rows}:
-            rows += one_seed(seed, given)
+        for row in one_seed(seed, given, {row["engine"]: row for row in rows if row["seed"] == seed}):
+            rows.append(row)
             write(given.out, __doc__, settings, rows)
+            print(f"seed {seed}: {row['engine']:50s} {row['cosine, retraining']:6.2f} {row['cosine, further']:6.2f}", flush=True)
     print(table(rows))
 
 
