@@ -56,7 +56,8 @@ def alignment(
     activations kept nor a way back through the rest of the model.
 
     Dropout is off in all passes. The module's gradients, mode and parameters and the random generators are left as they were. Of a
-    module over several ranks each rank has the scores of its own batches; FSDP's target gradient is the mean over the ranks.
+    module over several ranks each has the scores of its own batches with the target's gradient, which is the mean over the ranks of DDP
+    and FSDP; the mean of these scores is that of all batches together.
 
     Raises:
         InputError: settings out of range, batches or weights that do not fit.
@@ -98,6 +99,7 @@ def target_gradient(what: Subject, targets: list[Any], weights: Any) -> Leaves:
         total = part if total is None else tuple(a + b for a, b in zip(total, part, strict=True))
         start += size
     assert total is not None
+    total = what.pooled(total)
     if not math.isfinite(float(norm(total))):
         raise LearnerError("the gradient of the target is not finite; the model has diverged, or a batch holds what it cannot take")
     return total

@@ -38,7 +38,7 @@ def products(
     ``by`` "backward": k + m backward passes, whose gradients are all held. "jvp": m backward passes and m forward-mode ones, with one
     gradient held. "sketch": k + m backward passes, with one gradient and sketches [k + m, size] held: unbiased, with a standard
     deviation of at most sqrt(2 / size) |g_i| |g_j|. ``layers`` "last" makes each of these cost little more than a forward pass. The rest
-    is as in ``alignment``, which has the products with one sum of targets for less.
+    is as in ``alignment``, which has the products with one sum of targets for less. Under DDP they are of each rank's own gradients.
 
     Raises:
         InputError: settings out of range, or batches that do not fit.

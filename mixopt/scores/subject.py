@@ -65,6 +65,10 @@ class Subject(ABC):
     def slope(self, value: Callable[[Tensor], Tensor], item: Any) -> Leaves:
         """The gradient by the leaves of a number made of one batch's losses, in float32 or better."""
 
+    def pooled(self, gradient: Leaves) -> Leaves:
+        """A gradient as its mean over the ranks that train the module together."""
+        return gradient
+
     def agreed(self, value: Tensor) -> float:
         """A number that is the same on all ranks which hold shards of the parameters."""
         return float(value)
@@ -85,8 +89,9 @@ class Functional(Subject):
         module: nn.Module | None = None,
         names: tuple[str, ...] | None = None,
         windows: bool = False,
+        group: Any = None,
     ):
-        self.windows = windows
+        self.windows, self._group = windows, group
         self.leaves, self._call, self._module, self.names = tuple(leaf.detach() for leaf in leaves), call, module, names
 
     def losses(self, leaves: Leaves, items: Sequence[Any]) -> Tensor:
@@ -97,6 +102,13 @@ class Functional(Subject):
         with torch.enable_grad():
             parts = torch.autograd.grad(value(_loss(self._call(live, item))), live, materialize_grads=True)
         return tuple(part.to(wide(part.dtype)) for part in parts)
+
+    def pooled(self, gradient: Leaves) -> Leaves:
+        if self._group is None:
+            return gradient
+        for part in gradient:
+            torch.distributed.all_reduce(part, group=self._group)
+        return tuple(part / torch.distributed.get_world_size(self._group) for part in gradient)
 
     def still(self) -> AbstractContextManager[None]:
         return still(self._module, self.leaves)
@@ -176,7 +188,8 @@ def subject(model: Any, *, loss: Loss | None, at: Any, layers: Layers) -> Subjec
     def call(leaves: Leaves, batch: Any) -> Tensor:
         return functional_call(whole, {f"module.{n}": leaf for n, leaf in zip(names, leaves, strict=True)}, (batch,), tie_weights=tie)
 
-    return Functional(tuple(named[name] for name in names), call, module, names, loss is None)
+    group = model.process_group if isinstance(model, nn.parallel.DistributedDataParallel) else None
+    return Functional(tuple(named[name] for name in names), call, module, names, loss is None, group)
 
 
 @final

@@ -88,6 +88,10 @@ for by, most in (("backward", 1e-5), ("difference", 2e-3)):
     found = mx.scores.alignment(module, mine, by=by)
     dist.all_reduce(found)
     assert float((found / 2 - exact).abs().max() / mx.scores.norms(plain, whole).max() ** 2) < most, (by, found / 2, exact)
+wrapped = torch.nn.parallel.DistributedDataParallel(GPT(64, 8, 16, 2, 2))
+found = mx.scores.alignment(wrapped, mine)
+dist.all_reduce(found)
+assert torch.allclose(found / 2, exact, rtol=1e-4), (found / 2, exact)
 dist.destroy_process_group()
 """
 
