@@ -22,8 +22,8 @@ demo: .venv/.demo  ## solve three mixture problems on real text and judge the mi
 test: .venv/.test  ## run the tests
 	$(BIN)/python -P -m pytest
 
-trainers: .venv-trainers/.ready  ## let the trainers themselves read exported files, and draw from their streams (in .venv-trainers)
-	MIXOPT_TRAINERS=1 .venv-trainers/bin/python -P -m pytest tests/export/test_trainers.py tests/loading/test_released.py
+trainers: .venv-trainers/.ready  ## let the trainers themselves read exported files, draw from their streams and train (in .venv-trainers)
+	MIXOPT_TRAINERS=1 .venv-trainers/bin/python -P -m pytest tests/export/test_trainers.py tests/loading/test_released.py tests/trainers/test_lightning.py
 
 lint: .venv/.test  ## check style, format, types and the import contracts
 	$(BIN)/ruff check

@@ -173,8 +173,9 @@ def lines(folder: Path, rank: int = 0) -> list[str]:
 
 def killed(run: Any, rows: Any, folder: Path, steps: int, every: int, ranks: int, kills: int, draw: random.Random) -> int:
     """Lives that end by SIGKILL after random steps and a random time, then one that ends by itself; returns how many were killed."""
-    done = 0
-    for number in range(kills):
+    done = number = 0
+    while done < kills:
+        number += 1
         target = len(lines(folder)) + draw.randint(0, 2 * every)
         processes = life(run, rows, folder, steps, every, ranks, number)
         while len(lines(folder)) < target and all(p.is_alive() for p in processes):
@@ -188,7 +189,7 @@ def killed(run: Any, rows: Any, folder: Path, steps: int, every: int, ranks: int
         last = lines(folder)
         if last and int(last[-1].split()[0]) == steps:
             break
-    for process in (processes := life(run, rows, folder, steps, every, ranks, kills)):
+    for process in (processes := life(run, rows, folder, steps, every, ranks, number + 1)):
         process.join()
     if any(process.exitcode for process in processes):
         raise SystemExit(f"the last life ended with {[p.exitcode for p in processes]}")
@@ -229,7 +230,7 @@ def main() -> None:
     torch.set_num_threads(1)
     rows = {name: row[:20_000] for name, row in corpus.load().tokens["train"].items()}
     run = {"loop": loop, "hf": hugging_face}[given.trainer]
-    steps = given.steps or given.every * given.kills + 10
+    steps = given.steps or 2 * given.every * given.kills
     clock = time.perf_counter()
     with tempfile.TemporaryDirectory() as place:
         alone, other = Path(place) / "alone", Path(place) / "killed"

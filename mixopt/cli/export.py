@@ -51,7 +51,7 @@ def export(
     if len(to) > 1 and out is not None and out.suffix and not out.is_dir():
         raise InputError(f"{len(to)} targets cannot share the file {out}; name a folder with --out")
     blend = Blend.load(mixture, normalise=normalise).completed(
-        {**(read_paths(paths) if paths else {}), **_several(path)},
+        {**(read_paths(paths) if paths else {}), **several(path)},
         root,
         _numbers("--tokens", tokens),
         budget,
@@ -85,7 +85,8 @@ def _pairs(option: str, given: Pairs) -> list[tuple[str, str]]:
     return pairs
 
 
-def _several(given: Pairs) -> dict[str, list[str]]:
+def several(given: Pairs) -> dict[str, list[str]]:
+    """The paths of ``--path name=path``, each name's in their order."""
     found: dict[str, list[str]] = {}
     for name, value in _pairs("--path", given):
         found.setdefault(name, []).append(value)

@@ -13,11 +13,14 @@ from .losses import domain_sums as domain_sums
 from .meter import Meter as Meter
 from .ranks import check_ranks as check_ranks
 from .ranks import reduce_sums as reduce_sums
+from .stages import Advance as Advance
+from .stages import advance as advance
 
 if TYPE_CHECKING:
     from .hugging_face import ScheduleCallback as ScheduleCallback
+    from .lightning import LightningCallback as LightningCallback
 
-_LATER = {"ScheduleCallback": "hugging_face"}
+_LATER = {"LightningCallback": "lightning", "ScheduleCallback": "hugging_face"}
 """Names whose module needs a package that is not always there."""
 
 
@@ -32,10 +35,13 @@ def __dir__() -> list[str]:
 
 
 __all__ = [
+    "Advance",
     "Checkpoint",
     "DomainLoss",
+    "LightningCallback",
     "Meter",
     "ScheduleCallback",
+    "advance",
     "check_ranks",
     "chunked_cross_entropy",
     "cross_entropy",
