@@ -34,6 +34,9 @@ def _how(text: str) -> Any:
 def sweep(
     data: Annotated[Path, typer.Option(help="Folder with one domain for each sub-folder or file.")],
     tokens: Annotated[float, typer.Option(help="Tokens that each run is trained on, as 2e6.")],
+    target_tokens: Annotated[
+        float | None, typer.Option(help="Tokens of the run that the mixture is for: proxies then repeat each domain as often as that.")
+    ] = None,
     runs: Annotated[int | None, typer.Option(help="How many runs; else three for each of the law's parameters.")] = None,
     design: Annotated[str, typer.Option(help="A kind of design, such as dirichlet or sobol, or a CSV of mixtures.")] = "dirichlet",
     out: Annotated[Path, typer.Option(help="Folder for tokens, the journal and the table; give it again to go on.")] = Path("out/sweep"),
@@ -84,6 +87,7 @@ def sweep(
             factory,
             plan,
             tokens=tokens,
+            target_tokens=target_tokens,
             context=context,
             recipe=recipe,
             windows=windows,

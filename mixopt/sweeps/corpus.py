@@ -10,6 +10,7 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
+from mixopt.designs import simulated, subsample
 from mixopt.errors import InputError
 from mixopt.language.domains import Domains
 from mixopt.runtime.streams import Streams
@@ -63,11 +64,11 @@ class Corpus:
         return digest.hexdigest()[:24]
 
 
-def corpus(data: Any, targets: Any, context: int | None, windows: int) -> Corpus:
+def corpus(data: Any, targets: Any, context: int | None, windows: int, part: tuple[float, float] | None = None) -> Corpus:
     """A corpus from streams, from mappings of tokens by name, or from a prepared folder's parts "train" and "validation".
 
     Without ``targets`` the validation part of prepared data is measured; tokens alone have none, since losses on what a model was
-    trained on say little.
+    trained on say little. ``part`` are the tokens of a proxy and of the run that it stands for: each domain is cut to its share of that.
 
     Raises:
         InputError: neither, no context, or targets that are missing.
@@ -78,6 +79,10 @@ def corpus(data: Any, targets: Any, context: int | None, windows: int) -> Corpus
         data = parts["train"]
     if targets is None:
         raise InputError("give targets={name: held-out tokens}: what the runs are measured on, apart from what they are trained on")
+    if part is not None:
+        if not isinstance(data, Mapping):
+            raise InputError("target_tokens cuts the domains of a preparation, or of a dict of tokens; Streams are as they are")
+        data = subsample(data, simulated(Domains(data, [len(row) for row in data.values()]), *part))
     train = _streams(data, context, "the first argument")
     return Corpus(train, _streams(getattr(targets, "parts", {}).get("test", targets), train.context, "targets"), windows)
 

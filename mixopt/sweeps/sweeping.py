@@ -40,6 +40,7 @@ def sweep(
     *,
     tokens: float | Sequence[float] | None = None,
     targets: Any = None,
+    target_tokens: float | None = None,
     context: int | None = None,
     recipe: Recipe | None = None,
     batch: int = 16,
@@ -60,11 +61,12 @@ def sweep(
     [b, t, vocabulary], that of a trained one to go on from a checkpoint; several by name sweep all of them, and ``tokens``, those that
     a run is trained on, may be several too: then the table has a row for each mixture, size and length, with N and D.
 
-    ``recipe`` says how a run is trained, AdamW with a warm-up and a cosine; its steps are by ``tokens`` where these are given, or by the
-    design's. ``rates`` [R] are peak rates of the runs where they differ. ``curve`` measures losses at so many even points on the way, or
-    after the shares given. Run r has the design's seed for its model and its data, so results do not depend on how runs are carried out:
-    ``executor`` is "ensemble" (one vmapped program), "sequential", "processes", "ray", or one with settings, such as
-    ``Ensemble(together=64, device="cuda")`` or ``Halving()``.
+    With ``target_tokens``, those of the run that the mixture is for, domains are cut so that proxies repeat them as often as that run
+    will (``designs.simulated``). ``recipe`` says how a run is trained, AdamW with a warm-up and a cosine; its steps are by ``tokens``
+    where these are given, or by the design's. ``rates`` [R] are peak rates of the runs where they differ. ``curve`` measures losses at so
+    many even points on the way, or after the shares given. Run r has the design's seed for its model and its data, so results do not
+    depend on how runs are carried out: ``executor`` is "ensemble" (one vmapped program), "sequential", "processes", "ray", or one with
+    settings, such as ``Ensemble(together=64, device="cuda")`` or ``Halving()``.
 
     Each finished run is in the journal ``resume`` at once; the same sweep with that file does what is missing, and two sweeps may share it.
     ``watch`` hears of progress, ``log`` of each finished run. Interrupted by Ctrl-C it returns what is finished, with a warning.
@@ -74,7 +76,7 @@ def sweep(
         LearnerError: a loss that is NaN or infinite; the run is named, and what finished before is kept.
         MissingExtraError: ray is not installed.
     """
-    made = corpus(domains, targets, context, windows)
+    made = corpus(domains, targets, context, windows, _part(tokens, target_tokens))
     plan = design if isinstance(design, Design) else _given(made, design, seed)
     if plan.domains.names != made.train.names:
         own, data = listed(plan.domains.names), listed(made.train.names)
@@ -90,7 +92,7 @@ def sweep(
         keys = {job.id: job.key(work.shape(job.model)) for job in jobs}
         stack.enter_context(journal.alive())
         found = _carried_out(runner, work, jobs, keys, journal, watch, log)
-        return _table(made, jobs, keys, found, len(factories) > 1)
+        return _table(plan, made, jobs, keys, found)
 
 
 def _carried_out(
@@ -122,6 +124,15 @@ def _carried_out(
         if not found:
             raise
         return found
+
+
+def _part(tokens: Any, target_tokens: float | None) -> tuple[float, float] | None:
+    """The tokens of a proxy and of the run that it stands for, where domains are to be cut."""
+    if target_tokens is None:
+        return None
+    if not isinstance(tokens, (int, float)):
+        raise InputError("target_tokens= takes one number of tokens= for all runs: the domains are cut by their ratio")
+    return float(tokens), float(target_tokens)
 
 
 def _given(made: Corpus, mixtures: Any, seed: int) -> Design:
@@ -185,14 +196,14 @@ def _identity(made: Corpus, work: Work) -> dict[str, Any]:
     return {"domains": list(made.train.names), "targets": list(made.targets.names), "corpus": made.fingerprint(), "curve": list(work.curve)}
 
 
-def _table(made: Corpus, jobs: list[Job], keys: Mapping[str, str], found: Mapping[str, Finished], several: bool) -> Runs:
+def _table(plan: Design, made: Corpus, jobs: list[Job], keys: Mapping[str, str], found: Mapping[str, Finished]) -> Runs:
     """The finished runs, in the order of the design; those that were stopped early are left out."""
     rows = [(job, found[keys[job.id]]) for job in jobs if keys[job.id] in found]
     whole = [(job, one) for job, one in rows if not one.stopped]
     if not whole:
         raise InputError("no run came to its end")
     return Runs.from_arrays(
-        made.domains,
+        plan.domains,
         [job.mixture for job, _ in whole],
         Targets(made.targets.names, unit="nats per token"),
         [one.losses for _, one in whole],

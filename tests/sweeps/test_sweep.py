@@ -115,6 +115,19 @@ def test_a_design_sets_lengths_and_replicates():
     np.testing.assert_allclose(runs.mixtures, design.mixtures, atol=1e-12)
 
 
+def test_proxies_repeat_what_the_target_will_repeat():
+    rows = {name: np.tile(row, 60) for name, row in TRAIN.items()}
+    settings = {**SETTINGS, "recipe": None, "batch": 4}
+    cut = mx.sweep(rows, models.tiny, MIXTURES[:2], tokens=480, target_tokens=9600, **settings)
+    part = mx.designs.subsample(rows, mx.designs.simulated(mx.Domains(rows, [12000, 9000]), 480, 9600))
+    assert {name: len(row) for name, row in part.items()} == {"up": 600, "down": 450}
+    same(cut, mx.sweep(part, models.tiny, MIXTURES[:2], tokens=480, **settings))
+    with pytest.raises(InputError, match="takes one number of tokens"):
+        mx.sweep(rows, models.tiny, MIXTURES[:2], tokens=[480, 960], target_tokens=9600, **settings)
+    with pytest.raises(InputError, match="Streams are as they are"):
+        mx.sweep(Streams(rows, 6), models.tiny, MIXTURES[:2], tokens=480, target_tokens=9600, **settings)
+
+
 def test_what_is_finished_is_kept_and_only_what_is_missing_is_trained(table, tmp_path):
     store, told = tmp_path / "runs.sqlite", []
     first = mx.sweep(TRAIN, models.tiny, MIXTURES[:2], resume=store, log=told.append, **SETTINGS)
