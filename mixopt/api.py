@@ -198,21 +198,24 @@ def compare(
     seeds: Sequence[int] = (0,),
     given: Mapping[str, Any] | None = None,
     budget: Budget | None = None,
+    reference: Mapping[str, float] | Sequence[float] | np.ndarray | None = None,
 ) -> Comparison:
     """Run several solvers on one problem from the same starts: a table, with all weights judged by one evaluator where there is one.
 
     ``learner`` is a learner, or a function of the seed that makes one. A solver that refuses has its reason in the table.
     A program's evaluator is its objective; an exact bilevel problem's is the upper loss of the lower level solved at those
     weights. A saddle, or a sampled learner, is judged by the model that the run itself trained.
+    With ``reference`` weights, such as a known optimum, the table has each answer's error: its largest difference from them.
     Ctrl-C ends the comparison; what is finished, and the run that it fell into, are in the table.
 
     Raises:
-        InputError: one solver or seed where a list of them is meant.
+        InputError: one solver or seed where a list of them is meant; reference weights of other domains, or of several mixtures.
     """
     for name, several in (("solvers", solvers), ("seeds", seeds)):
         if not isinstance(several, Iterable):
             raise InputError(f"{name} is {several!r}; give a list of them, such as [{several!r}]")
     rows: list[Row] = []
+    known = None if reference is None else _known(problem, reference)
     for solver in solvers:
         for seed in seeds:
             one = learner(seed) if callable(learner) else learner
@@ -230,8 +233,16 @@ def compare(
                 break
             rows.append(Row(_name(solver), seed, result))
             if result.status is Status.INTERRUPTED:
-                return Comparison(str(problem), tuple(rows))
-    return Comparison(str(problem), tuple(rows))
+                return Comparison(str(problem), tuple(rows), known)
+    return Comparison(str(problem), tuple(rows), known)
+
+
+def _known(problem: Problem | Method, reference: Mapping[str, float] | Sequence[float] | np.ndarray) -> np.ndarray:
+    """Reference weights [k] of a problem in one mixture."""
+    form = plan(problem).form
+    if len(unknowns(form)) > 1:
+        raise InputError(f"reference weights are of one mixture, and the problem is over {', '.join(map(str, unknowns(form)))}")
+    return domains_of(form.mixture).weights(reference)
 
 
 def hypergradient(

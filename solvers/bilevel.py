@@ -14,9 +14,10 @@ from torch import Tensor
 from mixopt.forms import Abilities, Bilevel, Form, kind
 from mixopt.language.curvature import steep
 from mixopt.report.result import Status
-from mixopt.runtime.descent import Descent, begin, mirror_step, softmax_step, spectral_step
+from mixopt.runtime.descent import Descent, begin, mirror_step, softmax_step
 from mixopt.runtime.learner import Batch
 from mixopt.runtime.modelled import Modelled
+from mixopt.runtime.quasi_newton import quasi_newton_step
 from mixopt.runtime.simplex import smoothed
 from mixopt.runtime.tilt import tilted
 from mixopt.runtime.tree import Leaves, copied, vector
@@ -74,7 +75,7 @@ class Sampled:
 class BilevelSolver(Solver):
     """A bilevel solver: an engine for hypergradients, and the outer step that all engines share.
 
-    With an exact learner the weights move by spectral projected gradient with a line search on the upper value, until
+    With an exact learner the weights move by projected quasi-Newton steps with a line search on the upper value, until
     the Frank-Wolfe gap is below ``tolerance``; by mirror steps with backtracking where the ``geometry`` is entropic, or the
     upper objective has an entropy, a divergence or a logarithm of the weights, whose slope at 0 has no bound; by scaled spectral steps
     of the logits where it is ``softmax``, which never ends in exact zeros. With a sampled
@@ -191,7 +192,7 @@ class BilevelSolver(Solver):
     def _exact(self, task: Task, state: State) -> State:
         search, at = state.memory
         inside = softmax_step if self.geometry == "softmax" else mirror_step
-        take = inside if self._inside(task.form) else spectral_step
+        take = inside if self._inside(task.form) else quasi_newton_step
         new: Descent = take(search, task.region, at)
         failed, doubt = _unbounded(new, "the weights tried"), search.near.doubt
         info = {"value": new.value, "gap": np.inf, "inner": search.near.inner, "system": search.last.system}

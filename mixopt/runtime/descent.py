@@ -35,7 +35,10 @@ class Oracle(Protocol):
 
 @dataclass(frozen=True)
 class Descent:
-    """Where a descent stands: the weights, value and gradient there, the last values, the next step length and the last curvature."""
+    """Where a descent stands: the weights, value and gradient there, the last values, and the next step length.
+
+    ``bend`` is the last curvature of a softmax step, ``pairs`` the moves and changes of the gradient of quasi-Newton ones.
+    """
 
     w: np.ndarray
     value: float
@@ -44,6 +47,7 @@ class Descent:
     length: float
     stuck: bool = False
     bend: float = 0.0
+    pairs: tuple[tuple[np.ndarray, np.ndarray], ...] = ()
 
 
 def begin(oracle: Oracle, w: np.ndarray) -> Descent:
@@ -63,7 +67,7 @@ def spectral_step(oracle: Oracle, region: Region, at: Descent) -> Descent:
     direction = region.project(at.w - min(at.length, far) * g) - at.w
     slope = float(at.gradient @ direction)
     ceiling = max(at.values)
-    return _searched(oracle, at, lambda share: at.w + share * direction, lambda share, _: ceiling + 1e-4 * share * slope, _spectral)
+    return searched(oracle, at, lambda share: at.w + share * direction, lambda share, _: ceiling + 1e-4 * share * slope, _spectral)
 
 
 def mirror_step(oracle: Oracle, region: Region, at: Descent) -> Descent:
@@ -83,7 +87,7 @@ def mirror_step(oracle: Oracle, region: Region, at: Descent) -> Descent:
         both = (_divergence(u, at.w) + _divergence(at.w, u)) / (share * at.length)
         return float((gradient - at.gradient) @ (u - at.w)) <= both
 
-    return _searched(oracle, at, point, bound, lambda old, new, share: 2 * share * old.length, even)
+    return searched(oracle, at, point, bound, lambda old, new, share: 2 * share * old.length, even)
 
 
 def softmax_step(oracle: Oracle, region: Region, at: Descent) -> Descent:
@@ -99,7 +103,7 @@ def softmax_step(oracle: Oracle, region: Region, at: Descent) -> Descent:
     path = slopes / _stiff(at.w, slopes, bend)
     length = min(at.length if at.bend else 1.0, FARTHEST / max(float(np.ptp(path)), 1e-300))
     ceiling, falls = max(at.values), length * float(slopes @ path)
-    tried = _searched(
+    tried = searched(
         oracle,
         replace(at, length=length),
         lambda share: np.asarray(mirror(at.w, path, share * length)),
@@ -133,7 +137,7 @@ def _divergence(u: np.ndarray, w: np.ndarray) -> float:
     return float(rel_entr(u, w).sum())
 
 
-def _searched(
+def searched(
     oracle: Oracle,
     at: Descent,
     point: Callable[[float], np.ndarray],
@@ -141,6 +145,11 @@ def _searched(
     length: Callable[[Descent, Descent, float], float],
     even: Callable[[float, np.ndarray, np.ndarray], bool] | None = None,
 ) -> Descent:
+    """The first of shorter and shorter shares of a step whose value is below a bound, or, within the noise, even.
+
+    ``point`` gives the weights of a share, ``bound`` the bound for them, and ``length`` the next step's length by the old place, the new
+    one and the share.
+    """
     share = 1.0
     rounding = 1e-14 * (1 + abs(at.value))
     while share > 1e-12:

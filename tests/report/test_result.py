@@ -10,7 +10,7 @@ import pytest
 import mixopt as mx
 from mixopt.report.comparison import Comparison, Row
 from mixopt.report.result import Cost, Trace, fingerprint, saved_weights
-from mixopt.solvers import Conic, Projected
+from mixopt.solvers import Conic, Implicit, Projected
 
 pytest.importorskip("cvxpy")
 
@@ -130,6 +130,20 @@ def test_a_comparison_is_a_table_with_refusals_below(result):
     assert lines[2].split() == ["Implicit()", "0", "refused", *("-" * 6)]
     assert lines[3] == "it takes bilevel problems"
     assert table.results == (result,)
+    assert table.error(result) is None
+
+
+def test_a_comparison_with_a_reference_has_errors():
+    table = mx.compare(PROBLEM, None, [Conic(), Implicit()], reference={"web": 0.5, "code": 0.5})
+    lines = [line.split() for line in str(table).splitlines()]
+    assert lines[0] == ["solver", "seed", "status", "value", "error", "gap", "inner", "gradients", "Hv", "seconds"]
+    assert table.error(table.results[0]) == pytest.approx(0, abs=1e-6)
+    assert lines[2] == ["Implicit()", "0", "refused", *("-" * 7)]
+    with pytest.raises(mx.InputError, match="weights are missing for"):
+        mx.compare(PROBLEM, None, [Conic()], reference={"web": 1.0})
+    both = mx.minimize(mx.sum_squares(mx.Mixture(["a", "b"])) + mx.variable("z") ** 2, over=(mx.Mixture(["a", "b"]), mx.variable("z")))
+    with pytest.raises(mx.InputError, match="reference weights are of one mixture, and the problem is over w, z"):
+        mx.compare(both, None, [Conic()], reference=[0.5, 0.5])
 
 
 def test_the_spread_of_a_solver_is_over_its_seeds(result):
