@@ -25,7 +25,7 @@ class Aioli(Rule):
     from one evaluation to the next. The falls of the losses under those mixtures are averaged over the sweeps, and A [m, k] solves
     for them. Then the weights move, and are kept for ``hold`` evaluations, the last of which begins the next round. So a move is an
     evaluation: give the schedule ``every=`` the steps of a probe (all needs are told by then), or ``Every(seen="val")``. The first
-    evaluation is where the first round begins.
+    evaluation is where the first round begins. The probes are to be what is trained on: leave the schedule's own smoothing and inertia 0.
 
     ``normalise``: the least entry of A is subtracted where it is negative, and A divided by the sum of all. ``decay`` None: the weights
     step from those of the last round, the start at first. A number b: A is replaced by the mean (1 - b) A + b (the last mean), and the

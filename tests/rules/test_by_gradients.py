@@ -207,3 +207,25 @@ def test_a_collapse_is_warned_of(domains):
         schedule.observe(signal=[1.0, 0.0, 0.0])
     with pytest.warns(UserWarning, match="collapsing on 'a'"):
         schedule.observe(signal=[1.0, 0.0, 0.0])
+
+
+@pytest.mark.filterwarnings("ignore:the weights are collapsing:UserWarning")
+@settings(deadline=None, max_examples=40)
+@given(
+    st.lists(st.lists(st.floats(-1e6, 1e6), min_size=K, max_size=K), min_size=1, max_size=4),
+    st.sampled_from(["doge", "code", "r_and_b", "pike"]),
+)
+def test_weights_stay_on_the_simplex_whatever_the_scores(rows, name):
+    domains = mx.Domains(["a", "b", "c"])
+    makes = {
+        "doge": online_doge,
+        "code": lambda d: online_doge(d, faithful_to="code"),
+        "r_and_b": lambda d: r_and_b(d, every=1),
+        "pike": lambda d: pike(d, every=1),
+    }
+    schedule = mx.online(makes[name](domains))
+    for row in rows:
+        told = {"signal": row} if name == "pike" else {"alignment": row, **({"norms": [1.0, 2.0, 3.0]} if name == "code" else {})}
+        schedule.observe(**told)
+        assert schedule.w.min() >= 0
+        assert schedule.w.sum() == pytest.approx(1, abs=1e-12)

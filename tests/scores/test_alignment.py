@@ -259,3 +259,18 @@ def test_bad_batches(gpt, batches):
         mx.scores.alignment(gpt, batches, loss=lambda m, b: m(b[:, :-1]).mean() * float("inf"))
     with pytest.raises(mx.InputError, match="no trainable parameter"):
         mx.scores.alignment(nn.Linear(2, 2).requires_grad_(False), batches)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+def test_on_a_gpu(gpt, batches):
+    module = GPT(64, 8, 32, 2, 2, seed=0).cuda()
+    there = {name: batch.cuda() for name, batch in batches.items()}
+    state = torch.cuda.get_rng_state()
+    exact = mx.scores.alignment(gpt, batches)
+    for by, most in (("jvp", 1e-4), ("backward", 1e-4), ("difference", 5e-3)):
+        found = mx.scores.alignment(module, there, by=by)
+        assert found.device.type == "cuda"
+        assert float((found.cpu() - exact).abs().max()) < most * float(mx.scores.norms(gpt, batches).max()) ** 2
+    assert mx.scores.sketches(module, there, size=32).cpu() == pytest.approx(mx.scores.sketches(gpt, batches, size=32), abs=1e-3)
+    assert torch.equal(state, torch.cuda.get_rng_state())
