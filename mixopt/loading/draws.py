@@ -17,6 +17,8 @@ from .shares import multinomial, stratified, within
 
 ENDLESS = 2**62
 """The length of a stream that is not known."""
+STRETCH = 512
+"""Places of a long order that are computed at once."""
 VERSION = 1
 
 
@@ -148,18 +150,18 @@ class Draws:
         found = []
         while count:
             epoch, at = divmod(start, n)
-            stretch, at = divmod(at, SMALL)
+            stretch, at = divmod(at, n if n <= SMALL else STRETCH)
             piece = self._stretch(domain, epoch, stretch)[at : at + count]
             found.append(piece)
             start, count = start + len(piece), count - len(piece)
         return np.concatenate(found)
 
     def _stretch(self, domain: int, epoch: int, stretch: int) -> np.ndarray:
-        """A stretch of up to 4,096 places of a domain's order in one epoch, kept until another is asked for."""
+        """A stretch of a domain's order in one epoch, all of it where it is short, kept until another is asked for."""
         where, ready = self._ready.get(domain, (None, np.empty(0)))
         if where != (epoch, stretch):
             n = int(self.lengths[domain])
-            places = np.arange(stretch * SMALL, min((stretch + 1) * SMALL, n))
+            places = np.arange(n) if n <= SMALL else np.arange(stretch * STRETCH, min((stretch + 1) * STRETCH, n))
             ready = Permutation(n, (self.settings["seed"], domain, epoch)).at(places)
             self._ready[domain] = ((epoch, stretch), ready)
         return ready
@@ -171,7 +173,12 @@ class Draws:
             raise InputError(
                 f"{listed(never)} has weight but is never drawn, so that its loss would be left out; give it a share in draw_by"
             )
-        weights = weights / weights.sum() if weights.any() else weights
+        if not weights.any():
+            raise InputError(
+                "the weights lie wholly on domains that are used up, so that every sample would weigh 0; "
+                "raise at_most, or give others weight"
+            )
+        weights = weights / weights.sum()
         ratio = np.divide(weights, shares, out=np.zeros_like(weights), where=shares > 0)
         return np.minimum(ratio, self.settings["bound"])
 
@@ -213,7 +220,7 @@ class Draws:
             "version": VERSION,
             "lengths": told,
             "size": self.size,
-            "seed": self.settings["seed"],
+            "seed": int(self.settings["seed"]),
             "method": self.settings["method"],
             "shuffle": self.settings["shuffle"],
             "batch": place.batch,
@@ -250,7 +257,7 @@ def _check(settings: Drawing, given: Mapping[str, Any]) -> None:
     for name in given:
         if name not in _DEFAULT:
             raise unknown("setting", name, _DEFAULT)
-    if not isinstance(settings["seed"], int) or settings["seed"] < 0:
+    if not isinstance(settings["seed"], (int, np.integer)) or settings["seed"] < 0:
         raise InputError(f"the seed is {settings['seed']!r}; it is a whole number >= 0")
     for key, choices in (("method", ("stratified", "multinomial")), ("when_used_up", ("others", "error"))):
         if settings[key] not in choices:  # type: ignore[literal-required]

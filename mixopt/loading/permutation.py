@@ -8,7 +8,7 @@ from typing import final
 import numpy as np
 
 ROUNDS = 6
-SMALL = 4096
+SMALL = 1024
 """Up to so many items an order is sorted out at once; a network over fewer would shuffle them badly."""
 
 

@@ -196,8 +196,9 @@ def from_datasets(datasets: Mapping[str, Any], weights: Weights, batch_size: int
     """Hugging Face ``datasets`` by name, map-style or iterable, interleaved by probabilities that may change: examples as they
     are, with the columns ``domain`` (its number) and ``importance``.
 
-    Where ``datasets.interleave_datasets`` takes fixed probabilities; it never ends, unless ``at_most`` is given. ``arguments`` are those of
-    ``MixtureStream``; for exact resume with workers, give the same datasets to ``MixtureLoader``.
+    Where ``datasets.interleave_datasets`` takes fixed probabilities; it never ends, unless ``at_most`` is given. ``batch_size`` samples
+    are drawn by one reading of the weights; that of your DataLoader is quicker than 1. ``arguments`` are those of ``MixtureStream``.
+    For exact resume with workers, give the same datasets to ``MixtureLoader``.
 
     Raises:
         InputError: as ``MixtureStream``.

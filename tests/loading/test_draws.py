@@ -154,6 +154,15 @@ def test_draws_end_when_everything_is_read():
         draws.ended(place, 9)
 
 
+def test_importance_weights_need_weight_where_there_is_data():
+    draws = Draws({"web": 1000, "code": 8}, 4, at_most=1)
+    with pytest.warns(UserWarning, match="used up"):
+        _, _, place = follow(draws, [0.1, 0.9], 4, by=np.array([0.5, 0.5]))
+    assert draws.draw(place, np.array([0.1, 0.9]), np.array([0.5, 0.5]))[0].importance.tolist() == [1.0] * 4
+    with pytest.raises(InputError, match="every sample would weigh 0; raise at_most, or give others weight"):
+        draws.draw(place, np.array([0.0, 1.0]), np.array([0.5, 0.5]))
+
+
 def test_other_shares_to_draw_by_give_importance_weights():
     draws = Draws({"web": 100, "code": 100, "books": 100}, 12)
     w, q = np.array([0.6, 0.3, 0.1]), np.array([0.25, 0.25, 0.5])

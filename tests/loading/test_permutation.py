@@ -26,14 +26,14 @@ def test_places_may_be_asked_for_in_any_order(n):
     assert [int(order.at(np.array([p]))[0]) for p in places[:40]] == together[:40].tolist()
 
 
-@pytest.mark.parametrize("n", [3, 50, 5000])
+@pytest.mark.parametrize("n", [3, 50, 1100, 5000])
 def test_the_first_places_are_uniform_over_items(n):
-    """Chi-squared over 3,000 keys: which of three parts of the domain stands first, and in the middle."""
+    """Chi-squared over 2,000 keys: which of three parts of the domain stands first, and in the middle."""
     for place in (0, n // 2):
-        found = [int(Permutation(n, (key, 1)).at(np.array([place]))[0]) * 3 // n for key in range(3000)]
+        found = [int(Permutation(n, (key, 1)).at(np.array([place]))[0]) * 3 // n for key in range(2000)]
         counts = np.bincount(found, minlength=3)
         parts = np.bincount(np.arange(n) * 3 // n, minlength=3) / n
-        assert stats.chisquare(counts, parts * 3000).pvalue > 1e-4
+        assert stats.chisquare(counts, parts * 2000).pvalue > 1e-4
 
 
 def test_neighbours_do_not_stay_together():
