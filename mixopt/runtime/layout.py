@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -26,7 +28,7 @@ class Layout:
     @cached_property
     def slices(self) -> dict[Expr, slice]:
         """The entries of each symbol."""
-        ends = np.cumsum([_size(s) for s in self.symbols]).tolist()
+        ends = accumulate(_size(s) for s in self.symbols)
         return {s: slice(end - _size(s), end) for s, end in zip(self.symbols, ends, strict=True)}
 
     @cached_property
@@ -112,7 +114,7 @@ class Layout:
 
 
 def _size(symbol: Expr) -> int:
-    return int(np.prod(symbol.shape or ()))
+    return math.prod(symbol.shape or ())
 
 
 def _entries(symbol: Expr) -> tuple[str, ...]:
