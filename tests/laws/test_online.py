@@ -116,7 +116,7 @@ def test_one_static_round_is_the_exponential_or_the_linear_law():
 def test_the_law_moves_on_to_the_next_round():
     law = fitted("relative", rounds("relative"))
     later = law.after([1.5, 1.0])
-    np.testing.assert_allclose(later.predict([1, 0, 0]), [1.5 * 0.7, 1.0 * 0.96], atol=1e-9)
+    np.testing.assert_allclose(later.predict([0.5, 0.3, 0.2]), [1.5, 1.0] * (1 - A @ [0.5, 0.3, 0.2]), atol=1e-9)
     np.testing.assert_allclose(later.score([1 / 3] * 3), law.score([1 / 3] * 3) / 2, atol=1e-12)
     exp = fitted("exp", rounds("exp"))
     np.testing.assert_allclose(exp.after({"val web": 2.0, "val code": 1.0}).b, [0.5, 0.2], atol=1e-5)

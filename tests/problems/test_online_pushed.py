@@ -79,7 +79,7 @@ def test_targets_from_a_scaling_law_of_three_sizes():
     truth = lambda n, d: np.array([1.7, 0.6, 2.0]) + 0.9 * (n / 1e9) ** -0.34 + 0.8 * (d / 1e9) ** -0.28  # noqa: E731
     losses = np.array([truth(n, d) for n, d in grid])
     runs = mx.Runs.from_arrays(DOMAINS, np.full((9, 3), 1 / 3), DOMAINS.names, losses, params=grid[:, 0], tokens=grid[:, 1])
-    targets = mx.laws.Chinchilla.fit(runs).predict(DOMAINS.natural, params=2.7e9, tokens=5e10)
+    targets = mx.laws.Chinchilla.fit(runs).predict([1 / 3] * 3, params=2.7e9, tokens=5e10)
     assert targets == pytest.approx(truth(2.7e9, 5e10), abs=1e-3)
     schedule = mx.online(sheared_llama(DOMAINS, targets), start=DOMAINS.natural)
     schedule.observe(val=targets + np.array([0.0, -0.2, 0.3]))
