@@ -106,7 +106,7 @@ class ADO(Rule):
         return Standing(scene.nearest(prior), {**memory, "seen": 0})
 
     def move(self, scene: Scene, at: Standing, seen: Seen) -> Standing:
-        share = seen["share"] / seen["share"].sum() if "share" in seen else at.weights
+        share = seen["share"] / seen["share"].sum() if "share" in seen and seen["share"].sum() > 0 else at.weights
         memory = {**at.memory, "share": self.memory * at.memory["share"] + (1 - self.memory) * share}
         n = seen.tokens / self.context if seen.tokens else float(seen.step * self.batch)
         memory = self._told(memory, np.append(n, seen[self.watch]))
