@@ -11,8 +11,9 @@ from mixopt.api import bilevel_task
 from mixopt.demo.corpus import VOCABULARY, load
 from mixopt.runtime.gpt import GPT
 from mixopt.runtime.torch_learner import cross_entropy
+from mixopt.runtime.tree import split
 from mixopt.solvers import ConjugateGradients, Implicit, OneStep, Unrolled, ValueFunction
-from mixopt.solvers.products import cross_term
+from mixopt.solvers.products import cross_term, hessian, pushed
 
 CONTEXT = 16
 SYSTEM = ConjugateGradients(steps=3, tolerance=1e-2, damping=0.3)
@@ -111,3 +112,20 @@ def test_doge_s_scores_by_one_jvp_are_those_of_k_backward_passes(corpus, kind):
         windows = [dict(zip(domains, batch[name], strict=True)) for name in ("train", "val")]
         for by in ("jvp", "backward"):
             assert bool(((mx.scores.alignment(module, *windows, by=by).double() - rows @ goal).abs() < most).all())
+
+
+def test_the_kept_graph_s_mixed_derivative_is_forward_mode_s(corpus):
+    """In float64, to rounding: <d/dw_i grad lower, q> [k] of a network, and its Hessian products by both ways."""
+    domains, streams = corpus
+    module = GPT(VOCABULARY, CONTEXT, width=8, layers=1, heads=2, seed=0)
+    learner = mx.TorchLearner(module, streams, context=CONTEXT, per_domain=1, dtype=torch.float64)
+    model = bilevel_task(problem(domains), learner, None, Unrolled(), None)[1].model
+    batch, at = learner.draw(torch.Generator().manual_seed(0)), tuple(leaf.requires_grad_() for leaf in learner.start())
+    free = model.weights(np.full(len(domains), 1 / len(domains))).requires_grad_()
+    with learner.second_order():
+        kept = hessian(model, model.lower(free, at, batch), at, free)
+        again = pushed(model, lambda leaves: model.lower(free, leaves, batch), model.lower(free, at, batch), at)
+        q = torch.randn(len(kept.slope), generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+        pairs = [(kept.crossed(q), cross_term(model, free, at, batch, split(q, at))), (kept.product(q), again.product(q))]
+    for one, other in pairs:
+        assert float((one - other).abs().max()) < 1e-12 * float(other.abs().max())
