@@ -95,6 +95,13 @@ def test_a_short_run(name):
     assert len(np.unique(schedule.history.weights.round(9), axis=0)) > 1
 
 
+def test_scores_on_text_by_one_pass_are_those_of_k_backward_passes():
+    generator, module = torch.Generator().manual_seed(1), GPT(256, CONTEXT, 16, 2, 2)
+    own = {name: windows(generator, name, 8) for name in text()}
+    one, each = mx.scores.alignment(module, own), mx.scores.alignment(module, own, by="backward")
+    assert float(((one - each) / each).abs().max()) < 1e-5
+
+
 def test_chameleon_on_a_models_own_embeddings():
     domains, generator = mx.Domains(list(text())), torch.Generator().manual_seed(0)
     module = GPT(256, CONTEXT, 16, 2, 2)

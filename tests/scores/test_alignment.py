@@ -71,6 +71,13 @@ def test_a_difference_in_float64_is_exact_to_its_order(gpt, batches):
     assert mx.scores.alignment(wide, batches, loss=loss, by="difference") == pytest.approx(true, rel=1e-5)
 
 
+def test_under_autocast_differences_take_longer_steps(gpt, batches, gradients):
+    g = gradients(gpt, batches)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        for by, most in (("jvp", 0.01), ("backward", 0.01), ("difference", 0.02)):
+            assert off(mx.scores.alignment(gpt, batches, by=by), g, g.mean(0)) < most
+
+
 def test_a_gradient_that_is_there_already_takes_the_targets_place(gpt, batches):
     loss = sum(cross_entropy(gpt(b[:, :-1]), b[:, 1:]).mean() for b in batches.values()) / K
     given = dict(zip((n for n, _ in gpt.named_parameters()), torch.autograd.grad(loss, list(gpt.parameters())), strict=True))
