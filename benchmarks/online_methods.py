@@ -15,8 +15,9 @@ import argparse
 import math
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from functools import cached_property
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,6 @@ class Setting:
     steps: int
     width: int
     probe: int
-    read: dict[str, int] = field(default_factory=dict)
 
     @property
     def domains(self) -> mx.Domains:
@@ -107,7 +107,9 @@ class Setting:
     def law(self) -> mx.laws.Online:
         """The effects of a short run on each domain alone."""
         k = len(self.domains)
-        alone = [run(self, Case("alone", lambda s, w=w: fixed(s, w)), steps=self.probe)[0] for w in np.eye(k)]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a run on one domain alone is meant
+            alone = [run(self, Case("alone", lambda s, w=w: fixed(s, w)), steps=self.probe)[0] for w in np.eye(k)]
         runs = mx.Runs.from_arrays(self.domains, np.eye(k), self.domains.names, np.array([self.held_out(m) for m in alone]))
         return mx.laws.Online.fit(runs, self.first)
 
@@ -238,25 +240,33 @@ def main() -> None:
     """Run every method from every seed, print the table, and write it with the weights."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=8)
-    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--width", type=int, default=32)
     parser.add_argument("--probe", type=int, default=60, help="steps of each run on one domain alone")
+    parser.add_argument("--jobs", type=int, default=2, help="seeds at once, each on one thread")
     parser.add_argument("--only", nargs="*", help="names of methods; uniform and natural always run")
     parser.add_argument("--out", type=Path, default=RESULTS / "online_methods.json")
     given = parser.parse_args()
-    torch.set_num_threads(1)
     cases = [c for c in CASES if not given.only or c.name in (*given.only, "uniform", "natural")]
-    data = prepare(load(), given.steps * WINDOWS * CONTEXT)
-    found: dict[str, list[dict[str, Any]]] = {c.name: [] for c in cases}
-    for seed in range(given.seeds):
-        setting = Setting(data, seed, given.steps, given.width, given.probe)
-        for case in cases:
-            found[case.name].append(measured(setting, case))
-            print(f"seed {seed}  {case.name:18s} " + "  ".join(f"{v:.4f}" for v in found[case.name][-1]["losses"]), flush=True)
-    rows = [row(case.name, found, len(cases) - 1) for case in cases]
+    work = partial(of_seed, names=[c.name for c in cases], steps=given.steps, width=given.width, probe=given.probe)
+    with ProcessPoolExecutor(given.jobs) as pool:
+        seeds = list(pool.map(work, range(given.seeds)))
+    found = {c.name: [one[c.name] for one in seeds] for c in cases}
+    rows, data = [row(case.name, found, len(cases) - 1) for case in cases], prepare(load(), given.steps * WINDOWS * CONTEXT)
     shown(rows, data)
     settings = {"seeds": given.seeds, "steps": given.steps, "width": given.width, "windows": WINDOWS, "context": CONTEXT}
     write(given.out, __doc__, settings | {"domains": list(data.domains.names), "targets": [t.title for t in data.targets]}, rows)
+
+
+def of_seed(seed: int, names: list[str], steps: int, width: int, probe: int) -> dict[str, dict[str, Any]]:
+    """What one seed's runs of these methods measured."""
+    torch.set_num_threads(1)
+    setting, found = Setting(prepare(load(), steps * WINDOWS * CONTEXT), seed, steps, width, probe), {}
+    for case in CASES:
+        if case.name in names:
+            found[case.name] = measured(setting, case)
+            print(f"seed {seed}  {case.name:18s} " + "  ".join(f"{v:.4f}" for v in found[case.name]["losses"]), flush=True)
+    return found
 
 
 def measured(setting: Setting, case: Case) -> dict[str, Any]:
