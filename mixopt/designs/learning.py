@@ -75,8 +75,8 @@ class Bayesian(Kind):
         table = pool(ask, self.candidates)
         chosen: list[int] = []
         for _ in range(min(ask.count, len(table))):
-            mean, sd = process.predict(table)[:, 0], process.deviation(table)[:, 0]
-            gain = improvement(float(process.predict(process.mixtures).min()), mean, sd)
+            mean, sd = process.predicted(table)[:, 0], process.deviation(table)[:, 0]
+            gain = improvement(float(process.predicted(process.mixtures).min()), mean, sd)
             gain[chosen] = -1
             best = int(gain.argmax())
             chosen.append(best)
@@ -115,7 +115,7 @@ class Climb(Kind):
             return Proposal(found.mixtures[: ask.count], (self.name,) * ask.count, notes=found.notes)
         runs = judged(ask)
         law = fitter(self.law)(runs)
-        return self.better(ask, runs.mixtures, lambda rows: law.predict(rows)[:, 0])
+        return self.better(ask, runs.mixtures, lambda rows: law.predicted(rows)[:, 0])
 
     def candidates(self, ask: Ask) -> Proposal:
         """The mixtures [pool, k] of all rounds."""

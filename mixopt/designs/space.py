@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any, final
 
 import numpy as np
-from scipy.linalg import null_space
+from scipy.linalg import orth
 
 from mixopt.compiler.classify import classify
 from mixopt.compiler.rewrites import rewritten
@@ -162,16 +162,17 @@ class Space:
         Source: Smith 1984, Operations Research 32(6); with Metropolis' rule Belisle, Romeijn and Smith 1993.
         """
         self._need_linear("hit-and-run")
-        region = self.region
-        ways = null_space(np.vstack([dense(region.A), np.ones((1, self.k))]))
-        rows = np.vstack([dense(region.G), np.eye(self.k), -np.eye(self.k)])
-        right = np.concatenate([region.h, region.upper, -region.lower])
+        region, G = self.region, dense(self.region.G)
+        fixed = orth(np.vstack([dense(region.A), np.ones((1, self.k))]).T)  # directions that the equalities take
+        room = self.k - fixed.shape[1]
         w = 1e-3 * self.centre + (1 - 1e-3) * starts
-        for _ in range(int(np.clip(5 * ways.shape[1], *_ROUNDS)) if ways.shape[1] else 0):
-            d = rng.standard_normal((len(w), ways.shape[1])) @ ways.T
-            slack, along = np.maximum(right - w @ rows.T, 0), d @ rows.T
+        for _ in range(int(np.clip(5 * room, *_ROUNDS)) if room else 0):
+            z = rng.standard_normal(w.shape)
+            d = z - (z @ fixed) @ fixed.T
+            slack = np.hstack([region.upper - w, w - region.lower, region.h - w @ G.T])
+            along = np.hstack([d, -d, d @ G.T])
             with np.errstate(divide="ignore", invalid="ignore"):
-                reach = np.where(np.abs(along) > 1e-14, slack / along, np.inf * np.sign(along + (along == 0)))
+                reach = np.maximum(slack, 0) / along
             most, least = np.where(along > 1e-14, reach, np.inf).min(axis=1), np.where(along < -1e-14, reach, -np.inf).max(axis=1)
             moved = np.clip(w + (least + rng.random(len(w)) * (most - least))[:, None] * d, 0, 1)
             if alpha is not None:

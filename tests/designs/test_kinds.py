@@ -43,7 +43,7 @@ def test_the_same_seed_gives_the_same_design(kind):
     assert kind in ("lattice", "d-optimal") or (first.mixtures != other.mixtures).any()
 
 
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=12)
 @given(st.integers(2, 7), st.integers(0, 1000), st.lists(st.floats(0.05, 1), min_size=7, max_size=7))
 def test_under_random_caps_all_kinds_of_draws_stay_inside(k, seed, caps):
     domains = mx.Domains([f"d{i}" for i in range(k)])
@@ -62,20 +62,18 @@ def test_dirichlet_draws_follow_regmix_rule(shared):
     prior = prior / prior.sum()
     rng, rows = np.random.default_rng(7), []
     flat = prior**0.5 / (prior**0.5).sum()
-    while len(rows) < 4000:
-        row = rng.dirichlet(flat * rng.choice(np.logspace(-1, np.log10(5), 15)))
+    for strength in rng.choice(np.logspace(-1, np.log10(5), 15), 30_000):
+        row = rng.dirichlet(flat * strength)
         if np.isfinite(row).all() and (row <= np.minimum(15 * prior, 1)).all():
             row = np.where(row < 2e-4, 0, row)
             rows.append(np.round(row / row.sum() / 2e-4) * 2e-4)
-    rows = np.array(rows)
-    found = mx.design(mx.Domains(told, tokens=told), runs=4000, replicates=0).mixtures
+    rows = np.unique(np.array(rows).round(6), axis=0)
+    found = np.vstack([mx.design(mx.Domains(told, tokens=told), runs=300, replicates=0, seed=s).mixtures for s in range(3)])
     assert (found <= np.minimum(15 * prior, 1) + 2e-4).all()
     assert np.allclose(found / 2e-4, np.rint(found / 2e-4), atol=1e-6)
     for figure in (lambda x: x, lambda x: x > 0, lambda x: x**2):
-        a, b = figure(found), figure(rows)
-        error = np.sqrt((a.var(axis=0) + b.var(axis=0)) / 4000) + 1e-12
-        # RegMix's own draws may repeat where nearly all is on one domain, and are thinned of those, as ours are
-        assert (np.abs(a.mean(axis=0) - b.mean(axis=0)) < 5 * error + 0.02).all()
+        error = figure(rows).std(axis=0) * np.sqrt(1 / 900 + 1 / len(rows)) + 1e-3
+        assert (np.abs(figure(found).mean(axis=0) - figure(rows).mean(axis=0)) < 4 * error).all()
 
 
 def test_small_dirichlet_parameters_have_their_moments():
