@@ -165,8 +165,9 @@ class ADO(Rule):
 
 
 def fitted(rows: np.ndarray, weight: float) -> np.ndarray:
-    """a, e and alpha [k, 3] of the curves through samples and losses [p, 1 + k]."""
-    return np.array([as_in_code(rows[:, 0], losses, weight) for losses in rows[:, 1:].T])
+    """a, e and alpha [k, 3] of the curves through samples and losses [p, 1 + k]; NaN where losses are not > 0, whose logarithms it fits."""
+    none = np.full(3, np.nan)
+    return np.array([as_in_code(rows[:, 0], losses, weight) if losses.min() > 0 else none for losses in rows[:, 1:].T])
 
 
 @cache

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 import mixopt as mx
+from mixopt.balancing import IMTLG, MGDA, CAGrad, PCGrad, UPGrad
 from mixopt.laws.ado import as_in_code
-from mixopt.problems import ado, by_score, group_dro, odm, online_doremi, online_law, sheared_llama, skill_it, velocitune
+from mixopt.problems import ado, by_score, group_dro, mgda, odm, online_doremi, online_law, sheared_llama, skill_it, velocitune
 
 
 @pytest.fixture(scope="module")
@@ -182,3 +183,48 @@ def test_ado_fit(vector):
     slope = alpha * np.exp(a) * n[-1] ** (-alpha - 1)
     assert slope == pytest.approx(expected["slope_at_end"], rel=tolerance)
     assert (a, e, alpha) == pytest.approx((expected["a"], expected["e"], expected["alpha"]), rel=10 * tolerance)
+
+
+@pytest.mark.parametrize("name", ["simplex-projection-1", "simplex-projection-3"])
+def test_projection_on_the_simplex(vector, name):
+    """A Euclidean move of rate 1 from the middle, whose end before the projection is the point to be projected."""
+    given, expected, tolerance = vector(name)
+    problem = by_score(names(3), mx.losses(mx.model(), names(3))).problem
+    schedule = mx.online(problem, mx.solvers.DescentAscent(rate=1.0, geometry="euclidean", average="last"))
+    schedule.observe(train=np.array(given["y"]) - 1 / 3)
+    assert schedule.w == pytest.approx(expected["p"], abs=tolerance)
+
+
+BALANCED = {
+    **{f"mgda-{n}": (MGDA(), "direction") for n in ("2task-orthogonal", "2task-vertex", "3task-general", "4task-mixed")},
+    **{
+        f"cagrad-{n}-c0.4": (CAGrad(0.4), "direction_rescale0")
+        for n in ("2task-conflict", "2task-orthogonal", "3task-general", "4task-mixed")
+    },
+    "pcgrad-3task-order": (PCGrad((0, 1, 2)), "sum_natural"),
+    "imtlg-2task-orthogonal": (IMTLG(), "direction"),
+    "upgrad-2task-conflict": (UPGrad(), "direction"),
+}
+
+
+@pytest.mark.filterwarnings("ignore:the weights are collapsing")
+@pytest.mark.parametrize("name", list(BALANCED))
+def test_weights_by_a_gram_have_the_direction(vector, name):
+    """A rule of gradient balancing by observed inner products: the weighted gradient points where the source's does."""
+    given, expected, tolerance = vector(name)
+    g = np.array(given["gradients"])
+    rule, key = BALANCED[name]
+    schedule = mx.online(mgda(names(len(g))).problem, mx.solvers.Balanced(rule))
+    schedule.observe(gram=g @ g.T)
+    mine, theirs = schedule.w @ g, np.array(expected[key])
+    assert mine / np.linalg.norm(mine) == pytest.approx(theirs / np.linalg.norm(theirs), abs=2 * tolerance)
+    assert schedule.w.min() >= 0
+
+
+def test_weights_that_would_be_negative_are_the_nearest_mixture(vector):
+    given, expected, tolerance = vector("imtlg-4task-mixed")
+    g = np.array(given["gradients"])
+    schedule = mx.online(mgda(names(4)).problem, mx.solvers.Balanced(IMTLG()))
+    schedule.observe(gram=g @ g.T)
+    clipped = np.clip(np.array(expected["weights"]) - 0.1609085179904245 / 3, 0, None)  # the negative weight spread over the others
+    assert schedule.w == pytest.approx(clipped, abs=10 * tolerance)

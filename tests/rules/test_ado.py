@@ -133,6 +133,13 @@ def test_a_fit_that_fails_leaves_the_last_one(monkeypatch):
     assert (schedule.state_dict()["memory"]["law"] == law).all()
 
 
+def test_losses_that_are_not_above_zero_are_fitted_by_no_curve_and_leave_the_prior():
+    schedule = mx.online(ado(DOMAINS, **SMALL))
+    found = run(schedule, curves(160) - 2.5)
+    assert found == pytest.approx(np.tile(MU, (160, 1)))
+    assert found[-1].sum() == pytest.approx(1, abs=1e-15)
+
+
 def test_a_rule_with_a_thread_can_be_copied_and_pickled():
     rule = ADO(lag=5)
     rule._later.start(1, sum, [1, 2])
