@@ -184,9 +184,11 @@ def subject(model: Any, *, loss: Loss | None, at: Any, layers: Layers) -> Subjec
     if any(sharded(p) for p in named.values()):
         return InPlace(names, [named[name] for name in names], lambda batch: measure(module, batch), module, loss is None)
     whole, tie = _Measured(module, measure), layers == "all"
+    others = {f"module.{n}": p.detach() for n, p in named.items() if not tie and n not in names}  # so that nothing is kept for them
 
     def call(leaves: Leaves, batch: Any) -> Tensor:
-        return functional_call(whole, {f"module.{n}": leaf for n, leaf in zip(names, leaves, strict=True)}, (batch,), tie_weights=tie)
+        own = {f"module.{n}": leaf for n, leaf in zip(names, leaves, strict=True)}
+        return functional_call(whole, {**others, **own}, (batch,), tie_weights=tie)
 
     group = model.process_group if isinstance(model, nn.parallel.DistributedDataParallel) else None
     return Functional(tuple(named[name] for name in names), call, module, names, loss is None, group)

@@ -167,6 +167,18 @@ def _with_mean(g):
     return g, g.mean(0)
 
 
+def test_the_last_layer_keeps_no_activations_of_the_others(batches):
+    module = GPT(64, 8, 32, 6, 2, seed=0)
+
+    def kept(**how):
+        held = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda t: held.append(t.numel()) or t, lambda t: t):
+            mx.scores.alignment(module, batches, by="backward", **how)
+        return sum(held)
+
+    assert kept(layers="last") < kept() / 3
+
+
 def test_the_last_layers_part_of_a_shared_weight_needs_no_way_back():
     class Tied(nn.Module):
         def __init__(self):
