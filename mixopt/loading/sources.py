@@ -101,6 +101,10 @@ class Stream:
                 if self._next > number:
                     return item
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What a worker gets: it begins to read by itself."""
+        return {**self.__dict__, "_items": None}
+
     def _open(self, epoch: int) -> None:
         self._epoch, self._begun = epoch, self._next
         if hasattr(self._source, "set_epoch"):

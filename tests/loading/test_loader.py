@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from mixopt.errors import InputError
 from mixopt.loading import MixtureLoader
+from mixopt.loading.sources import Stream
 
 
 class Counting:
@@ -105,6 +107,13 @@ def test_workers_that_stay_read_streams_from_their_start_again():
             if len(found) % 5 == 0:
                 break
     assert found == [batch.data.tolist() for batch in MixtureLoader(sources(), [0.5, 0.5], 8, batches=12)]
+
+
+def test_a_stream_that_is_being_read_can_go_to_a_worker():
+    stream = Stream("code", Counting(0, 5))
+    assert [stream[i] for i in (0, 3, 7)] == [0, 3, 3]  # the third of the second epoch, which begins at 1
+    again = pickle.loads(pickle.dumps(stream))
+    assert [again[i] for i in (4, 2, 12)] == [4, 2, 4]
 
 
 def test_columns_are_added_to_a_collated_mapping():
