@@ -169,9 +169,9 @@ def aioli(
 ) -> Method:
     """w_i <- w_i exp(rate sum_j A_ji), normalised, where probes of ``every`` steps on each domain tell A: l_j falls by sum_i A_ji w_i.
 
-    ``mx.online`` takes the losses ``val`` [m] every ``every`` steps. Each round probes all domains, ``sweeps`` times, and then keeps the
-    weights for ``hold`` times as many steps: k sweeps / (k sweeps + hold) of the training is probing, which is told where it is more
-    than half. ``factor`` is the share of the domain that is probed.
+    ``mx.online`` takes the losses ``val`` [m] every ``every`` steps, with ``step=`` where it is not told of those between. Each round
+    probes all domains, ``sweeps`` times, and then keeps the weights for ``hold`` times as many steps: k sweeps / (k sweeps + hold) of the
+    training is probing, which is told where it is more than half. ``factor`` is the share of the domain that is probed.
 
     "code": A is shifted to be >= 0 and divided by the sum of its entries; ``decay`` is 0.1 unless it is given, as in the released scripts
     (0.1 to 0.5), by which A is averaged over the rounds and the weights start from uniform each time. ``decay=None`` is not that: it is
