@@ -47,10 +47,10 @@ def skill_it(
     themselves if None. The losses under ``name`` are measured every ``every`` steps, and at every ``evaluations``-th time the weights move.
 
     "code": from the ``prior`` anew each time (uniform if none is given, never the last weights), by the *sum* of the last
-    ``window`` = 3 evaluations, or their mean where there are targets apart; it begins at prior exp(eta A 1). Without accumulation the
-    weights stay bounded by exp(eta max_i sum_j A_ij sum l_j). "survey": its Table 4 with the errors put right (misprint T18): from the
-    last weights, by the last evaluation; those accumulate, and end on few domains. A 0/1 graph is read as the code reads it: what
-    is 1 off the diagonal is 0.5. The other settings are those of ``rules.LawStep``.
+    ``window`` = 3 evaluations, or their mean where there are targets apart; it begins at prior exp(eta A 1). Nothing accumulates, so
+    that two weights are never further apart than losses and eta say. "survey": its Table 4 with the errors put right (misprint T18),
+    from the last weights, by the last evaluation; those accumulate, and end on few domains. A 0/1 graph is read as the code reads it:
+    what is 1 off the diagonal is 0.5. The other settings are those of ``rules.LawStep``.
 
     Raises:
         InputError: effects that are no finite table [k, m], or another ``faithful_to``.
@@ -60,6 +60,10 @@ def skill_it(
     if faithful_to not in ("code", "survey"):
         raise InputError(f"faithful_to is {faithful_to!r}; skill_it follows 'code' or 'survey'")
     code = faithful_to == "code"
+    if prior is not None and not code:
+        raise InputError(
+            "the survey's form steps from the last weights; give start= to mx.online or mx.solve, or follow 'code' for a prior"
+        )
     rule = LawStep(
         _graph(effects),
         targets=None if targets is None else targets.names,

@@ -100,17 +100,15 @@ class LawStep(Rule):
             return Standing(at.weights, kept)
         if (self.over_first or self.cooling) and not first.min() > 0:
             raise InputError(f"a first loss is {first.min():.6g}; over_first and cooling divide by it")
-        pooled = window.sum(axis=0) if self.pooled == "sum" else window.mean(axis=0)
+        above = window if self.floors is None else np.maximum(window - self.floors, 0.0)
+        pooled = above.sum(axis=0) if self.pooled == "sum" else above.mean(axis=0)
         rate = self.rate * float(first.sum() / losses.sum()) if self.cooling else self.rate
         weights = self._stepped(scene, at.weights, effects, pooled / first if self.over_first else pooled, rate)
         return Standing(weights, {**kept, "effects": self._halved(effects)} if self.halving else kept)
 
-    def _stepped(self, scene: Scene, w: np.ndarray, effects: np.ndarray, losses: np.ndarray, rate: float) -> np.ndarray:
-        """The weights after one step by these losses [m]."""
-        b = np.ones_like(losses)
-        if self.relative:
-            b = losses if self.floors is None else np.maximum(losses - self.floors, 0.0)
-        score = score_of(effects, b, w, self.sigma)
+    def _stepped(self, scene: Scene, w: np.ndarray, effects: np.ndarray, above: np.ndarray, rate: float) -> np.ndarray:
+        """The weights after one step by what the losses are above their floors [m]."""
+        score = score_of(effects, above if self.relative else np.ones_like(above), w, self.sigma)
         centre = w if self.centre == "last" else prior_of(self.prior, len(w))
         alone = self._alone()
         if not self.lone or not alone.any():

@@ -181,6 +181,7 @@ def test_the_stages_that_a_problem_finds():
         (lambda: skill_it(DOMAINS, A[:2]), "one row a domain"),
         (lambda: skill_it(DOMAINS, [1.0, 2.0]), "finite table"),
         (lambda: skill_it(DOMAINS, A, faithful_to="paper"), "'code' or 'survey'"),
+        (lambda: skill_it(DOMAINS, A, prior=[0.5, 0.3, 0.2], faithful_to="survey"), "from the last weights"),
         (lambda: skill_it(DOMAINS, A, rate=0), "the rate is 0"),
         (lambda: LawStep(((1.0,),), window=0), "window is 0"),
         (lambda: LawStep(((1.0,),), centre="first"), "centre is 'first'"),
