@@ -33,6 +33,8 @@ def known_lengths(sources: Mapping[str, Any], given: Mapping[str, int] | None) -
     found: dict[str, int | None] = {}
     for name, source in sources.items():
         told = given.pop(name, None)
+        if isinstance(source, Mapping):
+            raise InputError(f"{name!r} is a {type(source).__name__} of {list(source)[:4]}; give the one of its entries that is meant")
         if random_access(source):
             found[name] = len(source)
             if told not in (None, found[name]):

@@ -212,6 +212,7 @@ def test_streams_that_are_empty_or_not_as_long_as_told(stream, lengths, message)
         ({"sources": {}}, "there are no domains"),
         ({"sources": {"web": iter([1, 2])}}, "'web' is a list_iterator; give a dataset"),
         ({"sources": {"web": []}}, "domain 'web' is empty"),
+        ({"sources": {"web": {"train": [1], "test": [2]}}}, r"'web' is a dict of \['train', 'test'\]; give the one of its entries"),
         ({"lengths": {"web": 7}}, "'web' has 5000 samples, and lengths says 7"),
         ({"lengths": {"cod": 7}}, r"lengths are given for \['cod'\]"),
         ({"options": {"shuffle": True}}, r"the options \['shuffle'\] of a DataLoader are this loader's own"),
