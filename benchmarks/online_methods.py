@@ -32,12 +32,16 @@ from mixopt.demo.corpus import load
 from mixopt.demo.data import prepare
 from mixopt.problems import (
     ado,
+    aioli,
+    dograph,
     famo,
+    grape,
     group_dro,
     odm,
     online_doge,
     online_doremi,
     online_law,
+    pike,
     r_and_b,
     sheared_llama,
     skill_it,
@@ -49,6 +53,8 @@ from mixopt.trainers import domain_sums
 
 CONTEXT, WINDOWS, LOOK = 64, 15, 8
 """Tokens a window, windows a step, windows of each held-out domain that an evaluation reads."""
+CLUSTERS = 6
+"""DoGraph's clusters of gradients."""
 
 
 @dataclass(frozen=True)
@@ -185,14 +191,36 @@ def observe(
 
 
 def look_at_gradients(setting: Setting, schedule: mx.Schedule, model: GPT, draw: torch.Generator, step: int) -> int:
-    """Alignments of training batches with held-out ones, or the training gradients' inner products."""
+    """What a method by gradients reads of fresh training batches, and of held-out ones where it has targets; the windows that took."""
     k, windows = len(setting.domains), 2
     batches = list(setting.data.train.draw(windows, draw))
+    if "labels" in schedule.needs:
+        return look_at_clusters(setting, schedule, model, draw, step)
+    if "signal" in schedule.needs:
+        signal, noise = mx.scores.signal_and_noise(model, batches)
+        schedule.observe(signal=signal, noise=noise, step=step)
+        return k * windows
+    if "val" in schedule.needs:
+        targets = list(setting.data.validation.draw(windows, draw))[:k]
+        schedule.observe(gram=mx.scores.products(model, batches, targets), val=setting.held_out(model), step=step)
+        return (2 * windows + LOOK) * k
     if "alignment" in schedule.needs:
         targets = list(setting.data.validation.draw(windows, draw))[:k]
         schedule.observe(alignment=mx.scores.alignment(model, batches, targets), step=step)
         return 2 * k * windows
     schedule.observe(gram=mx.scores.products(model, batches), step=step)
+    return k * windows
+
+
+def look_at_clusters(setting: Setting, schedule: mx.Schedule, model: GPT, draw: torch.Generator, step: int) -> int:
+    """Clusters of single windows by their last-layer gradients; the windows that took."""
+    k, windows = len(setting.domains), 12
+    rows = list(setting.data.train.draw(windows, draw).flatten(0, 1)[:, None])
+    with torch.no_grad():
+        losses = token_losses(model, torch.cat(rows)).mean(1)
+    sketches = mx.scores.sketches(model, rows, size=512, layers="last")
+    found = mx.scores.clusters(sketches, losses, np.repeat(np.arange(k), windows), CLUSTERS, domains=k, seed=setting.seed)
+    schedule.observe(**found.content(), step=step)
     return k * windows
 
 
@@ -224,6 +252,14 @@ CASES = (
     Case("ADO", lambda s: mx.online(ado(s.domains, **curves(s)))),
     Case("online DoGE", lambda s: mx.online(online_doge(s.domains, every=10, step_size=3e-3)), by_gradients=10),
     Case("R&B", lambda s: mx.online(r_and_b(s.domains, every=10)), by_gradients=10),
+    Case("GRAPE", lambda s: mx.online(grape(s.domains, s.domains, rate=0.1, task_rate=0.1), every=mx.Every(seen="gram")), by_gradients=10),
+    Case("PiKE", lambda s: mx.online(pike(s.domains, gain=0.05, damping=0.05, batch=2), every=mx.Every(seen="signal")), by_gradients=10),
+    Case("DoGraph (bounds)", lambda s: mx.online(dograph(s.domains, CLUSTERS), every=mx.Every(seen="gram")), by_gradients=50),
+    Case("DoGraph (penalty)", lambda s: mx.online(dograph(s.domains, CLUSTERS, form="penalty"), every=mx.Every(seen="gram")),
+         by_gradients=50),
+    Case("Aioli", lambda s: mx.online(aioli(s.domains, rate=1.0, hold=15), every=mx.Every(seen="val")), evaluates=5),
+    Case("Aioli (paper)", lambda s: mx.online(aioli(s.domains, hold=15, faithful_to="paper"), every=mx.Every(seen="val")),
+         evaluates=5),
 )  # fmt: skip
 
 
