@@ -185,6 +185,7 @@ def killed(run: Any, rows: Any, folder: Path, steps: int, every: int, ranks: int
         for process in processes:
             if process.is_alive():
                 os.kill(process.pid, signal.SIGKILL)
+        for process in processes:
             process.join()
         last = lines(folder)
         if last and int(last[-1].split()[0]) == steps:

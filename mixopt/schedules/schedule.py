@@ -21,7 +21,7 @@ from mixopt.rules import Need, Rule, Scene, Seen, Standing
 from mixopt.runtime.simplex import entropy, smoothed
 
 from .history import History
-from .measured import Tally
+from .measured import FOLD, Tally
 from .plain import as_arrays, as_lists, as_tensors
 from .triggers import Every
 
@@ -70,6 +70,7 @@ class Schedule:
         self._at = rule.begin(scene)
         self._shown = self._handed(self._at.weights, None)
         self._step, self._tokens, self._moves = 0, 0.0, 0
+        self._uncounted: list[Any] = []  # tokens that wait on their device
         self._since = (0, 0.0)
         self._sum = np.zeros(len(scene))
         self._warned: set[str] = set()
@@ -115,6 +116,8 @@ class Schedule:
     @property
     def tokens(self) -> float:
         """The tokens observed, where they were told."""
+        self._tokens += sum(map(float, self._uncounted))
+        self._uncounted = []
         return self._tokens
 
     @property
@@ -156,12 +159,13 @@ class Schedule:
         now = self._step + 1 if step is None else self._later(step)
         for name, value in measured.items():
             self._tallies[name].add(value, (counts or {}).get(name), summed)
-        self._tokens += float(tokens) if tokens is not None else _counted(counts)
+        self._uncounted.append(float(tokens) if tokens is not None else _counted(counts))
         self._step = now
         if now <= self._settings.warmup:
             return self._waited()
-        steps, read = now - max(self._since[0], self._settings.warmup), self._tokens - self._since[1]
-        if not self._settings.every.due(steps, read, frozenset(measured)):
+        every, steps = self._settings.every, now - max(self._since[0], self._settings.warmup)
+        read = self.tokens - self._since[1] if every.tokens is not None or len(self._uncounted) >= FOLD else 0.0
+        if not every.due(steps, read, frozenset(measured)):
             return False
         self._move()
         return True
@@ -189,6 +193,7 @@ class Schedule:
             history = History.of(self.domains.names, found["history"])
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"this is no whole state of a schedule: {type(error).__name__}: {error}") from None
+        self._uncounted = []
         self._tallies, self._at, self._shown, self._sum, self._last = tallies, at, shown, total, last
         self._step, self._tokens, self._moves, self._since, self._warned = step, tokens, moves, since, warned
         self.history = history
@@ -220,7 +225,7 @@ class Schedule:
             "fingerprint": self.fingerprint,
             "domains": list(self.domains.names),
             "step": self._step,
-            "tokens": self._tokens,
+            "tokens": self.tokens,
             "moves": self._moves,
             "since": list(self._since),
             "weights": self._at.weights,
@@ -269,7 +274,7 @@ class Schedule:
         """During the warm-up nothing moves, and what was measured does not count later."""
         for tally in self._tallies.values():
             tally.clear()
-        self._since = (self._step, self._tokens)
+        self._since = (self._step, self.tokens)
         return False
 
     def _move(self) -> None:
@@ -284,17 +289,17 @@ class Schedule:
                     raise InputError(f"the weights are due to move, and no {name} has been observed; {self._needs[name]}")
             values[name], present[name] = self._filled(name, mean, there), there
         before = self._moves
-        at = self._rule.move(self._scene, self._at, Seen(values, present, before, self._step, self._tokens))
+        at = self._rule.move(self._scene, self._at, Seen(values, present, before, self._step, self.tokens))
         if not np.isfinite(at.weights).all():
             raise InputError(f"the rule's weights are not finite at step {self._step}: {at.weights.tolist()}; lower its rate")
         self._at = at
         self._shown = self._handed(at.weights, self._shown)
-        self._moves, self._since = before + 1, (self._step, self._tokens)
+        self._moves, self._since = before + 1, (self._step, self.tokens)
         self._sum = self._sum + self._shown
         for tally in self._tallies.values():
             tally.clear()
         self._remark()
-        self.history.add(self._step, self._tokens, self._shown)
+        self.history.add(self._step, self.tokens, self._shown)
 
     def _filled(self, name: str, mean: np.ndarray, there: np.ndarray) -> np.ndarray:
         """The means, where nothing was measured the last value that was, and before there is one the mean of the others."""
@@ -333,11 +338,11 @@ class Schedule:
             )
 
 
-def _counted(counts: Mapping[str, Any] | None) -> float:
-    """The tokens that the first counts tell."""
+def _counted(counts: Mapping[str, Any] | None) -> Any:
+    """The tokens that the first counts tell, on the device of the counts."""
     for count in (counts or {}).values():
         given = list(count.values()) if isinstance(count, Mapping) else count
-        return float(given.sum()) if hasattr(given, "sum") else float(np.sum(given))
+        return given.sum() if hasattr(given, "sum") else float(np.sum(given))
     return 0.0
 
 

@@ -21,11 +21,11 @@ SCRIPT = Path(__file__).with_name("several.py")
 ROOT = Path(mixopt.__file__).resolve().parents[1]
 
 
-def started(folder, world, *what):
+def started(folder, world, *what, script=SCRIPT):
     """The runs of so many processes."""
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(world)]
     told = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"}
-    run = subprocess.run([*launch, str(SCRIPT), str(folder), *what], env=told, capture_output=True, text=True, timeout=240, check=False)
+    run = subprocess.run([*launch, str(script), str(folder), *what], env=told, capture_output=True, text=True, timeout=240, check=False)
     assert run.returncode == 0, run.stdout + run.stderr
 
 
@@ -92,3 +92,17 @@ def test_a_step_before_the_first_batch(make_schedule):
     meter.add(torch.ones(3), torch.ones(3))
     meter.clear()
     assert meter.waiting == ()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # transformers' own
+def test_hugging_face_s_trainer_over_two_processes(tmp_path):
+    """Its losses and the weights are those of one process on the same global batches, and the same on both."""
+    pytest.importorskip("transformers")
+    pytest.importorskip("accelerate")
+    script = SCRIPT.with_name("trainer_of_several.py")
+    started(tmp_path, 1, script=script)
+    started(tmp_path, 2, script=script)
+    one, first, second = (json.loads((tmp_path / f"trainer-{name}.json").read_text()) for name in ("0-of-1", "0-of-2", "1-of-2"))
+    assert first["weights"] == second["weights"]
+    assert np.abs(np.array(first["logged"]) - np.array(one["logged"])).max() < 1e-6
