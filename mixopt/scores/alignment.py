@@ -158,6 +158,7 @@ def rows(what: Subject, own: Sequence[Any], along: Leaves) -> Tensor:
 
 def slopes(what: Subject, own: Sequence[Any]) -> Iterator[Leaves]:
     """The gradients of the domains one after the other; of one batch with losses [k] each is a pass of its own."""
+    own = what.apart(own)
     if len(own) > 1:
         yield from (what.slope(_only, item) for item in own)
         return

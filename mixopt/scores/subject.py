@@ -38,6 +38,10 @@ class Subject(ABC):
         """The batches as they go through the model in turn, each with how many of those given it holds."""
         return together(own) if self.windows else [(batch, 1) for batch in own]
 
+    def apart(self, own: Sequence[Any]) -> list[Any]:
+        """The batches one for each domain, where one tensor of windows [k, b, t + 1] holds them all."""
+        return list(own[0]) if self.windows and len(own) == 1 and _windows(own[0]) and own[0].dim() == 3 else list(own)
+
     def given(self, gradient: Any) -> Leaves:
         """A gradient of the user's as leaves: by name, or as the tree of parameters is.
 
