@@ -224,10 +224,17 @@ def look_at_clusters(setting: Setting, schedule: mx.Schedule, model: GPT, draw: 
     return k * windows
 
 
-def curves(setting: Setting) -> dict[str, int]:
+def curves(setting: Setting) -> dict[str, Any]:
     """ADO's first fit after a third of the steps, and then every sixth."""
     start, skip = max(setting.steps // 3, 130), setting.steps // 9
-    return {"start": start, "skip": max(skip, 10), "refit": max(setting.steps // 6, 65), "smooth": 21, "context": CONTEXT}
+    return {
+        "start": start,
+        "skip": max(skip, 10),
+        "refit": max(setting.steps // 6, 65),
+        "smooth": 21,
+        "context": CONTEXT,
+        "curve": "squares",
+    }
 
 
 def reference_windows(setting: Setting) -> int:

@@ -150,6 +150,7 @@ def ado(
     skip: int = 1000,
     refit: int = 1000,
     lag: int = 0,
+    curve: Literal["code", "squares"] | None = None,
     steps: int = 10000,
     subject_to: Iterable[Relation] = (),
     faithful_to: Literal["code", "survey"] = "code",
@@ -160,8 +161,9 @@ def ado(
     The curves L_i(n) = epsilon_i + beta_i / n^alpha_i are fitted to the run's own losses as it goes: first after ``start`` steps and
     then every ``refit``, without the first ``skip``; a fit is used ``lag`` steps later, found in a thread till then. mu is the ``prior``,
     the shares of the domains' tokens where they are known and else uniform; lambda_i is the root of the domain's recent share.
-    "code": w = 0.9 mean + 0.1 rho, rho at least 0.01, alpha at least 0.05. "survey": w = the mean, without floors. Further ``settings``
-    are those of ``rules.ADO``.
+    "code": w = 0.9 mean + 0.1 rho, rho at least 0.01, alpha at least 0.05, curves as the code fits them. "survey": w = the mean, without
+    floors, by least squares of the losses. ``curve`` chooses the fit apart from that: "squares" is fast, and follows losses below
+    1.65 nats, such as those per byte. Further ``settings`` are those of ``rules.ADO``.
 
     Raises:
         InputError: a first fit that would see too few points, another ``faithful_to``, or a setting out of range.
@@ -173,7 +175,7 @@ def ado(
     natural = domains.natural if prior is None and domains.tokens is not None else prior
     mu = None if natural is None else tuple(domains.weights(natural).tolist())
     plain = {} if faithful_to == "code" else {"blend": 0.0, "floor": 0.0, "steepest": 0.0}
-    rule = ADO(start, skip, refit, lag, mu, **{**plain, **settings})  # type: ignore[arg-type]
+    rule = ADO(start, skip, refit, lag, mu, curve=curve or ("code" if faithful_to == "code" else "squares"), **{**plain, **settings})  # type: ignore[arg-type]
     return _method("ADO", domains, rule, losses(model(), domains), 1, steps, subject_to)
 
 

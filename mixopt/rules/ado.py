@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any, final
+from typing import Any, Literal, final
 
 import numpy as np
 
 from mixopt.errors import InputError
 from mixopt.language.domains import Domains
-from mixopt.laws.ado import as_in_code
+from mixopt.laws import ado as curves
+from mixopt.laws.scaling import BILLION
+from mixopt.runs import Runs
 
 from .later import Later
 from .law import prior_of
@@ -20,6 +23,8 @@ SPACING = 10
 """Of the smoothed losses the code fits every tenth."""
 FEWEST = 10
 """With fewer points a first fit of three parameters tells nothing."""
+LOWEST = float(np.exp(0.5))
+"""The floor below which the code penalises curves, in nats."""
 
 
 @final
@@ -37,6 +42,10 @@ class ADO(Rule):
     more than ``points``. A domain that a batch lacks keeps its last loss. A fit is used ``lag`` steps after its data: with a lag
     it is found in a thread meanwhile, and the weights are the same as without the thread, bit for bit. A sample is ``context`` tokens;
     where no tokens are told a step is ``batch`` samples.
+
+    ``curve`` "code" minimises what the released code does, a Huber loss of logarithms with penalties that keep e above 0.5: no floor much
+    below 1.65 nats, so that losses per byte may lie under it, of which a warning tells. It takes a tenth of a second a domain. "squares"
+    are the least squares of the losses (``laws.ADO``), a floor >= 0, all domains in some hundredths of a second.
 
     The released experiments have start=500 and skip=1000, by which the first fit sees one point for three parameters; that is refused.
 
@@ -57,6 +66,7 @@ class ADO(Rule):
     memory: float = 0.9
     smooth: int = 101
     points: int = 1000
+    curve: Literal["code", "squares"] = "code"
     context: int = 1024
     batch: int = 256
     watch: str = "train"
@@ -69,6 +79,8 @@ class ADO(Rule):
         for name in ("blend", "floor", "steepest", "memory"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"{name} is {getattr(self, name)!r}; it is a number in [0, 1]")
+        if self.curve not in ("code", "squares"):
+            raise InputError(f"the curve is {self.curve!r}; it is 'code' or 'squares'")
         if self.smooth < 5 or self.smooth % 2 == 0 or self.skip < self.smooth // 2:
             raise InputError(
                 f"losses are smoothed over {self.smooth} steps and the first {self.skip} skipped; the former is odd and >= 5, and at least "
@@ -123,6 +135,8 @@ class ADO(Rule):
         a, _, alpha = law.T
         slope = np.maximum(alpha, self.steepest) * np.exp(a - alpha * np.log(n)) / n
         rho = slope * prior * np.sqrt(share)
+        if not rho.sum() > 0:  # no curve falls
+            return prior
         kept = np.maximum(rho / rho.sum(), self.floor)
         return np.asarray(kept / kept.sum())
 
@@ -145,13 +159,24 @@ class ADO(Rule):
             rows = self._rows(memory)
             if len(rows) >= FEWEST:
                 due = {"step": step + self.lag, "rows": rows, "weight": memory["spacing"] / SPACING}
+                self._remark(rows, memory["law"])
                 if self.lag:
-                    self._later.start(due["step"], fitted, rows, due["weight"])
+                    self._later.start(due["step"], fitted, rows, due["weight"], self.curve)
         if due is None or step < due["step"]:
             return {**memory, "due": due}
-        found = self._later.result(due["step"], fitted, due["rows"], due["weight"])
+        found = self._later.result(due["step"], fitted, due["rows"], due["weight"], self.curve)
         law = found if np.isfinite(found).all() else memory["law"]
         return {**memory, "law": law, "due": None}
+
+    def _remark(self, rows: np.ndarray, law: np.ndarray | None) -> None:
+        """Warn at the first fit where losses lie below the floor that the code's penalties allow."""
+        least = rows[:, 1:].min()
+        if self.curve == "code" and law is None and 0 < least < LOWEST:
+            warnings.warn(
+                f"a loss is {least:.3g} nats, and the curves of ADO's code have no floor much below {LOWEST:.3g}, so that they cannot "
+                f"follow it; take curve='squares'",
+                stacklevel=5,
+            )
 
     def _rows(self, memory: Memory) -> np.ndarray:
         """The smoothed samples and losses [p, 1 + k] so far: those in memory, and the ends, where the last cubic is read off."""
@@ -164,10 +189,23 @@ class ADO(Rule):
         return index >= self.skip and (index - self.skip) % spacing == 0
 
 
-def fitted(rows: np.ndarray, weight: float) -> np.ndarray:
-    """a, e and alpha [k, 3] of the curves through samples and losses [p, 1 + k]; NaN where losses are not > 0, whose logarithms it fits."""
+def fitted(rows: np.ndarray, weight: float, curve: Literal["code", "squares"]) -> np.ndarray:
+    """a, e and alpha [k, 3] of the curves through samples and losses [p, 1 + k]; NaN where there is none, such as for losses <= 0."""
+    if curve == "squares":
+        return _by_squares(rows)
     none = np.full(3, np.nan)
-    return np.array([as_in_code(rows[:, 0], losses, weight) if losses.min() > 0 else none for losses in rows[:, 1:].T])
+    return np.array([curves.as_in_code(rows[:, 0], losses, weight) if losses.min() > 0 else none for losses in rows[:, 1:].T])
+
+
+def _by_squares(rows: np.ndarray) -> np.ndarray:
+    k = rows.shape[1] - 1
+    names = [str(i) for i in range(k)]
+    runs = Runs.from_arrays(names, np.full((len(rows), k), 1 / k), names, rows[:, 1:], tokens=rows[:, 0])
+    try:
+        floor, log_a, alpha = curves.ADO.fit(runs).theta.T
+    except InputError:  # a loss that does not change at all
+        return np.full((k, 3), np.nan)
+    return np.column_stack([log_a + alpha * np.log(BILLION), np.log(np.maximum(floor, np.finfo(float).tiny)), alpha])
 
 
 @cache

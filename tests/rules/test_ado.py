@@ -53,7 +53,7 @@ def test_weights_are_the_prior_until_the_first_fit_and_then_follow_the_slopes():
 def test_the_rule_sees_the_losses_that_the_code_smooths_and_thins(monkeypatch):
     """The rows of a fit are those of scipy's filter over all losses, from the first that is not skipped on, every tenth."""
     seen = []
-    monkeypatch.setattr(module, "fitted", lambda rows, weight: seen.append((rows, weight)) or np.full((3, 3), 0.5))
+    monkeypatch.setattr(module, "fitted", lambda rows, weight, curve: seen.append((rows, weight)) or np.full((3, 3), 0.5))
     losses = curves(200, noise=0.3)
     run(mx.online(ado(DOMAINS, start=200, skip=17, refit=50, smooth=31, context=64)), losses)
     ((rows, weight),) = seen
@@ -65,7 +65,7 @@ def test_the_rule_sees_the_losses_that_the_code_smooths_and_thins(monkeypatch):
 
 def test_many_points_are_thinned_and_count_for_those_they_stand_for(monkeypatch):
     seen = []
-    monkeypatch.setattr(module, "fitted", lambda rows, weight: seen.append((rows, weight)) or np.full((3, 3), 0.5))
+    monkeypatch.setattr(module, "fitted", lambda rows, weight, curve: seen.append((rows, weight)) or np.full((3, 3), 0.5))
     losses = curves(600)
     schedule = mx.online(ado(DOMAINS, points=20, **SMALL | {"refit": 300, "start": 300}))
     run(schedule, losses)
@@ -128,7 +128,7 @@ def test_a_fit_that_fails_leaves_the_last_one(monkeypatch):
     schedule = mx.online(ado(DOMAINS, **SMALL))
     run(schedule, losses[:200])
     law = schedule.state_dict()["memory"]["law"]
-    monkeypatch.setattr(module, "fitted", lambda rows, weight: np.full((3, 3), np.nan))
+    monkeypatch.setattr(module, "fitted", lambda rows, weight, curve: np.full((3, 3), np.nan))
     run(schedule, losses[200:])
     assert (schedule.state_dict()["memory"]["law"] == law).all()
 
@@ -138,6 +138,23 @@ def test_losses_that_are_not_above_zero_are_fitted_by_no_curve_and_leave_the_pri
     found = run(schedule, curves(160) - 2.5)
     assert found == pytest.approx(np.tile(MU, (160, 1)))
     assert found[-1].sum() == pytest.approx(1, abs=1e-15)
+
+
+def test_squares_follow_losses_below_the_floor_of_the_code_which_is_warned_of():
+    losses = curves(160) - 1.0
+    with pytest.warns(UserWarning, match="take curve='squares'"):
+        run(mx.online(ado(DOMAINS, **SMALL)), losses)
+    schedule = mx.online(ado(DOMAINS, curve="squares", **SMALL))
+    found = run(schedule, losses)
+    assert ((found / MU)[-1].argmax(), (found / MU)[-1].argmin()) == (1, 2)
+    a, e, alpha = schedule.state_dict()["memory"]["law"].numpy()[1]
+    n = 16.0 * np.arange(30, 150)
+    assert np.exp(e) + np.exp(a) * n**-alpha == pytest.approx(0.7 + 40 * n**-0.5, abs=0.05)
+
+
+def test_losses_that_never_change_have_no_curve():
+    schedule = mx.online(ado(DOMAINS, curve="squares", **SMALL))
+    assert run(schedule, np.full((160, 3), 2.0)) == pytest.approx(np.tile(MU, (160, 1)))
 
 
 def test_a_rule_with_a_thread_can_be_copied_and_pickled():
@@ -158,6 +175,7 @@ def test_a_rule_with_a_thread_can_be_copied_and_pickled():
         ({"smooth": 100}, "the former is odd"),
         ({"lag": 1000}, "comes after the next one"),
         ({"refit": 0}, "refit is 0"),
+        ({"curve": "linear"}, "curve is 'linear'"),
         ({"blend": 1.5}, "blend is 1.5"),
         ({"faithful_to": "paper"}, "'code' or 'survey'"),
     ],
