@@ -75,7 +75,7 @@ class Meter:
         """
         if not self._sums and not measured:
             raise InputError("the step ends before anything was added; call add(sums, counts) after each forward pass")
-        summed = {n: reduce_sums(*both, group=self._group, reduce=self._reduce) for n, both in self._sums.items()}
+        summed = {n: reduce_sums(*self._sums[n], group=self._group, reduce=self._reduce) for n in sorted(self._sums)}
         device = next(iter(summed.values()))[0].device if summed else "cpu"
         self._sums = {}
         measured |= {name: both[0] for name, both in summed.items()}

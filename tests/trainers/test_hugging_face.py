@@ -150,6 +150,17 @@ def test_an_evaluation_belongs_to_its_step(tmp_path, rows, make_schedule):
     assert after == pytest.approx(tilted / tilted.sum(), rel=1e-5)
 
 
+def test_a_schedule_of_evaluations_alone(tmp_path, rows):
+    """Sheared-LLaMA needs held-out losses and none of training: it moves at the trainer's evaluations."""
+    schedule = mx.online(mx.problems.sheared_llama(mx.Domains(NAMES), [1.0, 2.0, 3.0]))
+    assert set(schedule.needs) == {"val"}
+    callback = ScheduleCallback(schedule, name=None, evaluation="val")
+    made = trainer(tmp_path, rows, callback, eval_strategy="steps", eval_steps=3, per_device_eval_batch_size=8)
+    made.train()
+    assert schedule.steps == 6
+    assert schedule.moves == 2
+
+
 def test_factors_weigh_the_loss(tmp_path, rows, make_schedule):
     """A factor of 0 on two of three domains trains on the third alone."""
     callback = ScheduleCallback(make_schedule(), factors=lambda: [0.0, 0.0, 0.0])
