@@ -13,12 +13,15 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from mixopt.errors import InputError, LearnerError, unknown
-from mixopt.runtime.gramian import product, wide
+from mixopt.runtime.gramian import fits, product, wide
 from mixopt.runtime.tree import Leaves
 
 from .subject import Layers, Loss, Subject, items, sharded, subject
 
 Way = Literal["jvp", "difference", "backward"]
+
+HELD = 2**28
+"""Gradients of all domains are held together where that takes no more than so many bytes and saves a pass."""
 
 STEP = 0.2
 """A difference moves the target's loss by this times the cube root of the rounding: a thousandth of it in float32, 4 % in bfloat16."""
@@ -50,7 +53,8 @@ def alignment(
     ever made, memory is that of inference and one gradient. Attention runs by plain maths in it. "difference":
     (l_i(theta + e g) - l_i(theta - e g)) / 2e, two forward passes of any kind (fused attention, FSDP's shards), with an error that
     ``choose`` measures, in float32 about a thousandth of |g_i| |g|; ``step`` is e |g|, without it what changes the target's loss by a
-    thousandth. "backward": one backward pass a domain, always possible.
+    thousandth. "backward": one backward pass a domain, always possible, and none
+    for a target that is the domains themselves where their gradients fit in 256 MiB.
 
     ``layers`` "last" (or names) takes the gradients by these parameters alone: another score, that of a step of these layers, without
     activations kept nor a way back through the rest of the model.
@@ -68,6 +72,9 @@ def alignment(
     _check(by, step)
     what, own = subject(model, loss=loss, at=at, layers=layers), items(batches)[1]
     with what.still():
+        k = len(what.apart(own))
+        if by == "backward" and target is None and gradient is None and k > 1 and fits(k, what.leaves, HELD):
+            return _among_themselves(what, own, _shares(weights, k))
         if gradient is not None:
             along = what.given(gradient)
         else:
@@ -80,9 +87,7 @@ def alignment(
 def target_gradient(what: Subject, targets: list[Any], weights: Any) -> Leaves:
     """sum_j weights_j grad l_target_j; the activations of one batch, or of few windows, are held at a time."""
     several, start = len(targets) > 1, 0
-    share = None if weights is None else torch.as_tensor(weights, dtype=torch.float64)
-    if share is not None and (share.dim() != 1 or not bool(torch.isfinite(share).all()) or (several and len(share) != len(targets))):
-        raise InputError(f"the weights of the targets are {weights!r}; a finite number for each of the {len(targets)} is expected")
+    share = None if weights is None else _shares(weights, len(targets) if several else None)
 
     def value(losses: Tensor, start: int, one: bool) -> Tensor:
         if one and len(losses) != 1:
@@ -99,10 +104,31 @@ def target_gradient(what: Subject, targets: list[Any], weights: Any) -> Leaves:
         total = part if total is None else tuple(a + b for a, b in zip(total, part, strict=True))
         start += size
     assert total is not None
-    total = what.pooled(total)
-    if not math.isfinite(float(norm(total))):
+    return _finite(what.pooled(total))
+
+
+def _among_themselves(what: Subject, own: Sequence[Any], share: Tensor) -> Tensor:
+    """The products [k] of k gradients that may all be held with their sum under these shares [k]: no pass of its own for the sum."""
+    found = list(slopes(what, own))
+    summed = tuple(s * share[0].item() for s in found[0])
+    for slope, part in zip(found[1:], share.tolist()[1:], strict=True):
+        summed = tuple(a + part * b for a, b in zip(summed, slope, strict=True))
+    along = _finite(what.pooled(summed))
+    return torch.stack([inner(slope, along) for slope in found]).to(wide(what.leaves[0].dtype))
+
+
+def _shares(weights: Any, count: int | None) -> Tensor:
+    """Weights of targets [m] as given, or a mean's."""
+    found = torch.full((count or 1,), 1 / (count or 1)) if weights is None else torch.as_tensor(weights, dtype=torch.float64)
+    if found.dim() != 1 or not bool(torch.isfinite(found).all()) or count not in (None, len(found)):
+        raise InputError(f"the weights of the targets are {weights!r}; a finite number for each of the {count or 'targets'} is expected")
+    return found
+
+
+def _finite(gradient: Leaves) -> Leaves:
+    if not math.isfinite(float(norm(gradient))):
         raise LearnerError("the gradient of the target is not finite; the model has diverged, or a batch holds what it cannot take")
-    return total
+    return gradient
 
 
 def pushed(what: Subject, own: Sequence[Any], along: Leaves) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 import torch
 from torch import nn
@@ -56,6 +58,13 @@ def test_windows_of_all_domains_in_one_tensor_and_in_pieces(gpt, batches, monkey
     assert mx.scores.alignment(gpt, batches, weights=[0.5, 0.2, 0.1, 0.1, 0.1]) == pytest.approx(each[0], rel=1e-4)
     uneven = {**batches, "d0": batches["d0"][:2]}
     assert mx.scores.alignment(gpt, uneven) == pytest.approx(mx.scores.alignment(gpt, uneven, by="backward"), rel=1e-4)
+
+
+def test_gradients_that_do_not_fit_together_are_taken_one_by_one(gpt, batches, monkeypatch):
+    p = [0.5, 0.2, 0.1, 0.1, 0.1]
+    held = mx.scores.alignment(gpt, batches, weights=p, by="backward")
+    monkeypatch.setattr(sys.modules["mixopt.scores.alignment"], "HELD", 0)
+    assert mx.scores.alignment(gpt, batches, weights=p, by="backward") == pytest.approx(held, rel=1e-5)
 
 
 def test_a_difference_in_float64_is_exact_to_its_order(gpt, batches):
