@@ -63,7 +63,7 @@ def test_weights_pushed_by_measurements_are_those_of_the_solver_that_trains(meth
 
 
 def test_ados_weights_are_those_of_the_solver_that_trains():
-    method = ado(DOMAINS, start=105, skip=2, refit=15, smooth=5, lag=3)
+    method = ado(DOMAINS, start=105, skip=2, refit=15, smooth=5, lag=3, curve="squares")
     pulled = mx.solve(method, learner(), budget=mx.Budget(steps=120))
     schedule, rows = mx.online(method), []
     for losses in pulled.trace["losses"]:
@@ -159,7 +159,7 @@ def test_a_short_run_on_the_embedded_corpus_trains_with_weights_on_the_simplex(n
         "online_law": lambda: online_law(domains, law, every=10, rate=0.05),
         "odm paper": lambda: odm(domains),
         "odm code": lambda: odm(domains, faithful_to="code"),
-        "ado": lambda: ado(domains, start=105, skip=2, refit=15, smooth=5),
+        "ado": lambda: ado(domains, start=105, skip=2, refit=15, smooth=5, curve="squares"),
         "stages": lambda: stages(domains, [domains.natural, np.full(k, 1 / k)], marks=[0, 30], between="linear"),
         "score": lambda: by_score(domains, mx.losses(mx.model(), domains) - mx.initial(mx.losses(mx.model(), domains)), rate=0.05),
     }[name]()
