@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
-from dataclasses import replace
+import re
+import types
+from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
 
+import mixopt as mx
 from mixopt.errors import InputError
 from mixopt.loading import tokens
 from mixopt.runtime.gpt import GPT
@@ -24,10 +29,10 @@ NAMES = ("web", "code", "books")
 class Module(lightning.LightningModule):
     def __init__(self, sums=True):
         super().__init__()
-        self.net, self.sums, self.seen = GPT(vocabulary=32, context=8, width=16, layers=1, seed=3), sums, []
+        self.net, self.sums, self.seen = GPT(vocabulary=32, context=16, width=16, layers=1, seed=3), sums, []
 
     def transfer_batch_to_device(self, batch, device, index):
-        return replace(batch, data=batch.data.to(device), domains=batch.domains.to(device))
+        return dataclasses.replace(batch, data=batch.data.to(device), domains=batch.domains.to(device))
 
     def training_step(self, batch, index):
         logits = self.net(batch.data[:, :-1])
@@ -68,6 +73,23 @@ def test_the_schedule_observes_each_step_and_a_resumed_run_is_the_same(tmp_path,
     assert part.seen == module.seen[4 * accumulate :]
     assert again.weights == schedule.weights
     assert all(torch.equal(a, b) for a, b in zip(part.net.parameters(), module.net.parameters(), strict=True))
+
+
+def test_the_page_s_example(tmp_path):
+    """The lines of docs/training-loops.md, with a model and data; the trainer stops early and says less."""
+    page = (Path(__file__).resolve().parents[2] / "docs" / "training-loops.md").read_text(encoding="utf-8")
+    (lines,) = [body for body in re.findall(r"```\{code-block\} python\n(.*?)```", page, re.DOTALL) if "LightningModule" in body]
+    from mixopt.trainers import LightningCallback
+
+    class Of(Module):
+        model = property(lambda self: self.net)
+
+    schedule = mx.online(mx.problems.group_dro(mx.Domains(["web", "code"]), rate=0.05))
+    rows = {"web": torch.randint(0, 4, (600,)).numpy(), "code": torch.randint(0, 30, (600,)).numpy()}
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu", "max_steps": 3}
+    own = types.SimpleNamespace(LightningModule=Of, Trainer=partial(lightning.Trainer, default_root_dir=tmp_path, **quiet))
+    exec(lines, {**globals(), "lightning": own, "LightningCallback": LightningCallback, "schedule": schedule, "rows": rows})
+    assert schedule.steps == 3
 
 
 def test_a_step_without_sums(tmp_path, make_schedule):
