@@ -90,6 +90,8 @@ def _ways(module: GPT, windows: torch.Tensor, own: dict[str, torch.Tensor]) -> d
         "difference, the step's own gradient": (lambda: score(module, windows, gradient=own, by="difference"), "all"),
         "last layer, jvp": (lambda: score(module, windows, layers="last"), "last"),
         "last layer, backward": (lambda: score(module, windows, layers="last", by="backward"), "last"),
+        "last layer, backward, half the windows": (lambda: score(module, windows[:, ::2], layers="last", by="backward"), "half"),
+        "jvp, own gradient, half the windows": (lambda: score(module, windows[:, ::2], gradient=own), "half"),
         "last layer, Gram matrix": (lambda: mx.scores.products(module, windows, layers="last"), "last"),
         "Gram matrix": (lambda: mx.scores.products(module, windows), "all"),
         "signal and noise": (lambda: mx.scores.signal_and_noise(module, list(windows))[0], "noise"),
