@@ -91,8 +91,9 @@ class Climb(Kind):
     """One of CLIMB's rounds: mixtures drawn at random from the ``top`` that a predictor fitted to all runs calls best.
 
     The candidates are ``pool`` draws from ``draws``, the same in every round of one seed, without those that were run; without runs the
-    round is the first, and is drawn from them at random. The source has rounds of 64, 32 and 16 and LightGBM; it does not say how
-    many the top are: by default 4 for each mixture of the round. RegMix is its case of one round.
+    round is the first, and is drawn from them at random. The source has LightGBM, rounds of 64, 32 and 16, and draws by the token
+    counts. It does not say how wide these are, by default from one domain alone to near the counts, nor how many the top are, by
+    default 4 for each mixture of the round. RegMix is its case of one round.
 
     Source: Diao et al. 2025, CLIMB, arXiv 2504.13161, section 3.
     """
@@ -100,7 +101,7 @@ class Climb(Kind):
     law: str = "lightgbm"
     top: int | None = None
     pool: int = 10_000
-    draws: Dirichlet = field(default_factory=lambda: Dirichlet(temperature=1.0))
+    draws: Dirichlet = field(default_factory=lambda: Dirichlet(temperature=1.0, strengths=(1.0, 100.0)))
 
     name: ClassVar[str] = "climb"
 
