@@ -53,8 +53,8 @@ def alignment(
     ever made, memory is that of inference and one gradient. Attention runs by plain maths in it. "difference":
     (l_i(theta + e g) - l_i(theta - e g)) / 2e, two forward passes of any kind (fused attention, FSDP's shards), with an error that
     ``choose`` measures, in float32 about a thousandth of |g_i| |g|; ``step`` is e |g|, without it what changes the target's loss by a
-    thousandth. "backward": one backward pass a domain, always possible, and none
-    for a target that is the domains themselves where their gradients fit in 256 MiB.
+    thousandth. "backward": one backward pass a domain, always possible, and no more for a target that is the domains themselves where
+    their gradients take no more than 256 MiB.
 
     ``layers`` "last" (or names) takes the gradients by these parameters alone: another score, that of a step of these layers, without
     activations kept nor a way back through the rest of the model.

@@ -66,6 +66,15 @@ def test_ddp_is_left_ready_for_its_next_step(group):
         module.zero_grad()
 
 
+class FullyShardedDataParallel(torch.nn.Linear):
+    """What the older wrapper is called; its parameters are flat pieces of many."""
+
+
+def test_flat_parameters_are_refused():
+    with pytest.raises(mx.LearnerError, match="fully_shard"):
+        mx.scores.alignment(FullyShardedDataParallel(2, 2), [torch.ones(2, 2)], loss=lambda m, x: m(x).mean())
+
+
 TWO_RANKS = """
 import sys, warnings
 import torch, torch.distributed as dist
