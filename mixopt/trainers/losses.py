@@ -31,8 +31,8 @@ def domain_sums(losses: Tensor, domains: Tensor, k: int, *, counted: Tensor | No
     """Summed token losses and numbers of tokens by domain, both [k], from token losses [B, T].
 
     ``domains`` is each row's domain [B] or each token's [B, T], as positions below k; a token whose domain is below 0 belongs to none.
-    ``counted`` [B, T] says which tokens count; without it all do. What does not count may be NaN. On a GPU nothing waits for the host,
-    and rows [B] add up in a fixed order; for [B, T] that takes ``torch.use_deterministic_algorithms(True)``.
+    ``counted`` [B, T] says which tokens count; without it all do. What does not count may be NaN. On a GPU nothing waits for the host, and
+    the order of addition is fixed where ``torch.use_deterministic_algorithms(True)`` is.
 
     >>> sums, counts = domain_sums(torch.tensor([[1.0, 2.0], [3.0, 4.0]]), torch.tensor([1, 0]), k=3)
     >>> sums.tolist(), counts.tolist()
