@@ -46,6 +46,9 @@ def fit(
     folds: o.Folds = None,
     seed: o.Seed = None,
     noise: o.Noise = None,
+    target_size: o.TargetSize = None,
+    target_tokens: o.TargetTokens = None,
+    target_steps: o.TargetSteps = None,
     out: Annotated[str, typer.Option(help="Folder for the report, the mixture, the law and the exports.")] = "out/fit",
     to: Annotated[
         list[str] | None, typer.Option(help="A trainer to write the mixture for: megatron, hf, olmo-core, ... Repeatable.")
@@ -115,6 +118,9 @@ def score(
     folds: o.Folds = None,
     seed: o.Seed = None,
     noise: o.Noise = None,
+    target_size: o.TargetSize = None,
+    target_tokens: o.TargetTokens = None,
+    target_steps: o.TargetSteps = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:

@@ -42,4 +42,9 @@ Ridge = Annotated[float | None, _option(_FIT, "Ridge on the parameters; by defau
 Huber = Annotated[float | None, _option(_FIT, "Width of a Huber loss in place of squares, for runs that went wrong, such as 0.02.")]
 Folds = Annotated[int | None, _option(_FIT, "Folds of the cross-validation; 5 by default.")]
 Seed = Annotated[int | None, _option(_FIT, "Seed of the folds.")]
+TargetSize = Annotated[
+    str | None, _option(_FIT, "Parameters N of the run that the mixture is for, such as 7e9: for a law that depends on them.")
+]
+TargetTokens = Annotated[str | None, _option(_FIT, "Tokens D of that run, for a law that depends on them; --budget by default.")]
+TargetSteps = Annotated[str | None, _option(_FIT, "Optimiser steps of that run, for a law that depends on them.")]
 Noise = Annotated[float | None, _option(_FIT, "Noise of the objective, in its unit, in place of the cross-validated error.")]

@@ -54,7 +54,7 @@ def predictions(found: Recommendation) -> tuple[Prediction, ...]:
     """What the law says of each target under each mixture; the weights are the targets' shares of the objective."""
     goal, law = found.fitted.question.objective, found.law
     mixtures = found.mixtures()
-    values = {name: law.predict(list(w.values())) for name, w in mixtures.items()}
+    values = {name: law.predicted(list(w.values())) for name, w in mixtures.items()}
     named = [g if g not in law.targets.names else "" for g in goal.groups]
     family = {int(j): named[g] for g, row in enumerate(goal.shares) for j in np.flatnonzero(row)}
     return tuple(
@@ -105,7 +105,7 @@ def outcome(found: Recommendation) -> Outcome:
     if len(runs.domains) == 3 and not law.requires:
         corners = [(i, j, _GRID - i - j) for i in range(_GRID + 1) for j in range(_GRID + 1 - i)]
         grid = np.array(corners) / _GRID
-        values = sign * goal.loss(law.predict(grid))
+        values = sign * goal.loss(law.predicted(grid))
     return Outcome(
         goal.name,
         goal.unit,

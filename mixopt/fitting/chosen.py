@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import inspect
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any, final
 
 from mixopt.errors import InputError, listed, nearest
-from mixopt.laws import LAWS, CrossValidation, Formula, Law, LawChoice, choose, cross_validate
+from mixopt.laws import LAWS, CrossValidation, Formula, Law, LawChoice, Planned, choose, cross_validate
 from mixopt.laws.comparison import USUAL
 from mixopt.laws.named import Fitter, fitter, is_formula
+from mixopt.laws.planned import Planning
 from mixopt.laws.validation import Loss
-from mixopt.runs import Runs
+from mixopt.runs import SCALES, Runs
 
 AUTO, CONVEX = "auto", "convex"
 AMONG = {AUTO: USUAL, CONVEX: ("exponential", "additive-power")}
 """The laws that are compared under each word; under "convex" those that bend, and whose optimum is certified: a linear law's is a
 corner whatever the runs say."""
+
+_FLAGS = {"params": "size", "tokens": "tokens", "steps": "steps"}
 
 LawOption = str | type[Law] | Fitter
 
@@ -30,6 +34,22 @@ class Chosen:
     fit: Fitter
     validation: CrossValidation
     choice: LawChoice | None = None
+
+    def planned(self, size: Mapping[str, float]) -> Chosen:
+        """The law at the size of the run that is planned, params, tokens and steps, where it depends on them.
+
+        Raises:
+            InputError: a law that depends on what is not given.
+        """
+        lacking = [n for n in self.law.requires if n not in size]
+        if lacking:
+            flags = ", ".join(f"target_{_FLAGS[n]}= (--target-{_FLAGS[n]})" for n in lacking)
+            raise InputError(
+                f"the {self.law.name} law depends on {listed(SCALES[n] for n in lacking)}: give those of the run planned, {flags}"
+            )
+        if not self.law.requires:
+            return self
+        return replace(self, law=Planned.of(self.law, **size), fit=Planning(self.fit, tuple(size.items())))
 
     @property
     def notes(self) -> tuple[str, ...]:

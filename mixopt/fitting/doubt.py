@@ -9,7 +9,7 @@ import numpy as np
 
 from mixopt.errors import InputError
 from mixopt.language.symbols import Mixture
-from mixopt.laws import Gain, Posterior, jackknife, laplace
+from mixopt.laws import Gain, Planned, Posterior, jackknife, laplace
 from mixopt.laws.curve import CurveLaw
 from mixopt.laws.posterior import LEVEL, reach_of
 from mixopt.runs import Runs
@@ -47,7 +47,12 @@ class Doubt:
 
     def intervals(self, runs: Runs, goal: Objective) -> np.ndarray:
         """Where the objective (its loss) of further runs of the same mixtures would lie [R, 2]."""
-        return _intervals(self.posterior, runs.mixtures, goal)
+        posterior = self.posterior
+        if not isinstance(posterior.law, Planned):
+            return _intervals(posterior, runs.mixtures, goal)
+        laws = [one.law for one in (posterior.law, *posterior.draws) if isinstance(one, Planned)]
+        own = replace(posterior, law=laws[0], draws=tuple(laws[1:]))
+        return _intervals(own, runs.mixtures, goal, **{n: getattr(runs, n) for n in laws[0].requires})
 
 
 def doubt(question: Question, found: Chosen, best: Answer, other: np.ndarray) -> Doubt:
@@ -60,10 +65,10 @@ def doubt(question: Question, found: Chosen, best: Answer, other: np.ndarray) ->
     return Doubt((float(span[0]), float(span[1])), posterior.gain(weights, other, goal.loss), low, high, how, posterior)
 
 
-def _intervals(posterior: Posterior, mixtures: np.ndarray, goal: Objective) -> np.ndarray:
+def _intervals(posterior: Posterior, mixtures: np.ndarray, goal: Objective, **scale: np.ndarray) -> np.ndarray:
     """The intervals of the objective of runs of mixtures [R, k], [R, 2], at a lower level where the runs are too few for 90 %."""
     there = int(np.isfinite(goal.loss(posterior.validation.measured)).sum())
-    return posterior.intervals(mixtures, min(LEVEL, there / (there + 1)), goal.loss)
+    return posterior.intervals(mixtures, min(LEVEL, there / (there + 1)), goal.loss, **scale)
 
 
 def _posterior(found: Chosen) -> Posterior:

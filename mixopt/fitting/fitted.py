@@ -59,7 +59,7 @@ class Question:
 
     def loss(self, weights: np.ndarray) -> float:
         """The predicted loss at weights [k]: the value of the objective with the sign that makes less better, without the KL term."""
-        return float(self.objective.loss(self.law.predict(weights)))
+        return float(self.objective.loss(self.law.predicted(weights)))
 
     def total(self, weights: np.ndarray) -> float:
         """What is minimised, at weights [k]."""

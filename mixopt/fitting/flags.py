@@ -16,7 +16,7 @@ from .options import by_name, families, number, numbers, texts
 from .request import Request
 
 _PLAIN = ("mixtures", "losses", "on", "objective", "aggregate", "law", "ridge", "huber", "folds", "seed", "noise")
-_AMOUNTS = ("kl", "budget", "cap")
+_AMOUNTS = ("kl", "budget", "cap", "target_size", "target_tokens", "target_steps")
 _BOUNDS = ("at_most", "at_least", "fix", "weight")
 
 
@@ -36,7 +36,7 @@ def requested(flags: Mapping[str, Any], config: str | None = None) -> Request:
         known(flags["law"])
     base = Request(flags["mixtures"]) if config is None else _swept(Path(config)) if Path(config).is_dir() else olmix.read(config)
     given = {name: flags[name] for name in _PLAIN if flags.get(name) not in (None, "", False)}
-    given |= {name: number(flags[name], f"--{name}") for name in _AMOUNTS if flags.get(name) is not None}
+    given |= {name: number(flags[name], f"--{name.replace('_', '-')}") for name in _AMOUNTS if flags.get(name) is not None}
     given |= {name: by_name(flags[name], f"--{name}") for name in ("prior", "tokens") if flags.get(name)}
     for name in _BOUNDS:
         typed = numbers(flags.get(name) or (), f"--{name.replace('_', '-')}")

@@ -12,7 +12,8 @@ import numpy as np
 from mixopt.errors import InputError
 from mixopt.language.problem import Problem, minimize
 from mixopt.language.symbols import Mixture
-from mixopt.laws import CrossValidation, Law
+from mixopt.laws import CrossValidation, Law, Planned
+from mixopt.laws.extent import Extent, extent
 from mixopt.report.ranks import spearman
 from mixopt.report.report import Ranges
 from mixopt.report.result import Result
@@ -20,7 +21,6 @@ from mixopt.runs import Runs
 
 from .chosen import CONVEX, Chosen, LawOption, chosen
 from .doubt import Doubt, doubt
-from .extent import Extent, extent
 from .fitted import Fitted, Noise, Question
 from .inputs import averaged, limits_of
 from .limits import Limits
@@ -163,6 +163,9 @@ def recommend(
     folds: int = 5,
     seed: int = 0,
     noise: float | None = None,
+    target_size: float | None = None,
+    target_tokens: float | None = None,
+    target_steps: float | None = None,
 ) -> Recommendation:
     """Fit a law to the runs, and find the mixture that it calls best under what is asked.
 
@@ -177,7 +180,8 @@ def recommend(
     "auto" (a blend of these with linear, and LightGBM where it is installed), a law's name or class, a formula, or a function that
     fits runs.
     ``ridge`` is a number, or None to have the law choose it; ``huber`` is the width of a Huber loss in place of squares, in the
-    targets' unit. ``noise`` replaces the doubt of the gain.
+    targets' unit. ``noise`` replaces the doubt of the gain. A law that depends on N, D or steps is taken at those of the run that
+    the mixture is for: ``target_size`` (parameters), ``target_tokens`` (``budget`` by default) and ``target_steps``.
 
     Raises:
         InputError: names that do not agree, KL or caps without what they need, constraints that no mixture keeps, runs that
@@ -196,7 +200,10 @@ def recommend(
     goal = Objective.of(runs.targets, kind, weights, families)
     judged = goal.relative_to_best_of(runs.metrics) if goal.kind == "max-relative" else goal
     settings = {"ridge": ridge, "loss": None if huber is None else "huber", "huber_delta": huber}
-    found = chosen(runs, law, judged.loss, folds, seed, **settings)
+    sizes = {"params": target_size, "tokens": budget if target_tokens is None else target_tokens, "steps": target_steps}
+    found = chosen(runs, law, judged.loss, folds, seed, **settings).planned({n: v for n, v in sizes.items() if v is not None})
+    if not isinstance(found.law, Planned) and not (target_size is target_tokens is target_steps is None):
+        notes = (*notes, f"the {found.law.name} law is of the mixture alone: the size of the run planned makes no difference to it")
     if goal.kind == "max-relative":
         goal = goal.relative_to(_best(found.law, goal, limits))
     question = Question(found.law, goal, limits)

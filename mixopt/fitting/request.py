@@ -52,6 +52,9 @@ class Request:
     folds: int = 5
     seed: int = 0
     noise: float | None = None
+    target_size: float | None = None
+    target_tokens: float | None = None
+    target_steps: float | None = None
     notes: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
 
@@ -93,6 +96,9 @@ _PASSED = (
     "folds",
     "seed",
     "noise",
+    "target_size",
+    "target_tokens",
+    "target_steps",
 )
 
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, final
 import numpy as np
 
 from mixopt.errors import InputError, listed
+from mixopt.laws.extent import OUTSIDE, Extent, extent
 from mixopt.runs import Runs
 
-from .extent import Extent, extent
 from .fitted import Fitted
 from .limits import by_domain
 from .words import figure, percent
@@ -69,7 +69,7 @@ class Score:
         found += [
             f"{n} at {percent(self.weights[n])} is beyond any run (at most {percent(seen[n])}): the law extrapolates." for n in self.beyond
         ]
-        if self.extent is not None and self.extent.hull > 0.02:
+        if self.extent is not None and self.extent.hull > OUTSIDE:
             found.append(f"{percent(self.extent.hull)} of the data would have to be other to come to a blend of the runs.")
         return (*found, *self.notes)
 
@@ -120,8 +120,8 @@ def score(fitted: Fitted, mixture: Blend | Mapping[str, float], runs: Runs | Non
     return Score(
         fitted,
         by_name,
-        question.law.predict(weights),
-        question.law.predict(fitted.vector),
+        question.law.predicted(weights),
+        question.law.predicted(fitted.vector),
         question.value(weights),
         question.value(fitted.vector),
         question.loss(weights) - question.loss(fitted.vector),

@@ -9,6 +9,9 @@ import numpy as np
 
 from mixopt.errors import listed
 from mixopt.laws.curve import CurveLaw
+from mixopt.laws.extent import FAR_TIMES, OUTSIDE, strange_times
+from mixopt.laws.planned import Planned
+from mixopt.runs import SCALES
 
 if TYPE_CHECKING:
     from .recommend import Recommendation
@@ -16,7 +19,6 @@ if TYPE_CHECKING:
 GIVEN = "given by the user"
 _MOST_NAMED, _LEAST_NAMED = 8, 0.01
 _POOR_RANKS, _POOR_R2 = 0.8, 0.5
-_FAR = 0.02
 
 
 def percent(share: float) -> str:
@@ -87,6 +89,7 @@ def doubts(found: Recommendation) -> tuple[str, ...]:
                 _gain(found),
                 _measured(found),
                 _outside(found),
+                _larger(found),
                 _poor(found),
                 _unended(found),
                 _few(found),
@@ -118,7 +121,7 @@ def _gain(found: Recommendation) -> str:
 def _measured(found: Recommendation) -> str:
     """Best measured, unless the predicted gain over it exceeds the doubt of a prediction."""
     best, question = found.best_run(), found.fitted.question
-    if best is None:
+    if best is None or isinstance(found.law, Planned):  # its runs were measured at sizes of their own
         return ""
     goal, weights = question.objective, found.runs.mixtures[best]
     measured = float(goal.loss(found.runs.metrics[best]))
@@ -137,7 +140,7 @@ def _measured(found: Recommendation) -> str:
 def _outside(found: Recommendation) -> str:
     beyond = found.law.beyond(found.weights)
     far = found.extent
-    if not beyond and far.hull <= _FAR:
+    if not beyond and far.hull <= OUTSIDE:
         return ""
     seen = dict(zip(found.law.domains, found.law.seen.tolist(), strict=True))
     worst = sorted(beyond, key=lambda n: -beyond[n])[:3]
@@ -146,6 +149,23 @@ def _outside(found: Recommendation) -> str:
         f"The optimum lies outside the runs, and there the law extrapolates{f' ({which})' if which else ''}: {percent(far.hull)} of the "
         f"data would have to be other to come to a blend of the runs, {percent(far.nearest)} to come to the nearest run ({far.run}). "
         "Add runs near it, or bound it (--kl, --cap, --at-most)."
+    )
+
+
+def _larger(found: Recommendation) -> str:
+    """A planned run far from the sizes of the runs."""
+    law = found.law
+    if not isinstance(law, Planned):
+        return ""
+    told = [
+        f"{strange_times(law, n, np.array(v)):.0f} times in {SCALES[n]}"
+        for n, v in law.size.items()
+        if strange_times(law, n, np.array(v)) > FAR_TIMES
+    ]
+    return (
+        f"The planned run is far outside the sizes of the runs, {listed(told)}: the law extrapolates, and no interval knows how well."
+        if told
+        else ""
     )
 
 
@@ -172,6 +192,7 @@ def _unended(found: Recommendation) -> str:
 
 def _few(found: Recommendation) -> str:
     law, R = found.law, len(found.runs)
+    law = law.law if isinstance(law, Planned) else law
     if not isinstance(law, CurveLaw) or (law.fitted.ridge is not None and law.fitted.ridge.any()):
         return ""
     parameters = law.theta.shape[1]

@@ -12,6 +12,7 @@ from .comparison import LawComparison as LawComparison
 from .comparison import compare_laws as compare_laws
 from .dcpt import DCPT as DCPT
 from .exponential import Exponential as Exponential
+from .extent import ExtrapolationWarning as ExtrapolationWarning
 from .formula import Formula as Formula
 from .gaussian import GaussianProcess as GaussianProcess
 from .law import Fit as Fit
@@ -19,6 +20,7 @@ from .law import Law as Law
 from .law import TargetLaw as TargetLaw
 from .linear import Linear as Linear
 from .online import Online as Online
+from .planned import Planned as Planned
 from .posterior import Gain as Gain
 from .posterior import Posterior as Posterior
 from .posterior import bootstrap as bootstrap
@@ -48,6 +50,7 @@ __all__ = [
     "Chinchilla",
     "CrossValidation",
     "Exponential",
+    "ExtrapolationWarning",
     "Fit",
     "Formula",
     "Gain",
@@ -58,6 +61,7 @@ __all__ = [
     "LightGBM",
     "Linear",
     "Online",
+    "Planned",
     "Posterior",
     "TargetLaw",
     "TaskLaw",

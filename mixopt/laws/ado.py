@@ -62,7 +62,7 @@ class ADO(CurveLaw):
         a, e, alpha = theta.T
         theta = np.stack([np.exp(e), a - alpha * np.log(BILLION / context), alpha], axis=1)
         found = replace(law, theta=theta)
-        rmse = np.sqrt(np.nanmean((found.predict(runs.mixtures, tokens=runs.tokens) - runs.metrics) ** 2, axis=0))
+        rmse = np.sqrt(np.nanmean((found.predicted(runs.mixtures, tokens=runs.tokens) - runs.metrics) ** 2, axis=0))
         return replace(found, fitted=replace(law.fitted, rmse=rmse))
 
     @classmethod

@@ -82,10 +82,11 @@ class Blend(Law):
             np.min([one.identified for one in told], axis=0),
         )
         whole = cls(runs.domains, runs.targets, blank, tuple(parts), given / given.sum())
-        errors = whole.predict(runs.mixtures, **{n: getattr(runs, n) for n in whole.requires}) - runs.metrics
+        errors = whole.predicted(runs.mixtures, **{n: getattr(runs, n) for n in whole.requires}) - runs.metrics
         notes = (f"a blend of {whole.words}", *dict.fromkeys(f"{law.name}: {note}" for law in parts for note in law.fitted.notes))
         rmse = np.sqrt(np.nanmean(errors**2, axis=0))
-        fitted = Fit(blank.seen, blank.runs, rmse, blank.converged, blank.identified, notes)
+        spans = {n: span for one in told for n, span in one.scales.items()}
+        fitted = Fit(blank.seen, blank.runs, rmse, blank.converged, blank.identified, notes, scales=spans)
         return cls(runs.domains, runs.targets, fitted, whole.parts, whole.shares)
 
     @property
@@ -131,7 +132,9 @@ class Blend(Law):
     @classmethod
     def restored(cls, domains: Domains, targets: Targets, fitted: Fit, content: Mapping[str, Any]) -> Blend:
         k, m, known = len(domains), len(targets), kinds()
-        parts = tuple(known[one["law"]].restored(domains, targets, fit_of(one["fit"], k, m), one) for one in content["parts"])
+        parts = tuple(
+            known[one["law"]].restored(domains, targets, fit_of(one["fit"], k, m), {**content, **one}) for one in content["parts"]
+        )
         return cls(domains, targets, fitted, parts, array(content["shares"], (len(parts),)))
 
 

@@ -119,7 +119,9 @@ class CurveLaw(Law):
                 f"add it, or give Runs.from_arrays(..., {lacking[0]}=...)"
             )
         found = fit_targets(curve, At.of(runs), signs(runs.targets) * runs.metrics, settings, runs)
-        fit = replace(found.fit, notes=(*found.fit.notes, *odd_scales(runs, cls.needs)))
+        sizes = {n: np.asarray(getattr(runs, n)) for n in (*cls.needs, *curve.needs)}
+        spans = {n: (float(values.min()), float(values.max())) for n, values in sizes.items()}
+        fit = replace(found.fit, notes=(*found.fit.notes, *odd_scales(runs, cls.needs)), scales=spans)
         return cls(runs.domains, runs.targets, fit, curve, found.theta, settings)
 
     @property

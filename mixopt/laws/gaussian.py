@@ -73,7 +73,7 @@ class GaussianProcess(Law):
         m, counts = len(runs.targets), np.isfinite(losses).sum(axis=0)
         blank = Fit(runs.mixtures.max(axis=0), counts, np.zeros(m), np.array(ended), np.full(m, 3))
         law = cls(runs.domains, runs.targets, blank, runs.mixtures, losses, np.array(found))
-        errors = law.predict(runs.mixtures) - runs.metrics
+        errors = law.predicted(runs.mixtures) - runs.metrics
         return replace(law, fitted=replace(blank, rmse=np.sqrt(np.nanmean(errors**2, axis=0))))
 
     @cached_property

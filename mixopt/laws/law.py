@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar, Self, final
 
@@ -18,6 +19,8 @@ from mixopt.files import write
 from mixopt.language.domains import Domains
 from mixopt.language.expression import Expr, constant
 from mixopt.runs import SCALES, Runs, Targets
+
+from .extent import ExtrapolationWarning, far
 
 FORMAT = "mixopt law 1"
 
@@ -53,7 +56,8 @@ class Fit:
     """How a law was fitted: the largest weight of each domain in the runs, ``seen`` [k], and by target [m]: the number of
     ``runs``, the error ``rmse`` on them in the target's unit, whether the least squares ``converged`` by its tolerances, and how
     many of its parameters the runs ``identified`` (the numerical rank of the Jacobian); ``notes`` are sentences for people;
-    ``ridge`` [m] is the ridge of each target where the law has one."""
+    ``ridge`` [m] is the ridge of each target where the law has one, ``scales`` the least and the largest N, D and steps of the runs of a
+    law that depends on them."""
 
     seen: np.ndarray
     runs: np.ndarray
@@ -62,6 +66,7 @@ class Fit:
     identified: np.ndarray
     notes: tuple[str, ...] = ()
     ridge: np.ndarray | None = None
+    scales: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for entry in fields(self):
@@ -137,14 +142,25 @@ class Law(ABC):
     ) -> np.ndarray:
         """Predicted metrics [R, m] of mixtures [R, k], or [m] of one mixture [k]; rows are taken as they are.
 
+        Warns (``ExtrapolationWarning``) where a quarter of a mixture's data is weight that no run gave to its domain, or N, D or
+        the steps are ten times outside those of the runs.
+
         Raises:
             InputError: mixtures of another width, or a law that needs N, D or s which are not given.
         """
+        found = self.predicted(mixtures, params=params, tokens=tokens, steps=steps)
+        told = far(self, np.asarray(mixtures, dtype=float), self.scale(params=params, tokens=tokens, steps=steps))
+        if told:
+            warnings.warn(told, ExtrapolationWarning, stacklevel=2)
+        return found
+
+    def predicted(self, mixtures: ArrayLike, **given: ArrayLike | None) -> np.ndarray:
+        """As ``predict``, without a word on what is far from the runs: for callers that say so themselves."""
         rows = np.asarray(mixtures, dtype=float)
         if rows.ndim not in (1, 2) or rows.shape[-1] != len(self.domains):
             raise InputError(f"mixtures have shape {rows.shape}, but the law is over {len(self.domains)} domains {listed(self.domains)}")
         table = np.atleast_2d(rows)
-        scale = self.scale(params=params, tokens=tokens, steps=steps)
+        scale = self.scale(**given)
         at = At(table, **{n: np.broadcast_to(np.asarray(v, dtype=float), (len(table),)) for n, v in scale.items()})
         with np.errstate(over="ignore", divide="ignore"):  # far from the runs a law may well say infinity
             found = self.sign * self._losses_at(at)
@@ -270,7 +286,7 @@ class TargetLaw:
         """The domain on which alone the target is predicted best."""
         k = len(self.law.domains)
         with np.errstate(all="ignore"):
-            alone = (self.law.sign * self.law.predict(np.eye(k)))[:, self.j]
+            alone = (self.law.sign * self.law.predicted(np.eye(k)))[:, self.j]
         return self.law.domains.names[int(np.nanargmin(alone))]
 
 
@@ -361,4 +377,5 @@ def fit_of(told: Mapping[str, Any], k: int, m: int) -> Fit:
     kinds = {"seen": float, "runs": int, "rmse": float, "converged": bool, "identified": int}
     arrays = {n: array(told[n], (k,) if n == "seen" else (m,), kind) for n, kind in kinds.items()}
     ridge = told.get("ridge")
-    return Fit(**arrays, notes=tuple(told["notes"]), ridge=None if ridge is None else array(ridge, (m,)))
+    scales = {str(n): (float(low), float(high)) for n, (low, high) in told.get("scales", {}).items()}
+    return Fit(**arrays, notes=tuple(told["notes"]), ridge=None if ridge is None else array(ridge, (m,)), scales=scales)

@@ -56,7 +56,7 @@ class Posterior:
 
     def predict(self, mixtures: ArrayLike, **scale: Any) -> np.ndarray:
         """The metrics by every draw [S, R, m] of mixtures [R, k]."""
-        return np.array([one.predict(mixtures, **scale) for one in self.draws])
+        return np.array([one.predicted(mixtures, **scale) for one in self.draws])
 
     def spread(self, mixtures: ArrayLike, loss: Loss | None = None, **scale: Any) -> np.ndarray:
         """The standard deviation over the draws, [R, m] or [R] of a loss."""
@@ -78,7 +78,7 @@ class Posterior:
             InputError: a level that is not between 0 and 1, or one so high that the runs are too few to tell it.
         """
         rows = np.atleast_2d(np.asarray(mixtures, dtype=float))
-        own, folds = self._values(self.law.predict(rows, **scale), loss), self.validation.folds
+        own, folds = self._values(self.law.predicted(rows, **scale), loss), self.validation.folds
         errors = self._values(self.validation.predicted, loss) - self._values(self.validation.measured, loss)
         at_runs = self._values(np.array([predicted_at(one, self.validation.runs) for one in self.draws]), loss)
         with np.errstate(invalid="ignore", over="ignore"):  # a draw may well say infinity far from the runs
@@ -95,7 +95,7 @@ class Posterior:
     def gain(self, better: ArrayLike, other: ArrayLike, loss: Loss, **scale: Any) -> Gain:
         """How much less ``better`` [k] loses than ``other`` [k] by the law, and the standard error of that over the draws."""
         pair = np.stack([np.asarray(other, dtype=float), np.asarray(better, dtype=float)])
-        own = loss(self.law.predict(pair, **scale))
+        own = loss(self.law.predicted(pair, **scale))
         every = loss(self.predict(pair, **scale))
         return Gain(float(own[0] - own[1]), self.widen * float((every[:, 0] - every[:, 1]).std()), len(self.draws) - 1)
 

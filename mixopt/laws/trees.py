@@ -98,7 +98,7 @@ class LightGBM(OpaqueLaw):
     def _told(cls, runs: Runs, texts: tuple[str, ...], counts: list[int]) -> LightGBM:
         m = len(runs.targets)
         blank = Fit(runs.mixtures.max(axis=0), np.array(counts), np.zeros(m), np.ones(m, dtype=bool), np.zeros(m, dtype=int))
-        errors = cls(runs.domains, runs.targets, blank, texts).predict(runs.mixtures) - runs.metrics
+        errors = cls(runs.domains, runs.targets, blank, texts).predicted(runs.mixtures) - runs.metrics
         told = "trees are flat beyond the runs: an optimum outside them is no prediction"
         fitted = Fit(blank.seen, blank.runs, np.sqrt(np.nanmean(errors**2, axis=0)), blank.converged, blank.identified, (told,))
         return cls(runs.domains, runs.targets, fitted, texts)

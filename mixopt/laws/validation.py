@@ -15,6 +15,7 @@ from mixopt.runs import Runs, Targets
 from .accuracy import DRAWS, FIGURES, figures, intervals
 from .exponential import Exponential
 from .law import Law, signs
+from .planned import Planned
 
 Loss = Callable[[np.ndarray], np.ndarray]
 """What a mixture is judged by: losses [...], less being better, from metrics [..., m]."""
@@ -125,5 +126,6 @@ def folds_of(R: int, folds: int | None, seed: int) -> np.ndarray:
 
 
 def predicted_at(law: Law, runs: Runs) -> np.ndarray:
-    """A law's metrics [R, m] of the runs, at their own N, D and steps where it needs them."""
-    return law.predict(runs.mixtures, **{name: getattr(runs, name) for name in law.requires})
+    """A law's metrics [R, m] of the runs, at their own N, D and steps where it needs them, be it planned for others."""
+    law = law.law if isinstance(law, Planned) else law
+    return law.predicted(runs.mixtures, **{name: getattr(runs, name) for name in law.requires})

@@ -8,12 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import brentq
 
-from mixopt.fitting.extent import extent
 from mixopt.fitting.ranges import ranges
 from mixopt.language.atoms import kl, sum_squares
 from mixopt.language.domains import Domains
 from mixopt.language.expression import constant, equal
 from mixopt.language.symbols import Mixture
+from mixopt.laws.extent import extent
 from mixopt.runs import Runs
 
 
