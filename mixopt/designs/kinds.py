@@ -154,6 +154,10 @@ class Sobol(Kind):
         from scipy.special import gammaincinv
         from scipy.stats import qmc
 
+        if ask.space.k > qmc.Sobol.MAXDIM:
+            raise InputError(
+                f"Sobol points are known for {qmc.Sobol.MAXDIM:,} domains at most, and there are {ask.space.k:,}; draw uniformly"
+            )
         alpha = np.ones(ask.space.k) if self.strength is None else self.strength * np.maximum(ask.prior, 1e-12)
         points = qmc.Sobol(ask.space.k, scramble=True, seed=ask.rng)
 

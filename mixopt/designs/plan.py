@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, final
 
@@ -14,11 +14,14 @@ from numpy.typing import ArrayLike
 from mixopt.errors import InputError, unknown
 from mixopt.files import write
 from mixopt.language.domains import Domains
+from mixopt.language.expression import Relation
 from mixopt.notebook import table
 from mixopt.runs import Runs, Targets
 from mixopt.runs.files import Path, check_ids, join_key, weight_columns
 from mixopt.runs.oddities import alike
 from mixopt.runs.sources import read
+
+from .space import Space
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -60,6 +63,17 @@ class Design:
     def weights(self) -> dict[str, dict[str, float]]:
         """Run -> domain -> weight."""
         return {i: dict(zip(self.domains, row, strict=True)) for i, row in zip(self.ids, self.mixtures.tolist(), strict=True)}
+
+    def check(self, where: Any, subject_to: Iterable[Relation] = (), given: Mapping[str, Any] | None = None) -> None:
+        """Refuse a design, such as a table of your own, that breaks a constraint; the arguments are those of ``mx.design``.
+
+        Raises:
+            InputError: other domains, or a mixture that breaks a constraint, with its run and by how much.
+        """
+        space = Space.of(where, subject_to, given)
+        if space.domains.names != self.domains.names:
+            raise InputError(f"the design is over {self.domains}, and the constraints are on {space.domains}; the order counts too")
+        space.check(self.mixtures, self.ids)
 
     def replicates(self) -> tuple[tuple[int, ...], ...]:
         """The positions of runs with the same mixture and tokens: groups of two or more."""

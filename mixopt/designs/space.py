@@ -59,13 +59,15 @@ class Space:
             if odd:
                 raise InputError(f"a design is of one mixture: {odd[0]}")
             w, relations = form.mixture, (*form.constraints, *relations)
+            domains = domains_of(w)
         else:
-            w = _symbol(stated if isinstance(stated, Domains) else Domains(stated), relations)
+            domains = stated if isinstance(stated, Domains) else Domains(stated)
+            w = _symbol(domains, relations)
         numbers = _numbers(relations, given)
         region = Region.compile(w, relations, numbers)
         if region.empty:
             raise InputError(f"there is nothing to design: {region.empty}")
-        return cls.within(domains_of(w), region, numbers)
+        return cls.within(domains, region, numbers)
 
     @classmethod
     def within(cls, domains: Domains, region: Region, given: Mapping[str, np.ndarray]) -> Space:
@@ -163,7 +165,8 @@ class Space:
         """
         self._need_linear("hit-and-run")
         region, G = self.region, dense(self.region.G)
-        fixed = orth(np.vstack([dense(region.A), np.ones((1, self.k))]).T)  # directions that the equalities take
+        settled = np.eye(self.k)[region.upper - region.lower < 1e-12]
+        fixed = orth(np.vstack([dense(region.A), np.ones((1, self.k)), settled]).T)  # directions that the equalities take
         room = self.k - fixed.shape[1]
         w = 1e-3 * self.centre + (1 - 1e-3) * starts
         for _ in range(int(np.clip(5 * room, *_ROUNDS)) if room else 0):

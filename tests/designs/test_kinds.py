@@ -105,6 +105,17 @@ def test_hit_and_run_is_uniform_on_a_polytope_with_a_known_mean():
     assert np.allclose(found.mean(axis=0), expected, atol=0.015)
 
 
+def test_hit_and_run_moves_where_a_weight_is_settled():
+    fixed = [mx.equal(W["web"], 0.4).named("fixed")]
+    found = mx.design(DOMAINS, runs=2000, kind="uniform", subject_to=fixed, replicates=0).mixtures
+    assert np.allclose(found[:, 0], 0.4)
+    assert found[:, 1].mean() == pytest.approx(0.3, abs=0.02)
+    assert found[:, 1].var() == pytest.approx(0.6**2 / 12, rel=0.1)
+    space = Space.of(DOMAINS, fixed)
+    still = space.inside(np.tile([0.4, 0.1, 0.5], (500, 1)), np.random.default_rng(0))
+    assert still[:, 1].std() > 0.15
+
+
 def test_metropolis_keeps_a_dirichlet_distribution():
     space, alpha = Space.of(DOMAINS), np.array([4.0, 2.0, 3.0])
     rng = np.random.default_rng(0)
@@ -212,6 +223,18 @@ def test_settings_out_of_range_are_refused(settings):
         Sobol(-1)
 
 
-def test_a_row_that_breaks_a_constraint_is_refused_by_name():
-    with pytest.raises(mx.InputError, match=r"the mixture of run 'b' breaks 'cap' by 0.1; change or leave out the row"):
+def test_sizes_of_domains_stay_where_constraints_are_on_a_mixture_without_them():
+    bare = mx.Mixture(DOMAINS.names)
+    assert mx.design(DOMAINS, runs=6, subject_to=[bare["web"] <= 0.5]).domains.tokens == DOMAINS.tokens
+
+
+def test_a_row_that_breaks_a_constraint_is_refused_by_name(tmp_path):
+    (tmp_path / "own.csv").write_text("run,web,code,books\na,0.4,0.3,0.3\nb,0.6,0.2,0.2\nc,0.7,0.2,0.1\n")
+    own = mx.Design.from_csv(tmp_path / "own.csv")
+    with pytest.raises(mx.InputError, match=r"run 'b' breaks 'cap' by 0\.1, and 1 more runs break constraints; change"):
+        own.check(DOMAINS, [CAP])
+    with pytest.raises(mx.InputError, match="the order counts too"):
+        own.check(["code", "web", "books"])
+    own.check(mx.minimize(mx.kl(W, DOMAINS.natural), over=W))
+    with pytest.raises(mx.InputError, match=r"the mixture of run 'b' breaks 'cap' by 0\.1; change or leave out the row"):
         Space.of(DOMAINS, [CAP]).check(np.array([[0.4, 0.3, 0.3], [0.6, 0.2, 0.2]]), ["a", "b"])
