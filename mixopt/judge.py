@@ -19,11 +19,6 @@ if TYPE_CHECKING:
     from mixopt.runtime.modelled import Modelled
     from mixopt.solvers.bilevel import BilevelSolver
 
-NEGATIVE = (
-    "negative curvature ended the linear system early, so the hypergradient may be off, or zero where it ended at once. "
-    "Raise damping, or take curvature='gauss-newton'"
-)
-
 
 SADDLE = "the curvature along the weights that are free is negative, so this is no minimum: go on from other weights (start=...)"
 BEHIND = (
@@ -49,6 +44,7 @@ class Judged:
 def slope_at(solver: BilevelSolver, model: Modelled, w: np.ndarray, leaves: Any) -> Judged:
     """The hypergradient at weights w: an exact learner is trained there first, a sampled one taken on its evaluation sample."""
     from mixopt.solvers.bilevel import Trained
+    from mixopt.solvers.doubts import NEGATIVE, flat
 
     assert isinstance(model.form, Bilevel)
     weights, doubt, oracle = model.weights(w), "", solver.oracle_of(model.form)
@@ -56,7 +52,8 @@ def slope_at(solver: BilevelSolver, model: Modelled, w: np.ndarray, leaves: Any)
     if model.exact:
         near = solver.trained(model, weights, Trained(start, np.inf))
         slope = solver.slope_of(model, weights, near)
-        inner, words, doubt = near.inner, f"{oracle}, exact", near.doubt
+        inner, words = near.inner, f"{oracle}, exact"
+        doubt = near.doubt or ("" if bool((slope.gradient != 0).any()) else flat(model, weights, near.leaves))
     else:
         batch = model.learner.evaluation()
         with model.learner.second_order():

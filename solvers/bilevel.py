@@ -24,8 +24,12 @@ from mixopt.runtime.tree import Leaves, copied, vector
 from mixopt.solver import Average, Pace, Solver, State, Task
 
 from .constraints import refuses_region
+from .doubts import NEGATIVE, flat
 from .outer import Ahead, BilevelGeometry, LineSearch, check_outer, outer_step, refuses_logits
 from .steps import Normalised, check_counts
+
+STILL = 1e-10
+"""A step that moves no weight farther gets nowhere."""
 
 
 @dataclass(frozen=True)
@@ -163,7 +167,7 @@ class BilevelSolver(Solver):
             if self._inside(task.form) and (first == 0).any():  # entropic steps and logits never leave a weight of 0
                 first = tilted(task.region, smoothed(first, 1e-3), np.zeros(len(first)))
             at = begin(search, first)
-            failed = _unbounded(at, "the starting weights")
+            failed = _unbounded(at, "the starting weights") or self._flat(model, search, at)
             return State(at.w, (search, at), {}, Status.FAILED if failed else None, _joined(failed, search.near.doubt))
         leaves = copied(model.learner.start(), trainable=True)
         memory = Sampled(leaves, model.learner.optimizer(leaves), model.generator(task.seed))
@@ -189,18 +193,22 @@ class BilevelSolver(Solver):
         assert isinstance(form, Bilevel)
         return self.geometry != "euclidean" or steep(form.upper)
 
+    def _flat(self, model: Modelled, search: _Search, at: Descent) -> str:
+        """That there is nothing to descend, where the hypergradient is exactly 0."""
+        return "" if at.gradient.any() else flat(model, model.weights(at.w), search.near.leaves)
+
     def _exact(self, task: Task, state: State) -> State:
         search, at = state.memory
         inside = softmax_step if self.geometry == "softmax" else mirror_step
         take = inside if self._inside(task.form) else quasi_newton_step
         new: Descent = take(search, task.region, at)
-        failed, doubt = _unbounded(new, "the weights tried"), search.near.doubt
+        failed, doubt = _unbounded(new, "the weights tried"), _joined(search.near.doubt, NEGATIVE if search.last.negative else "")
         info = {"value": new.value, "gap": np.inf, "inner": search.near.inner, "system": search.last.system}
         if failed:
             return State(at.w, state.memory, info | {"value": at.value}, Status.FAILED, _joined(failed, doubt))
         gap = float(new.gradient @ (new.w - task.region.lowest(new.gradient)))
-        settled = gap <= self.tolerance
-        status = Status.STATIONARY if settled and not doubt else Status.STUCK if settled or new.stuck else None
+        settled, stuck = gap <= self.tolerance, new.stuck or float(np.abs(new.w - at.w).max()) <= STILL
+        status = Status.STATIONARY if settled and not doubt else Status.STUCK if settled or stuck else None
         message = f"gap {gap:.1e}, inner gradient {search.near.inner:.1e}" if status is Status.STUCK else ""
         return State(new.w, (search, new), info | {"gap": gap}, status, _joined(message, doubt))
 

@@ -13,7 +13,7 @@ from mixopt.solver import Task
 
 from .single_loop import Loop, SingleLoop, Turn, descend, norm
 from .steps import check_counts
-from .vpbgd import check_penalty, risen
+from .vpbgd import check_penalty, risen, weak
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +44,10 @@ class GPBGD(SingleLoop):
             return ("the learner's losses cannot be differentiated twice; use VPBGD() or ValueFunction()",)
         return reasons
 
+    @property
+    def stuck(self) -> str:
+        return weak(self.penalty, self.rate)
+
     def rewrites(self, form: Form) -> tuple[str, ...]:
         assert isinstance(form, Bilevel)
         return (
@@ -64,4 +68,6 @@ class GPBGD(SingleLoop):
         scale = min(1 / penalty, 1.0)
         pull = tuple(scale * part for part in raw)
         descend(loop.optimizer, loop.leaves, pull)
-        return Turn(scale * over, value.detach(), model.domain_losses(env), norm(pull), follower=loop.leaves)
+        return Turn(
+            scale * over, value.detach(), model.domain_losses(env), norm(pull), follower=loop.leaves, scale=min(penalty, 1 / penalty)
+        )

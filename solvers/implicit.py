@@ -16,6 +16,7 @@ from mixopt.runtime.modelled import Modelled
 from mixopt.runtime.tree import Leaves, copied, split, vector
 
 from .bilevel import BilevelSolver, Slope, Trained
+from .doubts import endless_slopes
 from .inner import STEPS, Inner, minimum, reach
 from .products import Curved, cross_differences, cross_term, differenced, gauss_newton, hessian, pushed
 from .systems import ConjugateGradients, System
@@ -140,6 +141,8 @@ def unconverged(model: Modelled, w: Tensor, found: Curved, goal: float, taken: s
             "regulariser such as sum_squares(theta), or bound the losses below"
         )
     size = float(found.slope.norm())
+    if not math.isfinite(size) and (told := endless_slopes(model, w, found.at)):
+        return told
     return (
         f"the lower level has not converged: |grad| = {size:.1e} against a tolerance of {goal:.1e} after {taken}, so "
         "the hypergradient may be off. Give Inner(steps=...), a larger Inner(tolerance=...), or a regulariser such as "

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -21,6 +22,9 @@ from mixopt.solver import Average, Pace, Solver, State, Task
 from .constraints import refuses_region
 from .outer import BilevelGeometry, check_outer, outer_step, refuses_logits
 from .steps import Normalised, check_counts
+
+STILL = 1e-6
+"""Weights that have moved no farther in a run have stood still."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,7 @@ class Pulled:
 class Turn:
     """One step of a method, before the weights move or with it: their direction [k], and what the trace tells.
 
+    The direction is ``scale`` times the gradient in the method's own objective, in which a penalty below 1 counts as 1.
     ``excess`` is lower(model) - lower(follower), ``size`` the norm of the largest gradient that a model descended; ``moved`` are the
     new weights and what is kept of their step, where the method has moved them itself.
     """
@@ -66,6 +71,7 @@ class Turn:
     excess: Tensor | None = None
     follower: Leaves | None = None
     moved: tuple[Tensor, Loop] | None = None
+    scale: float = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,7 +145,19 @@ class SingleLoop(Solver):
         if not float(turn.size) <= self.tolerance:
             return None
         g, at = turn.gradient.double().cpu().numpy(), w.cpu().numpy()
-        return Status.STATIONARY if float(g @ at - g @ task.region.lowest(g)) <= self.tolerance else None
+        return Status.STATIONARY if float(g @ at - g @ task.region.lowest(g)) <= self.tolerance * turn.scale else None
+
+    def remarks(self, task: Task, weights: np.ndarray) -> str:
+        """That the weights have stood still."""
+        far = float(np.abs(weights - task.region.start(task.start)).max(initial=0.0))
+        if far > STILL:
+            return ""
+        return f"the weights moved by no more than {far:.0e} in {len(weights)} steps, so nothing was mixed: {self.stuck}"
+
+    @property
+    def stuck(self) -> str:
+        """Why weights may stand still, and the mend."""
+        return f"raise the rate ({self.rate})"
 
 
 def lower(loop: Loop, w: Tensor, leaves: Leaves, batch: Batch, training: Batch) -> Pulled:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -42,6 +43,10 @@ class VPBGD(SingleLoop):
         check_counts(self, inner_steps=1, ramp=0)
         check_penalty(self.penalty)
 
+    @property
+    def stuck(self) -> str:
+        return weak(self.penalty, self.rate)
+
     def rewrites(self, form: Form) -> tuple[str, ...]:
         assert isinstance(form, Bilevel)
         return value_rewrites(form, self.penalty)
@@ -61,13 +66,27 @@ class VPBGD(SingleLoop):
         slopes = tuple(scale * (v + penalty * g) for v, g in zip(top.slopes, at.slopes, strict=True))
         descend(loop.optimizer, loop.leaves, slopes)
         size = torch.maximum(norm(slopes), norm(below.slopes))
-        return Turn(scale * (top.over + penalty * (at.over - reached.over)), top.value, at.losses, size, excess=at.value - reached.value)
+        return Turn(
+            scale * (top.over + penalty * (at.over - reached.over)),
+            top.value,
+            at.losses,
+            size,
+            excess=at.value - reached.value,
+            scale=min(penalty, 1 / penalty),
+        )
 
 
 def check_penalty(penalty: float) -> None:
     """Refuse a penalty that is no finite number > 0."""
     if not 0 < penalty < math.inf:
         raise InputError(f"the penalty is {penalty!r}; it is a finite number > 0")
+
+
+def weak(penalty: float, rate: Any) -> str:
+    """Why weights may stand still under a penalty, and the mend."""
+    if penalty < 1:
+        return f"the penalty {penalty:g} is too small to move them, for it multiplies what tells the models apart; raise it to 10 or more"
+    return f"the penalty {penalty:g} divides each step; take more steps, a larger rate ({rate}) or a lower penalty"
 
 
 def risen(penalty: float, ramp: int, taken: int) -> float:

@@ -144,7 +144,7 @@ def test_the_code_of_doge_divides_clips_and_floors():
     ("solver", "near"),
     [
         (VPBGD(penalty=10, rate=0.3), 1e-5),
-        (GPBGD(penalty=10, rate=0.1), 1e-5),
+        (GPBGD(penalty=10, rate=0.1, steps=2000), 1e-5),
         (BOME(rate=0.05, steps=400), 1e-5),
         (ScaleBiO(decay=0.0, penalty=4.0, steps=400, cosine=True), 2e-2),
         (OneStep(step_size=1.0, rate=0.3, average="last"), 1e-5),
