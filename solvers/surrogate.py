@@ -120,7 +120,8 @@ class Surrogate(Solver):
     def _said(self, task: Task, law: Law, sweep: _Sweep, foretold: float) -> str:
         sign = -1 if task.form.maximised else 1
         least = int(np.argmin(sweep.values))
-        which = "a mixture of the design" if least < len(sweep.design) else "a law's optimum"
+        drawn = "a mixture of the rounds" if isinstance(self.rounds, tuple) else "a mixture of the design"
+        which = drawn if least < len(sweep.design) else "a law's optimum"
         runs = int(law.fitted.runs.min())
         return (
             f"the {law.name} law of {runs} runs foretold {sign * foretold:.6g} at its optimum, which came to "

@@ -179,7 +179,7 @@ def _slurm(place: Path, count: int, lines: Sequence[str], at_once: int | None) -
     head = [
         f"--array=0-{count - 1}{'' if at_once is None else f'%{at_once}'}",
         "--job-name=proxies",
-        f"--output={place}/%x-%A_%a.log",
+        f"--output={shlex.quote(f'{place}/%x-%A_%a.log')}",
         *lines,
     ]
     body = [
