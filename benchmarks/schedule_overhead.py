@@ -2,7 +2,8 @@
 
 The bare step is a forward pass over windows of all domains, a backward pass and AdamW. With a schedule the loop also adds up the losses by
 domain that the forward pass has anyway, tells them, and takes the weights for the next step; a schedule by gradients also takes the
-alignment of the domains by one forward-mode pass, every so many steps. Both train models that are equal at the start.
+alignment of the domains by one forward-mode pass, every so many steps: over the whole model on the step's windows, or over its last layer
+on half of them. Both train models that are equal at the start.
 """
 
 from __future__ import annotations
@@ -36,11 +37,11 @@ def losses_of(module: GPT, windows: Tensor) -> Tensor:
 class Loop:
     """A model in training, with or without a schedule."""
 
-    def __init__(self, given: argparse.Namespace, streams: Streams, schedule: mx.Schedule | None, every: int = 1):
+    def __init__(self, given: argparse.Namespace, streams: Streams, schedule: mx.Schedule | None, every: int = 1, layers: Any = "all"):
         self.module = GPT(width=given.width, layers=given.layers, heads=4, seed=0)
         self.optimizer = torch.optim.AdamW(self.module.parameters(), lr=1e-3)
         self.generator = torch.Generator().manual_seed(0)
-        self.given, self.streams, self.schedule, self.every, self.step = given, streams, schedule, every, 0
+        self.given, self.streams, self.schedule, self.every, self.layers, self.step = given, streams, schedule, every, layers, 0
 
     def run(self) -> None:
         """A few steps."""
@@ -61,8 +62,9 @@ class Loop:
             name = next(iter(self.schedule.needs))
             self.schedule.observe(**{name: losses.detach()}, tokens=windows.numel())
         elif self.step % self.every == 0:
-            batches = {name: window for name, window in zip(DOMAINS, windows, strict=True)}
-            self.schedule.observe(alignment=mx.scores.alignment(self.module, batches), step=self.step)
+            some = windows if self.layers == "all" else windows[:, : max(1, windows.shape[1] // 2)]
+            scores = mx.scores.alignment(self.module, dict(zip(DOMAINS, some, strict=True)), layers=self.layers)
+            self.schedule.observe(alignment=scores, step=self.step)
 
 
 def observed(make: Callable[[], mx.Schedule], count: int = 500) -> float:
@@ -102,10 +104,11 @@ def main() -> None:
         "online DoReMi": (lambda: mx.online(online_doremi(domains, rate=1e-3)), 1),
         "ODM": (lambda: mx.online(odm(domains), every=1), 1),
         "ADO": (lambda: mx.online(ado(domains), every=1), 1),
-        "DoGE, alignment every 10 steps": (lambda: mx.online(online_doge(domains), every=1), 10),
+        "DoGE every 10 steps, whole model": (lambda: mx.online(online_doge(domains), every=1), 10),
+        "DoGE every 10 steps, last layer": (lambda: mx.online(online_doge(domains), every=1), 10),
     }
     bare = Loop(given, streams, None)
-    loops = {name: Loop(given, streams, make(), every) for name, (make, every) in made.items()}
+    loops = {name: Loop(given, streams, make(), every, "last" if "last" in name else "all") for name, (make, every) in made.items()}
     times = in_turns([bare.run, *(loop.run for loop in loops.values())], given.rounds)
     rows: list[dict[str, Any]] = []
     step = 1e3 * float(np.median(times[:, 0])) / given.steps
