@@ -45,7 +45,7 @@ def collect(
     given come from lm-eval, or from the names where those are certain.
 
     Runs without metrics are left out with a note, and so are those that came less far than the others by their own clock (step,
-    tokens, ...), unless ``unfinished``.
+    tokens, ...), as a share of the design's tokens where these differ, unless ``unfinished``.
 
     Raises:
         InputError: no design or no metric, a file that cannot be read, or a metric whose direction is not certain.
@@ -99,7 +99,11 @@ def _collected(folder: Path, only: tuple[str, ...], direction: Any, unit: Any, u
     logs = {run: _of_run(folder / run) for run in design.ids}
     notes = [note for log in logs.values() for note in log.notes]
     bare = [run for run, log in logs.items() if not _kept(log, only)]
-    short = [] if unfinished else _short(logs)
+    short = (
+        []
+        if unfinished
+        else _short(logs, dict(zip(design.ids, np.ones(len(design)) if design.tokens is None else design.tokens, strict=True)))
+    )
     for which, why in ((bare, "have no metrics yet"), ([r for r in short if r not in bare], "came less far than the others")):
         if which:
             notes.append(f"{len(which)} of {len(design)} runs {why} and are left out: {listed(which)}")
@@ -125,14 +129,14 @@ def _kept(log: _Log, only: tuple[str, ...]) -> dict[str, float]:
     return {n: v for n, v in log.metrics.items() if not only or any(n == o or fnmatchcase(n, o) for o in only)}
 
 
-def _short(logs: Mapping[str, _Log]) -> list[str]:
-    """The runs that did not come as far as the farthest, by the first clock that they have in common."""
+def _short(logs: Mapping[str, _Log], lengths: Mapping[str, float]) -> list[str]:
+    """The runs that did not come as far, for their lengths, as the farthest, by the first clock that they have in common."""
     logged = {run: log for run, log in logs.items() if log.metrics}
     common = [c for c in CLOCKS if logged and all(c in log.clocks for log in logged.values())]
     if not common:
         return []
-    far = max(log.clocks[common[0]] for log in logged.values())
-    return [run for run, log in logged.items() if log.clocks[common[0]] < _SHORT * far]
+    come = {run: log.clocks[common[0]] / lengths[run] for run, log in logged.items()}
+    return [run for run, way in come.items() if way < _SHORT * max(come.values())]
 
 
 def _scales(folder: Path, runs: list[str]) -> dict[str, list[float]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import final
 
 from mixopt.errors import InputError
@@ -133,7 +133,7 @@ def price(
             f"{gpu_hours:g} are given; give more, or fewer runs, parameters or tokens"
         )
     made = Price(size, length, count, target_params, target_tokens, mfu, peak, embedding)
-    return Price(**{**made.__dict__, "notes": _notes(made, names, gpu_hours)})
+    return replace(made, notes=_notes(made, names, gpu_hours))
 
 
 def _sizes(
@@ -158,8 +158,8 @@ def _notes(made: Price, domains: Domains, gpu_hours: float) -> tuple[str, ...]:
     if made.params < SMALL:
         paid = made.runs * 6 * (SMALL - min(made.embedding, SMALL / 2)) * RATIO * SMALL / (made.mfu * made.peak) / HOUR
         notes.append(
-            f"proxies below {SMALL:.3g} parameters ranked mixtures less as large models do in Olmix (arXiv 2602.12237); as many of these "
-            f"sizes on {RATIO:g} tokens a parameter need about {paid:.3g} GPU-hours"
+            f"proxies below {SMALL:.3g} parameters ranked mixtures less as large models do in Olmix (arXiv 2602.12237); as many of "
+            f"that size on {RATIO:g} tokens a parameter need about {paid:.3g} GPU-hours"
         )
     if made.runs < advised(domains):
         notes.append(

@@ -184,6 +184,17 @@ def test_runs_that_are_not_done_are_left_out_with_a_word(design, tmp_path):
     assert "run005" in collect(tmp_path, unfinished=True).ids
 
 
+def test_runs_of_other_lengths_are_done_when_theirs_are(tmp_path):
+    own = mx.design(DOMAINS, kind="autoscale", tokens=3e8)
+    emit(own, tmp_path)
+    for run, tokens in zip(own.ids, own.tokens, strict=True):
+        reached = tokens * (0.5 if run == own.ids[2] else 1)
+        (tmp_path / run / "log.jsonl").write_text(json.dumps({"step": round(reached / 1e6), "val_loss": 2.0 + tokens / 1e9}) + "\n")
+    runs = collect(tmp_path)
+    assert runs.ids == tuple(i for i in own.ids if i != own.ids[2])
+    assert set(runs.tokens) == {3e8, 2.2e8, 5e8}
+
+
 def test_several_folders_are_one_table(design, tmp_path):
     first, second = tmp_path / "a", tmp_path / "b"
     emit(design, first)
