@@ -244,7 +244,10 @@ def test_the_doubt_without_a_fold_is_that_of_a_fit_without_it():
     root = np.linalg.cholesky(np.linalg.inv(J.T @ J + ridge)).T @ J.T
     wanted = [j @ np.linalg.inv(J[folds != f].T @ J[folds != f] + ridge) @ j for j, f in zip(J, folds, strict=True)]
     np.testing.assert_allclose(without_fold(root, folds), wanted)
-    assert without_fold(10 * root, folds).max() < 30  # known by the fold alone, it would be known tenfold worse without it
+    one = np.zeros((1, 20))
+    one[0, 3] = np.sqrt(0.9)
+    assert without_fold(one, folds)[3] == pytest.approx(3)  # known by the fold alone, and worse without it by no more than fourfold
+    assert without_fold(10 * one, folds)[3] == pytest.approx(90)
 
 
 @pytest.mark.parametrize(("rows", "seeds"), [(34, 5), (64, 8), (128, 5)])
