@@ -27,7 +27,6 @@ from .pricing import price as price
 
 __all__ = [
     "DESIGN",
-    "KINDS",
     "Bayesian",
     "Climb",
     "DOptimal",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .alignment import alignment as alignment
-from .choice import Choice as Choice
+from .choice import Chosen as Chosen
 from .choice import choose as choose
 from .clusters import Clusters as Clusters
 from .clusters import clusters as clusters
@@ -13,4 +13,4 @@ from .products import norms as norms
 from .products import products as products
 from .products import sketches as sketches
 
-__all__ = ["Choice", "Clusters", "alignment", "choose", "clusters", "embeddings", "norms", "products", "signal_and_noise", "sketches"]
+__all__ = ["Chosen", "Clusters", "alignment", "choose", "clusters", "embeddings", "norms", "products", "signal_and_noise", "sketches"]

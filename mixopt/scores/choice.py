@@ -21,7 +21,7 @@ STEPS = (1.0, 0.1, 10.0)
 
 @final
 @dataclass(frozen=True)
-class Choice:
+class Chosen:
     """A way to take scores: ``by`` and ``step`` are for ``alignment``; ``error`` is as a share of |g_i| |g|, on the first domain."""
 
     by: Way
@@ -36,7 +36,7 @@ class Choice:
 
 def choose(
     model: Any, batches: Any, target: Any = None, *, weights: Any = None, loss: Loss | None = None, layers: Layers = "all", at: Any = None
-) -> Choice:
+) -> Chosen:
     """The cheapest way to take scores that agrees with a backward pass on the first domain: "jvp", then "difference", then "backward".
 
     Call it once, print it, and hand ``by`` and ``step`` on to ``alignment``, whose arguments it takes. It costs two backward passes,
@@ -57,15 +57,15 @@ def choose(
         try:
             off = error(pushed(what, own[:1], along))
             if off <= AGREES:
-                return Choice("jvp", None, off, "one forward-mode pass gives all scores, with no gradient of a domain made")
+                return Chosen("jvp", None, off, "one forward-mode pass gives all scores, with no gradient of a domain made")
             refused = f"forward mode is off by {off:.1e}"
         except LearnerError as failure:
             refused = str(failure).partition("; give")[0]
         tried = _differences(what, own[:1], along, error)
         if tried is not None and tried[0] <= AGREES * 10:
-            return Choice("difference", tried[1], tried[0], f"{refused}, so two forward passes give all scores")
+            return Chosen("difference", tried[1], tried[0], f"{refused}, so two forward passes give all scores")
     missed = "differences are lost in half precision" if tried is None else f"differences are off by {tried[0]:.1e}"
-    return Choice("backward", None, 0.0, f"{refused}, and {missed}, so each domain takes a backward pass")
+    return Chosen("backward", None, 0.0, f"{refused}, and {missed}, so each domain takes a backward pass")
 
 
 def _differences(what: Any, own: Any, along: Any, error: Any) -> tuple[float, float] | None:
