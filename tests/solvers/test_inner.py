@@ -9,7 +9,7 @@ from scipy.optimize import minimize
 
 import mixopt as mx
 from mixopt.errors import InputError
-from mixopt.solvers import Implicit, Inner, Unrolled, ValueFunction
+from mixopt.solvers import VPBGD, Implicit, Inner, Unrolled, ValueFunction
 
 NAMES = ("a", "b", "c", "d")
 CENTRES = np.array([[0.0, 0.0], [2.0, 0.0], [0.0, 2.0], [2.0, 2.0]])
@@ -139,6 +139,11 @@ def test_the_optimum_is_that_of_the_closed_form_by_scipy(aggregate, value):
     best = minimize(lambda w: value(reached(w)[1]), np.full(4, 0.25), bounds=[(0, 1)] * 4, constraints=sum_to_one, tol=1e-12)
     assert result.value == pytest.approx(best.fun, abs=1e-8)
     assert result.check.gap < 1e-6
+
+
+def test_a_loop_of_single_steps_does_not_take_l_bfgs():
+    with pytest.raises(InputError, match="give SGD or Adam, or Implicit"):
+        mx.solve(problem(weighted), learner(OPTIMIZERS["LBFGS"]), solver=VPBGD(steps=1))
 
 
 def test_what_is_no_way_to_solve_it_is_refused():
