@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from numbers import Integral
 from typing import Any, Literal, final
 
@@ -40,7 +40,7 @@ class LineSearch:
     which is of the argmin where outcomes are of a few steps; factors as in Paquette and Scheinberg 2018, arXiv 1807.07994.
     """
 
-    first: float | Normalised = Normalised()  # noqa: RUF009  (frozen)
+    first: float | Normalised = field(default_factory=Normalised)
     shrink: float = 0.5
     grow: float = 1.25
     allowance: float = 2.0

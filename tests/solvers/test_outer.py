@@ -23,6 +23,7 @@ from mixopt.solvers import (
     LineSearch,
     Normalised,
     OneStep,
+    ScaleBiO,
     Suffix,
     Unrolled,
     ValueFunction,
@@ -165,7 +166,9 @@ ENGINES = [
     Implicit(curvature="gauss-newton", system=ConjugateGradients(steps=3, damping=0.3), outer_steps=8),
     OneStep(steps=8),
     VPBGD(steps=8, rate=1e-3),
+    GPBGD(steps=8, rate=1e-3),
     BOME(steps=8, rate=1e-3),
+    ScaleBiO(steps=8),
 ]
 
 
