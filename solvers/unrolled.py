@@ -69,10 +69,6 @@ class Unrolled(BilevelSolver):
             raise InputError(
                 f"Unrolled converges by steps of its own, not by {self.inner.by!r}; Inner(by=...) is for Implicit and ValueFunction"
             )
-        if self.inner.by != "newton":
-            raise InputError(
-                f"Unrolled takes accelerated steps, and inner.by is {self.inner.by!r}; give Inner(tolerance=..., steps=...) alone"
-            )
         if not self.step_size > 0:
             raise InputError(f"the step_size of Unrolled is {self.step_size}; it is > 0")
         if self.rule not in ("gradient", "optimizer"):

@@ -111,8 +111,6 @@ def test_convergence_is_for_exact_learners_and_plain_steps(toy):
     assert "on batches it never is; give a number of steps" in Unrolled(steps=None).refuses(form, sampled)[0]
     with pytest.raises(InputError, match="not the learner's optimizer"):
         Unrolled(steps=None, rule="optimizer")
-    with pytest.raises(InputError, match="takes accelerated steps, and inner"):
-        Unrolled(steps=None, inner=Inner(by="lbfgs"))
     outcome = mx.loss(mx.trained(toy.w @ mx.losses(mx.model(), toy.domains), over=mx.model(), steps=4), "val")
     with pytest.raises(RefusalError, match="4 training steps, and this unrolls to convergence; leave steps out"):
         mx.solve(mx.minimize(outcome, over=toy.w), toy.learner, solver=Unrolled(steps=None))
