@@ -36,7 +36,7 @@ Fix = Annotated[list[str] | None, _option(_LIMITS, "Weight of a domain that is s
 
 Law = Annotated[
     str | None,
-    _option(_FIT, "convex (the default: the best of the laws with a certified optimum), auto, a law's name, or 'c + b*exp(A @ w)'."),
+    _option(_FIT, "convex (the default: the best law with a certified optimum), auto (a blend), a law's name, or 'c + b*exp(A @ w)'."),
 ]
 Ridge = Annotated[float | None, _option(_FIT, "Ridge on the parameters; by default the law chooses it, and 0 is none.")]
 Huber = Annotated[float | None, _option(_FIT, "Width of a Huber loss in place of squares, for runs that went wrong, such as 0.02.")]

@@ -43,11 +43,12 @@ class LawChoice:
     def sentence(self) -> str:
         """Why this law: its expected regret and error beside those of the others."""
         others = sorted((e for e in self.comparison.fitted if e is not self.entry), key=lambda e: e.regret)
-        own = f"{self.name}: its decisions on held-out runs lose {_told(self.entry)}"
+        blend = isinstance(self.entry.fit, Blending)
+        own = f"{'a ' if blend else ''}{self.name}: its decisions on held-out runs lose {_told(self.entry)}"
         if not others:
             return f"The law is {own}; no other could be fitted."
         beside = ", ".join(f"{e.name} {_told(e)}" for e in others)
-        alike = not isinstance(self.entry.fit, Blending) and others[0].regret < self.entry.regret
+        alike = not blend and others[0].regret < self.entry.regret
         tie = " Of laws within 0.3 percentage points that of least error is taken." if alike else ""
         return f"The law is {own}, in shares of what a random run loses (RMSE in brackets); {beside}.{tie}"
 
