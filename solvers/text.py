@@ -19,7 +19,7 @@ from mixopt.solver import Solver
 
 from .table import TABLE
 
-NAMES = tuple(entry.name for entry in TABLE)
+NAMES = (*(entry.name for entry in TABLE), "Online")
 SETTINGS = (
     "AdaGradNorm",
     "Backtracking",
@@ -39,6 +39,7 @@ SETTINGS = (
     "Window",
 )
 RULES = ("CAGrad", "CoBa", "FAMO", "IMTLG", "IMTLL", "MGDA", "PCGrad", "Static", "TorchJD", "UPGrad")
+MOVES = ("ADO", "Aioli", "DoGE", "GRAPE", "ODM", "PiKE", "RAndB")
 WORDS = {int: "a whole number", float: "a number", str: "a text", Mapping: "a mapping"}
 
 
@@ -67,9 +68,9 @@ def from_text(text: str) -> Solver:
 
 def _made(name: str, keywords: list[ast.keyword], positional: list[ast.expr]) -> Any:
     """The solver or setting of this name, with these keywords."""
-    from mixopt import balancing, solvers
+    from mixopt import balancing, rules, solvers
 
-    kind = getattr(balancing if name in RULES else solvers, name)
+    kind = getattr(balancing if name in RULES else rules if name in MOVES else solvers, name)
     known = [entry.name for entry in fields(kind)]
     if positional:
         raise InputError(f"{name}({ast.unparse(positional[0])}) has a setting without its name; write {name}({known[0]}=...)")
@@ -102,8 +103,8 @@ def _kinds(hint: Any) -> tuple[type, ...]:
 def _value(where: str, node: ast.expr) -> Any:
     """A literal, or one of the settings that are records themselves."""
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-        if node.func.id not in SETTINGS + RULES:
-            close = nearest(node.func.id, SETTINGS + RULES)
+        if node.func.id not in SETTINGS + RULES + MOVES:
+            close = nearest(node.func.id, SETTINGS + RULES + MOVES)
             raise InputError(f"{where} is {ast.unparse(node)}; it is a literal, or one of {listed(SETTINGS)}{close}")
         return _made(node.func.id, node.keywords, node.args)
     try:

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import mixopt as mx
-from mixopt import solvers
+from mixopt import rules, solvers
 from mixopt.solvers.table import TABLE
 from mixopt.solvers.text import NAMES, SETTINGS, from_text
 
@@ -37,6 +37,7 @@ SOLVERS = st.one_of(
         | st.builds(solvers.ChiSquare, radius=FRACTIONS),
     ),
     st.builds(solvers.Unrolled, steps=st.none() | st.integers(1, 99), step_size=FRACTIONS, average=st.sampled_from(["last", "mean"])),
+    st.builds(solvers.Online, rule=st.builds(rules.ODM, alpha=FRACTIONS) | st.builds(rules.DoGE, mu=FRACTIONS), every=st.integers(1, 9)),
     st.builds(
         solvers.ValueFunction, penalty=st.none() | FRACTIONS, differences=st.sampled_from(["one-sided", "central"]), growth=FRACTIONS
     ),
@@ -59,7 +60,7 @@ def test_a_solver_is_read_back_from_what_it_prints(solver):
 
 
 def test_the_names_are_those_there_are():
-    assert set(NAMES) == {entry.name for entry in TABLE}
+    assert set(NAMES) == {entry.name for entry in TABLE} | {"Online"}
     assert set(NAMES) | set(SETTINGS) == set(solvers.__all__)
 
 
