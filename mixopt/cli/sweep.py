@@ -180,6 +180,6 @@ def _shown(voice: Voice, runs: int) -> Iterator[Any]:
         task = bar.add_task("runs", total=float(runs), told="")
 
         def watch(progress: Progress) -> None:
-            bar.update(task, completed=progress.done, told=str(progress))
+            bar.update(task, completed=progress.done, total=progress.runs, told=str(progress))
 
         yield watch

@@ -45,7 +45,7 @@ class Fleet:
     ):
         self.call, self.bounds, self.streams, self.recipe, self.names = call, bounds, streams, recipe, list(names)
         stacked = stack_module_state(list(models))[0]
-        self.parameters: dict[str, Tensor] = {name: value.detach().requires_grad_() for name, value in stacked.items()}
+        self.parameters: dict[str, Tensor] = {n: value.detach().requires_grad_(value.requires_grad) for n, value in stacked.items()}
         self.step = 0
         self._draws = _Draws(data_seeds, recipe)
         same = rates is None or all(rate == rates[0] for rate in rates)
@@ -90,7 +90,7 @@ class Fleet:
         """Let only the models at these places go on."""
         at = torch.tensor(list(places), device=self.streams.device)
         states = [self._optimiser.state[value] for value in self.parameters.values()]
-        self.parameters = {name: value.detach()[at].requires_grad_() for name, value in self.parameters.items()}
+        self.parameters = {n: value.detach()[at].requires_grad_(value.requires_grad) for n, value in self.parameters.items()}
         self._optimiser = self._adamw()
         for value, state in zip(self.parameters.values(), states, strict=True):
             self._optimiser.state[value] = {n: s[at] if s.ndim else s for n, s in state.items()}

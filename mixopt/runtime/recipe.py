@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Literal, final
 
 from mixopt.errors import InputError
@@ -34,8 +35,8 @@ class Recipe:
 
     def __post_init__(self) -> None:
         fits = {
-            "steps": self.steps >= 1,
-            "batch": self.batch >= 1,
+            "steps": isinstance(self.steps, Integral) and self.steps >= 1,
+            "batch": isinstance(self.batch, Integral) and self.batch >= 1,
             "rate": 0 < self.rate < math.inf,
             "warmup": 0 <= self.warmup <= 1,
             "weight_decay": 0 <= self.weight_decay < math.inf,
@@ -47,8 +48,8 @@ class Recipe:
         for name, fit in fits.items():
             if not fit:
                 raise InputError(
-                    f"{name} is {getattr(self, name)} in a Recipe; steps, batch, rate and clip are > 0, shares within [0, 1], and the "
-                    "precision is 'float32' or 'bfloat16'"
+                    f"{name} is {getattr(self, name)} in a Recipe; steps and batch are whole numbers >= 1, rate and clip are > 0, shares "
+                    "within [0, 1], and the precision is 'float32' or 'bfloat16'"
                 )
 
     def rate_at(self, step: int) -> float:

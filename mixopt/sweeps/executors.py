@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
+import threading
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -18,7 +20,7 @@ from mixopt.errors import InputError, MixoptError
 from mixopt.runtime.ensemble import TOGETHER_ON_CPU
 
 from .job import Finished, Job
-from .work import Work, alike, planned, trained
+from .work import Work, planned, trained
 
 Take = Callable[[int], list[tuple[Job, str]]]
 """Hands out at most so many runs that are neither finished nor in other hands, with their keys; none when there are none left."""
@@ -70,14 +72,18 @@ class Ensemble(Executor):
     compiled: bool = False
 
     def __post_init__(self) -> None:
-        _count("together", self.together, none=True)
+        count("together", self.together, none=True)
 
     def carry_out(self, work: Work, take: Take, done: Done, tell: Tell) -> None:
         work = work.on(self.device) if self.device else work
-        most, waiting = self.together, list[tuple[Job, str]]()
-        while waiting := waiting or take(self._at_once(work, most)):
+        fits: dict[Any, int] = {}  # how many runs of a kind go together, where that is less than all of them
+        waiting: list[tuple[Job, str]] = []
+        while waiting := waiting or take(self._at_once(work)):
             same = _same(waiting)
-            most = most or planned(work, [job for job, _ in same])
+            kind = same[0][0].kind
+            most = fits.get(kind) or self.together or planned(work, [job for job, _ in same])
+            if most < len(same):
+                fits[kind] = most
             part = same[:most]
             jobs, keys = [job for job, _ in part], [key for _, key in part]
             try:
@@ -85,15 +91,15 @@ class Ensemble(Executor):
             except torch.OutOfMemoryError:
                 if len(part) == 1:
                     raise InputError("the GPU's memory does not hold one run; take a smaller model, batch or context") from None
-                most = len(part) // 2
-                warnings.warn(f"the GPU's memory does not hold {len(part)} runs together; {most} at a time go on", stacklevel=2)
+                fits[kind] = len(part) // 2
+                warnings.warn(f"the GPU's memory does not hold {len(part)} runs together; {fits[kind]} at a time go on", stacklevel=2)
                 continue
             done(found)
             waiting = [run for run in waiting if run not in part]
 
-    def _at_once(self, work: Work, most: int | None) -> int:
+    def _at_once(self, work: Work) -> int:
         """How many runs to take in hand."""
-        return most or (MANY if work.corpus.train.device.type == "cuda" else TOGETHER_ON_CPU)
+        return self.together or (MANY if work.corpus.train.device.type == "cuda" else TOGETHER_ON_CPU)
 
 
 @final
@@ -110,8 +116,8 @@ class Processes(Executor):
     retries: int = 2
 
     def __post_init__(self) -> None:
-        _count("workers", self.workers, none=True)
-        _count("retries", self.retries, least=0)
+        count("workers", self.workers, none=True)
+        count("retries", self.retries, least=0)
 
     def carry_out(self, work: Work, take: Take, done: Done, tell: Tell) -> None:
         workers = self.workers or max(1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
@@ -123,18 +129,18 @@ class Processes(Executor):
                 self._with_a_pool(workers, work, take, done, tell, again)
                 return
             except _Lost as lost:
-                again = []
                 for job, key in lost.runs:
                     tries[key] = tries.get(key, 0) + 1
                     if tries[key] > self.retries:
                         raise MixoptError(
-                            f"run {job.id} was lost {tries[key]} times: its worker died (out of memory, or killed); "
-                            "take fewer workers or a smaller model; what finished is kept"
+                            f"run {job.id} was lost {tries[key]} times: its worker died (out of memory, or killed), or could not begin; "
+                            "take fewer workers or a smaller model, and call sweep in a script under if __name__ == '__main__':; "
+                            "what finished is kept"
                         ) from None
-                    again.append((job, key))
+                again[:0] = lost.runs
 
     def _with_a_pool(self, workers: int, work: Work, take: Take, done: Done, tell: Tell, again: list[tuple[Job, str]]) -> None:
-        """Work until nothing is left; raises ``_Lost`` with the runs that were under way where a worker dies."""
+        """Work off ``again``, and then what is taken; raises ``_Lost`` with the runs that were under way where a worker dies."""
         context = multiprocessing.get_context("spawn")
         devices = context.Queue()
         for device in _devices(self.device, workers):
@@ -144,10 +150,11 @@ class Processes(Executor):
         try:
             while True:
                 while len(running) < workers:
-                    some = [again.pop(0)] if again else take(1)
-                    if not some:
+                    again.extend([] if again else take(1))
+                    if not again:
                         break
-                    running[pool.submit(_one, *some[0])] = some[0]
+                    running[pool.submit(_one, *again[0])] = again[0]  # a pool that broke just now leaves it there
+                    del again[0]
                 if not running:
                     pool.shutdown()
                     return
@@ -157,8 +164,7 @@ class Processes(Executor):
                     done(found)
                     tell([key], job.recipe.steps)
         except BrokenProcessPool:
-            lost = [run for future, run in running.items() if not _kept(future, done)]
-            raise _Lost([*lost, *again]) from None
+            raise _Lost([run for future, run in running.items() if not _kept(future, done)]) from None
         finally:
             _stopped(pool)
 
@@ -188,8 +194,18 @@ _WORK: list[Work] = []  # a worker's own: what it was begun with
 
 
 def _begin(work: Work, devices: Any) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all of a terminal's processes; the sweep ends its workers itself
+    threading.Thread(target=_end_with_the_sweep, daemon=True).start()
     torch.set_num_threads(1)
     _WORK[:] = [work.on(devices.get())]
+
+
+def _end_with_the_sweep() -> None:
+    """Wait for the sweep's own process, which may be killed, and leave no worker behind."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _one(job: Job, key: str) -> list[Finished]:
@@ -218,10 +234,11 @@ def _refuse_unpicklable(work: Work) -> None:
 
 def _same(waiting: Sequence[tuple[Job, str]]) -> list[tuple[Job, str]]:
     """The runs that may train as one program with the first of them."""
-    return [run for run in waiting if alike([waiting[0][0], run[0]])]
+    return [run for run in waiting if run[0].kind == waiting[0][0].kind]
 
 
-def _count(name: str, value: int | None, *, least: int = 1, none: bool = False) -> None:
+def count(name: str, value: int | None, *, least: int = 1, none: bool = False) -> None:
+    """Raise where a setting is no whole number that is large enough."""
     if none and value is None:
         return
     if isinstance(value, bool) or not isinstance(value, int) or value < least:

@@ -11,7 +11,7 @@ import numpy as np
 
 from mixopt.errors import InputError
 
-from .executors import Done, Executor, Take, Tell
+from .executors import Done, Executor, Take, Tell, count
 from .work import Group, Work, alike, planned
 
 POWERS = np.linspace(0.05, 1.5, 30)
@@ -40,6 +40,9 @@ class Halving(Executor):
             raise InputError(f"runs are stopped at the shares {self.at} of their steps; they rise, and lie between 0 and 1")
         if not 0 < self.keep < 1:
             raise InputError(f"the share of runs kept is {self.keep}; it lies between 0 and 1")
+        if self.weights and not (min(self.weights.values()) >= 0 and 0 < sum(self.weights.values()) < math.inf):
+            raise InputError(f"halving weighs the targets by {self.weights}; weights are >= 0, and not all 0")
+        count("together", self.together, none=True)
 
     def carry_out(self, work: Work, take: Take, done: Done, tell: Tell) -> None:
         work = work.on(self.device) if self.device else work
@@ -68,10 +71,10 @@ class Halving(Executor):
         How many is by the whole sweep, so that one that was cut stops the very runs that it would have stopped.
         """
         steps, now = groups[0].fleet.recipe.steps, groups[0].fleet.step
-        count = math.ceil(work.runs * self.keep**rung) - sum(step > now for step in work.before)
+        left_over = math.ceil(work.runs * self.keep**rung) - sum(step > now for step in work.before)
         shares = self._shares(work.corpus.targets.names)
         scores = np.concatenate([predicted(group.curves, steps) @ shares for group in groups])
-        kept = set(np.argsort(scores, kind="stable")[: max(0, count)].tolist())
+        kept = set(np.argsort(scores, kind="stable")[: max(0, left_over)].tolist())
         first, left = 0, []
         for group in groups:
             mine = [i for i in range(len(group.keys)) if first + i in kept]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, final
 
 from mixopt.runtime.recipe import Recipe
@@ -27,9 +27,14 @@ class Job:
     recipe: Recipe
     label: str = ""
 
-    def key(self, shape: str) -> str:
-        """A digest of all that the result depends on beside the corpus; ``shape`` is that of the model."""
-        told = [list(self.mixture), self.model, shape, self.seed, self.data_seed, asdict(self.recipe)]
+    @property
+    def kind(self) -> tuple[str, Recipe]:
+        """What runs that train as one program have in common: the model, and the recipe but for its rate."""
+        return self.model, replace(self.recipe, rate=1.0)
+
+    def key(self, digest: str) -> str:
+        """A digest of all that the result depends on beside the corpus; ``digest`` is that of the model (``Work.digest``)."""
+        told = [list(self.mixture), self.model, digest, self.seed, self.data_seed, asdict(self.recipe)]
         return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:24]
 
 

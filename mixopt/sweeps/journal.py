@@ -10,7 +10,7 @@ import threading
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -54,8 +54,6 @@ class Journal:
     def __init__(self, path: str | os.PathLike[str], identity: Mapping[str, Any]):
         self.path = Path(path)
         self.owner = f"{socket.gethostname()}:{os.getpid()}:{threading.get_ident()}:{time.time_ns()}"
-        self._mine: set[str] = set()
-        self._beating: threading.Event | None = None
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -82,7 +80,6 @@ class Journal:
         with self._open() as db:
             count = db.execute("insert or ignore into runs values (?, ?, ?, ?, ?, ?)", row).rowcount
             db.execute("delete from held where key = ?", (found.key,))
-        self._mine.discard(found.key)
         return count > 0
 
     def take(self, keys: Sequence[str], most: int) -> list[str]:
@@ -90,27 +87,31 @@ class Journal:
         now = time.time()
         with self._open() as db:
             db.execute("begin immediate")
-            gone = {key for (key,) in db.execute("select key from runs")}
-            others = {key for key, owner, beat in db.execute("select key, owner, beat from held") if _alive(owner, beat, now)}
-            free = [key for key in keys if key not in gone and key not in others][:most]
+            free = _free(db, keys, now)[:most]
             db.executemany("insert or replace into held values (?, ?, ?)", [(key, self.owner, now) for key in free])
-        self._mine.update(free)
         return free
+
+    def free(self, keys: Sequence[str]) -> list[str]:
+        """The keys, in order, that ``take`` would hand out now."""
+        with self._open() as db:
+            return _free(db, keys, time.time())
 
     def let_go(self) -> None:
         """Hold nothing any more."""
         with self._open() as db:
             db.execute("delete from held where owner = ?", (self.owner,))
-        self._mine.clear()
 
     @contextmanager
     def alive(self) -> Iterator[None]:
-        """Within it, a sign of life goes out now and then for the runs that are held; at its end they are let go."""
+        """Within it, a sign of life goes out now and then for the runs that are held; at its end they are let go.
+
+        Neither can fail what goes on within: a sign that cannot be written is left out, and runs that stay held are taken for lost later.
+        """
         over = threading.Event()
 
         def beat() -> None:
             while not over.wait(BEAT):
-                with self._open() as db:
+                with suppress(MixoptError), self._open() as db:
                     db.execute("update held set beat = ? where owner = ?", (time.time(), self.owner))
 
         thread = threading.Thread(target=beat, daemon=True)
@@ -120,7 +121,8 @@ class Journal:
         finally:
             over.set()
             thread.join()
-            self.let_go()
+            with suppress(MixoptError):
+                self.let_go()
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
@@ -154,6 +156,13 @@ def _short(text: str) -> str:
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
+def _free(db: sqlite3.Connection, keys: Sequence[str], now: float) -> list[str]:
+    """The keys, in order, that are neither finished nor held by a living sweep."""
+    gone = {key for (key,) in db.execute("select key from runs")}
+    gone |= {key for key, owner, beat in db.execute("select key, owner, beat from held") if _alive(owner, beat, now)}
+    return [key for key in keys if key not in gone]
+
+
 def _alive(owner: str, beat: float, now: float) -> bool:
     """Whether whoever holds a run lives: its process where that is on this machine, else its last sign of life."""
     host, pid = owner.split(":")[:2]
@@ -179,6 +188,8 @@ def _mended(path: Path) -> None:
     except sqlite3.DatabaseError as error:
         if "not a database" in str(error):
             raise InputError(f"{path} is no journal of a sweep; give another file") from None
+        if "unable to open" in str(error) or "locked" in str(error):
+            raise InputError(f"{path} cannot be used: {error}; give a file that can be read and written") from None
     aside, fresh, padded = (path.with_name(f"{path.name}.{what}") for what in ("damaged", "new", "padded"))
     _padded(path, padded)
     rows = {name: list(_readable(padded, name)) for name in ("told", "runs")}

@@ -50,17 +50,16 @@ class Watched:
 
     def tell(self, keys: Sequence[str], step: int) -> None:
         """Runs in training have done so many steps."""
-        for key in keys:
-            self.steps[key] = step
+        self.steps.update({key: step for key in keys if key not in self.known})
         self._show()
 
-    def done(self, some: Sequence[Finished], targets: Sequence[str]) -> None:
-        """Runs have finished."""
-        for one in some:
+    def done(self, some: Sequence[tuple[Finished, bool]], targets: Sequence[str]) -> None:
+        """Runs have finished, each with whether it is new, as it is not where another sweep was faster."""
+        for one, new in some:
             self.steps.pop(one.key, None)
             self.known[one.key] = one
             self.read += one.tokens
-            if self.log is not None:
+            if new and self.log is not None:
                 job = self.jobs[one.key]
                 self.log(
                     {

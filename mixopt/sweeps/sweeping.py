@@ -19,6 +19,7 @@ from mixopt.designs import Design
 from mixopt.errors import InputError, listed, unknown
 from mixopt.runs import Runs, Targets
 from mixopt.runtime.recipe import Recipe
+from mixopt.runtime.torch_learner import checked_device
 
 from .by_ray import Ray
 from .corpus import WINDOWS, Corpus, corpus
@@ -84,12 +85,12 @@ def sweep(
     factories = dict(factory) if isinstance(factory, Mapping) else {"model": factory}
     jobs = _jobs(plan, made, list(factories), _recipes(plan, made, recipe, tokens, batch), rates)
     runner = _executor(executor)
-    shares = tuple(np.arange(1, curve + 1) / (curve + 1)) if isinstance(curve, int) else tuple(curve)
-    work = Work(made, factories, _shares(shares, runner))
+    work = Work(made, factories, _shares(curve, runner))
     with ExitStack() as stack:
         path = Path(resume) if resume is not None else Path(stack.enter_context(tempfile.TemporaryDirectory())) / "sweep.sqlite"
         journal = Journal(path, _identity(made, work))
-        keys = {job.id: job.key(work.shape(job.model)) for job in jobs}
+        models = {name: work.digest(name) for name in factories}
+        keys = {job.id: job.key(models[job.model]) for job in jobs}
         stack.enter_context(journal.alive())
         found = _carried_out(runner, work, jobs, keys, journal, watch, log)
         return _table(plan, made, jobs, keys, found)
@@ -99,31 +100,37 @@ def _carried_out(
     runner: Executor, work: Work, jobs: list[Job], keys: Mapping[str, str], journal: Journal, watch: Watch | None, log: Log | None
 ) -> dict[str, Finished]:
     """Train what is missing; where another sweep holds runs of this one, wait until they are finished or it is gone."""
-    by_key = {keys[job.id]: job for job in jobs}
+    by_key = {keys[job.id]: job for job in sorted(jobs, key=_in_turn(jobs))}
     before = {key: one for key, one in journal.finished().items() if key in by_key}
     watched = Watched(by_key, work.corpus.train.context, before, watch, log)
-    work = replace(work, runs=len(jobs), before=tuple(one.steps for one in before.values()))
+    work = replace(work, runs=len(by_key), before=tuple(one.steps for one in before.values()))
 
     def done(some: Sequence[Finished]) -> None:
-        kept = [one for one in some if journal.add(by_key[one.key], one)]
-        watched.done(kept, work.corpus.targets.names)
+        watched.done([(one, journal.add(by_key[one.key], one)) for one in some], work.corpus.targets.names)
 
     def take(most: int) -> list[tuple[Job, str]]:
         return [(by_key[key], key) for key in journal.take(list(by_key), most)]
 
     try:
         while True:
-            runner.carry_out(work, take, done, watched.tell)
+            if journal.free(list(by_key)):
+                runner.carry_out(work, take, done, watched.tell)
             found = {key: one for key, one in journal.finished().items() if key in by_key}
             if len(found) == len(by_key):
                 return found
             time.sleep(WAIT)
     except KeyboardInterrupt:
         found = {key: one for key, one in journal.finished().items() if key in by_key}
-        warnings.warn(f"the sweep was interrupted: {len(found)} of {len(jobs)} runs are finished, and the table has them", stacklevel=3)
-        if not found:
+        warnings.warn(f"the sweep was interrupted: {len(found)} of {len(by_key)} runs are finished, and the table has them", stacklevel=3)
+        if all(one.stopped for one in found.values()):
             raise
         return found
+
+
+def _in_turn(jobs: Sequence[Job]) -> Callable[[Job], int]:
+    """An order in which runs that may train as one program come one after another."""
+    kinds = {kind: place for place, kind in enumerate(dict.fromkeys(job.kind for job in jobs))}
+    return lambda job: kinds[job.kind]
 
 
 def _part(tokens: Any, target_tokens: float | None) -> tuple[float, float] | None:
@@ -139,7 +146,10 @@ def _given(made: Corpus, mixtures: Any, seed: int) -> Design:
     """A design of mixtures that are given as they are."""
     from mixopt.designs.plan import made as design_of
 
-    rows = np.atleast_2d(np.asarray(list(mixtures), dtype=float))
+    try:
+        rows = np.atleast_2d(np.asarray(list(mixtures), dtype=float))
+    except (TypeError, ValueError) as error:
+        raise InputError(f"the mixtures are no table of numbers [R, k] ({error}); give one row of weights a run, or a Design") from None
     ids = [str(i) for i in range(len(rows))]
     return design_of(made.domains, rows, ids, ["given"] * len(rows), "given", seed)
 
@@ -165,27 +175,35 @@ def _jobs(plan: Design, made: Corpus, models: list[str], recipes: list[list[Reci
     if rates is not None and len(rates) != len(plan):
         raise InputError(f"there are {len(rates)} rates for {len(plan)} runs")
     several = len(models) > 1 or max(map(len, recipes)) > 1
-    jobs = []
+    jobs: list[Job] = []
     for r, (name, row) in enumerate(zip(plan.ids, plan.mixtures, strict=True)):
         for model in models:
             for recipe in recipes[r]:
                 own = recipe if rates is None else replace(recipe, rate=float(rates[r]))
                 told = f"{name}/{model}/{recipe.tokens(made.train.context)}" if several else name
+                if any(told == job.id for job in jobs[-len(recipes[r]) :]):
+                    raise InputError(f"two of the lengths in tokens= are the same number of steps, {recipe.steps}; leave one of them out")
                 run_seed = int(plan.seeds[r])
                 jobs.append(Job(told, tuple(row.tolist()), model, run_seed, run_seed, own, plan.origins[r]))
     return jobs
 
 
 def _executor(given: str | Executor) -> Executor:
+    """An executor, by name or with settings; its device is to be one of this machine, that of Ray one of the cluster's."""
     if isinstance(given, Executor):
+        if not isinstance(given, Ray):
+            checked_device(given.device)
         return given
     if given not in EXECUTORS:
         raise unknown("executor", given, EXECUTORS)
     return EXECUTORS[given]()
 
 
-def _shares(shares: tuple[float, ...], runner: Executor) -> tuple[float, ...]:
+def _shares(curve: int | Sequence[float], runner: Executor) -> tuple[float, ...]:
     """The points of the curve, and those at which runs are stopped."""
+    if isinstance(curve, (int, float)) and (curve < 0 or curve != int(curve)):
+        raise InputError(f"curve is {curve!r}; it is a number of points >= 0, or the shares of the steps after which losses are measured")
+    shares = tuple(np.arange(1, curve + 1) / (curve + 1)) if isinstance(curve, (int, float)) else tuple(curve)
     if not all(0 < share <= 1 for share in shares):
         raise InputError(f"the curve is measured after the shares {listed(shares)} of the steps; each is in (0, 1]")
     return tuple(sorted({float(share) for share in (*shares, *getattr(runner, "at", ()))}))

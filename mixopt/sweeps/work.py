@@ -52,16 +52,23 @@ class Work:
         """The steps after which losses are measured, the last one among them."""
         return sorted({max(1, round(share * recipe.steps)) for share in self.curve} | {recipe.steps})
 
-    def shape(self, model: str) -> str:
-        """A digest of the names and shapes of a model's parameters."""
-        made = self.factories[model](0)
-        told = sorted((name, tuple(value.shape), str(value.dtype)) for name, value in made.named_parameters())
-        return hashlib.sha256(repr(told).encode()).hexdigest()[:16]
+    def made(self, model: str, seed: int) -> nn.Module:
+        """A model on the corpus's device, the same again even where its factory leaves the seed to torch."""
+        with _seeded(seed):
+            return self.factories[model](seed).to(self.corpus.train.device).train()
+
+    def digest(self, model: str) -> str:
+        """A digest of the names, shapes and sizes of a model's first parameters, which differ from checkpoint to checkpoint."""
+        with torch.no_grad():
+            values = sorted(
+                (n, tuple(v.shape), str(v.dtype), f"{v.double().norm():.4g}") for n, v in self.made(model, 0).named_parameters()
+            )
+        return hashlib.sha256(repr(values).encode()).hexdigest()[:16]
 
 
 def alike(jobs: Sequence[Job]) -> bool:
     """Whether runs may train as one program: one model, and recipes that differ in the rate alone."""
-    return len({(job.model, replace(job.recipe, rate=1.0)) for job in jobs}) <= 1
+    return len({job.kind for job in jobs}) <= 1
 
 
 @final
@@ -77,7 +84,7 @@ class Group:
         self.work, self.jobs, self.keys = work, list(jobs), list(keys)
         self.clock, self.seconds = time.perf_counter(), 0.0
         corpus, recipe = work.corpus, jobs[0].recipe
-        models = [work.factories[job.model](job.seed).to(corpus.train.device).train() for job in jobs]
+        models = [work.made(job.model, job.seed) for job in jobs]
         self.template = models[0]
         if together:
             refuse_mixed(models, [job.id for job in jobs])
@@ -150,25 +157,29 @@ def trained(work: Work, jobs: Sequence[Job], keys: Sequence[str], *, together: b
 def planned(work: Work, jobs: Sequence[Job]) -> int:
     """How many runs train together: even pieces of a few on a CPU, and on a GPU what its memory holds.
 
-    On a GPU one run and two runs take a step each, and the bytes that the second adds are those of every other.
+    On a GPU one run and two runs take a step and are measured, and the bytes that the second adds are those of every other.
     """
     device = work.corpus.train.device
     if device.type != "cuda":
         return math.ceil(len(jobs) / math.ceil(len(jobs) / TOGETHER_ON_CPU))
-    peaks = [_peak(work, [replace(jobs[0], id=f"{jobs[0].id}-{i}") for i in range(count)]) for count in (1, 2)]
+    try:
+        peaks = [_peak(work, [replace(jobs[0], id=f"{jobs[0].id}-{i}") for i in range(count)]) for count in (1, 2)]
+    except torch.OutOfMemoryError:
+        return 1
     free, _ = torch.cuda.mem_get_info(device)
     each = max(peaks[1] - peaks[0], 1)
     return max(1, min(len(jobs), int((0.8 * free - peaks[0]) / each) + 1))
 
 
 def _peak(work: Work, jobs: Sequence[Job]) -> int:
-    """Bytes that a GPU holds at most while some runs take one step."""
+    """Bytes that a GPU holds at most while some runs take one step and are measured."""
     device = work.corpus.train.device
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats(device)
     before = torch.cuda.memory_allocated(device)
     group = Group(work, jobs, [job.id for job in jobs], together=True)
     group.fleet.advance(1)
+    group._losses()
     return int(torch.cuda.max_memory_allocated(device) - before)
 
 

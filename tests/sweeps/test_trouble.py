@@ -1,0 +1,255 @@
+"""Sweeps in trouble: full disks, locked files, pools that break, settings that make no sense, and models that are nearly alike."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import sys
+import time
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import mixopt as mx
+from mixopt.errors import InputError, MixoptError
+from mixopt.runtime.recipe import Recipe
+from mixopt.sweeps import Ensemble, Executor, Halving, Journal, Processes, Progress, Sequential, executors, journal, sweeping, work
+from mixopt.sweeps.job import Finished, Job
+from mixopt.sweeps.journal import FullError
+from mixopt.sweeps.progress import Watched
+
+sys.path.insert(0, str(Path(__file__).parent))
+import models
+
+TRAIN = {"up": np.arange(200) % 8, "down": -np.arange(150) % 8}
+HELD = {"up": np.arange(80) % 8, "down": -np.arange(90) % 8}
+MIXTURES = [[0.5, 0.5], [1.0, 0.0], [0.25, 0.75], [0.9, 0.1]]
+SETTINGS = {"targets": HELD, "context": models.CONTEXT, "recipe": Recipe(steps=2, batch=2), "windows": 2}
+ONE = Job("0", (0.5, 0.5), "model", 0, 0, Recipe(steps=2, batch=2))
+
+
+def test_a_full_disk_stops_a_sweep_and_loses_nothing(tmp_path, monkeypatch):
+    whole = mx.sweep(TRAIN, models.tiny, MIXTURES, curve=2, executor="sequential", **SETTINGS)
+    plain, told = sqlite3.connect, []
+
+    def small(*given, **settings):
+        db = plain(*given, **settings)
+        db.execute("pragma max_page_count = 7")
+        return db
+
+    settings = {**SETTINGS, "curve": 2, "executor": "sequential", "resume": tmp_path / "j", "log": told.append}
+    many = [*MIXTURES, *[[a, 1 - a] for a in np.linspace(0.05, 0.95, 12)]]
+    with monkeypatch.context() as patch:
+        patch.setattr(journal.sqlite3, "connect", small)
+        with pytest.raises(FullError, match="make room, and sweep again"):
+            mx.sweep(TRAIN, models.tiny, many, **settings)
+    before = len(told)
+    assert 0 < before < len(many)
+    found = mx.sweep(TRAIN, models.tiny, many, **settings)
+    assert len(told) == len(found) == len(many)
+    assert (found.metrics[:4] == whole.metrics).all()
+
+
+def test_a_sign_of_life_that_cannot_be_written_is_left_out(tmp_path, monkeypatch):
+    monkeypatch.setattr(journal, "BEAT", 0.01)
+    kept = Journal(tmp_path / "j", {})
+    with kept.alive():
+        assert kept.take(["a"], 1) == ["a"]
+        (tmp_path / "j").rename(tmp_path / "k")
+        (tmp_path / "j").mkdir()
+        time.sleep(0.1)  # an error in the thread fails the test
+
+
+def test_a_journal_that_another_program_locks_is_not_taken_for_damaged(tmp_path, monkeypatch):
+    Journal(tmp_path / "j", {})
+    plain = sqlite3.connect
+    monkeypatch.setattr(journal.sqlite3, "connect", lambda path, timeout=0: plain(path, timeout=0.01))
+    other = plain(tmp_path / "j")
+    other.execute("begin exclusive")
+    try:
+        with pytest.raises(InputError, match="cannot be used: database is locked"):
+            Journal(tmp_path / "j", {})
+    finally:
+        other.close()
+    assert [path.name for path in tmp_path.iterdir()] == ["j"]
+
+
+def test_a_run_of_another_checkpoint_is_another_run(tmp_path):
+    tables = [mx.sweep(TRAIN, lambda seed, own=own: models.tiny(own), MIXTURES[:1], resume=tmp_path / "j", **SETTINGS) for own in (1, 2, 1)]
+    assert not (tables[0].metrics == tables[1].metrics).all()
+    assert (tables[0].metrics == tables[2].metrics).all()
+
+
+class Plain(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.head = nn.Embedding(models.VOCABULARY, 8), nn.Linear(8, models.VOCABULARY)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        return self.head(self.embed(tokens))
+
+
+def test_a_factory_that_leaves_the_seed_to_torch_gives_one_table():
+    together = mx.sweep(TRAIN, lambda seed: Plain(), MIXTURES[:2], **SETTINGS)
+    alone = mx.sweep(TRAIN, lambda seed: Plain(), MIXTURES[:2], executor="sequential", **SETTINGS)
+    np.testing.assert_allclose(together.metrics, alone.metrics, atol=1e-6)
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_parameters_that_are_frozen_stay(together):
+    def frozen(seed: int) -> nn.Module:
+        made = Plain()
+        made.embed.weight.requires_grad_(False)
+        return made
+
+    shared = work.Work(sweeping.corpus(TRAIN, HELD, models.CONTEXT, 2), {"model": frozen})
+    group = work.Group(shared, [ONE, ONE][: 1 + together], ["a", "b"][: 1 + together], together=together)
+    before = {name: value.clone() for name, value in group.fleet.values().items()}
+    group.advance(1)
+    group.keep([0])
+    group.advance(2)
+    after = group.fleet.values()
+    assert (after["embed.weight"] == before["embed.weight"][:1]).all()
+    assert not (after["head.weight"] == before["head.weight"][:1]).any()
+
+
+def test_runs_of_one_size_go_together_whatever_others_there_are(monkeypatch):
+    sizes, plain = [], executors.trained
+    monkeypatch.setattr(executors, "trained", lambda work, jobs, *a, **k: sizes.append(len(jobs)) or plain(work, jobs, *a, **k))
+    found = mx.sweep(TRAIN, {"tiny": models.tiny, "wide": models.wide}, [*MIXTURES, *MIXTURES[:2]], **SETTINGS)
+    assert sizes == [6, 6]
+    assert found.ids[:2] == ("0/tiny/24", "0/wide/24")
+
+
+class Idle(Executor):
+    device = None
+
+    def carry_out(self, *given: object) -> None:
+        raise AssertionError("there is nothing to do")
+
+
+def test_where_nothing_is_missing_no_executor_starts(tmp_path):
+    first = mx.sweep(TRAIN, models.tiny, MIXTURES[:2], resume=tmp_path / "j", **SETTINGS)
+    again = mx.sweep(TRAIN, models.tiny, MIXTURES[:2], resume=tmp_path / "j", executor=Idle(), **SETTINGS)
+    assert (first.metrics == again.metrics).all()
+
+
+def test_equal_rows_with_equal_seeds_are_one_run_with_two_rows():
+    domains = mx.Domains(TRAIN)
+    rows = [[a, 1 - a] for a in (0.1, 0.1, 0.4, 0.4, 0.6, 0.6, 0.9, 0.9)]
+    design = mx.designs.plan.made(domains, rows, [str(i) for i in range(8)], ["x"] * 8, "given", 0, seeds=np.arange(8) // 2)
+    settings = {**SETTINGS, "recipe": Recipe(steps=8, batch=2)}
+    seen: list[Progress] = []
+    whole = mx.sweep(TRAIN, models.tiny, design, watch=seen.append, **settings)
+    assert (whole.metrics[::2] == whole.metrics[1::2]).all()
+    assert seen[-1].runs == 4
+    assert len(mx.sweep(TRAIN, models.tiny, design, executor=Halving(at=(0.5,)), **settings)) == 4  # two runs of four
+
+
+def test_a_sweep_that_is_interrupted_before_any_run_ended_has_no_table(tmp_path):
+    def stop(progress: Progress) -> None:
+        if progress.done:
+            raise KeyboardInterrupt
+
+    settings = {**SETTINGS, "recipe": Recipe(steps=8, batch=2)}
+    with pytest.warns(UserWarning, match="interrupted"), pytest.raises(KeyboardInterrupt):
+        mx.sweep(TRAIN, models.tiny, MIXTURES, executor=Halving(), watch=stop, **settings)
+
+
+class Pool:
+    """Stands in for a pool of processes: the first one is broken already when it is given work."""
+
+    made = 0
+
+    def __init__(self, workers, context, begin, given):
+        self._processes: dict[int, object] = {}
+        type(self).made += 1
+        self.broken = self.made == 1
+        executors._WORK[:] = [given[0]]
+
+    def submit(self, function, *given):
+        if self.broken:
+            raise BrokenProcessPool
+        future: Future[list[Finished]] = Future()
+        future.set_result(function(*given))
+        return future
+
+    def shutdown(self, **how):
+        pass
+
+
+def test_a_pool_that_breaks_as_it_is_given_work_loses_no_run(monkeypatch):
+    monkeypatch.setattr(executors, "ProcessPoolExecutor", Pool)
+    monkeypatch.setattr(sweeping, "WAIT", -1.0)  # an error in the place of waiting for ever
+    monkeypatch.setattr(Pool, "made", 0)
+    told: list[object] = []
+    mx.sweep(TRAIN, models.tiny, MIXTURES, executor=Processes(workers=2, retries=0), log=told.append, **SETTINGS)
+    assert len(told) == 4
+
+
+def test_a_run_that_kills_its_workers_is_named(monkeypatch):
+    def lost(self, workers, work, take, done, tell, again):
+        raise executors._Lost([again.pop(0) if again else take(1)[0]])
+
+    monkeypatch.setattr(Processes, "_with_a_pool", lost)
+    with pytest.raises(MixoptError, match=r"run 0 was lost 3 times.*__main__"):
+        mx.sweep(TRAIN, models.tiny, MIXTURES, executor=Processes(workers=1), **SETTINGS)
+
+
+def test_a_worker_ends_with_its_sweep(monkeypatch):
+    ended: list[int] = []
+    monkeypatch.setattr(executors.multiprocessing, "parent_process", lambda: SimpleNamespace(join=lambda: None))
+    monkeypatch.setattr(os, "_exit", ended.append)
+    executors._end_with_the_sweep()
+    assert ended == [1]
+
+
+def test_a_run_that_is_told_of_after_its_end_is_not_counted_twice():
+    watched = Watched({"a": ONE, "b": ONE}, 6, {}, None, None)
+    watched.done([(Finished("a", (1.0,), (), 2, 24, 1, 0.0), True)], ["x"])
+    watched.tell(["a"], 2)
+    found = watched.progress()
+    assert found.tokens_per_second * found.seconds == pytest.approx(24)
+    assert found.seconds_left == pytest.approx(found.seconds)
+
+
+def test_a_gpu_that_does_not_hold_two_runs_takes_one(monkeypatch):
+    def full(*given: object) -> int:
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(work, "_peak", full)
+    on_gpu = SimpleNamespace(corpus=SimpleNamespace(train=SimpleNamespace(device=torch.device("cuda"))))
+    assert work.planned(on_gpu, [ONE, ONE]) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"curve": -1}, "curve is -1"),
+        ({"curve": 0.5}, "curve is 0.5"),
+        ({"tokens": [24, 23]}, "same number of steps, 2"),
+        ({"executor": Sequential(device="cudda")}, "no device 'cudda'"),
+    ],
+)
+def test_settings_that_make_no_sense_are_told(change, told):
+    with pytest.raises(InputError, match=told):
+        mx.sweep(TRAIN, models.tiny, MIXTURES, **{**SETTINGS, **change})
+
+
+def test_what_is_no_design_and_no_file_is_told(tmp_path):
+    with pytest.raises(InputError, match="no table of numbers"):
+        mx.sweep(TRAIN, models.tiny, [{"up": 0.5, "down": 0.5}], **SETTINGS)
+    with pytest.raises(InputError, match="cannot be used"):
+        mx.sweep(TRAIN, models.tiny, MIXTURES, resume=tmp_path, **SETTINGS)
+    for bad in (lambda: Recipe(steps=2.5, batch=1), lambda: Halving(together=0), lambda: Halving(weights={"up": 0.0})):
+        with pytest.raises(InputError):
+            bad()
+    if not torch.cuda.is_available():
+        with pytest.raises(InputError, match="sees no CUDA device"):
+            mx.sweep(TRAIN, models.tiny, MIXTURES, executor=Ensemble(device="cuda"), **SETTINGS)
