@@ -18,7 +18,8 @@ def shares_of(predicted: np.ndarray, measured: np.ndarray) -> np.ndarray:
 
     Half are the weights on the simplex whose blend has the least squared error (stacking); half go by 1 / (regret + 0.01)^2, with the
     expected regret of each law's decisions (``accuracy.expected_regret``). The first alone favours laws that are right on average,
-    the second laws that happened to decide well; their mean decides better than either, and than the best single law.
+    the second laws that happened to decide well; each is poor somewhere, and their mean decides about as well as the best single law,
+    whichever that is.
 
     The rule was settled on RegMix's training runs alone: of some forty rules, by the regret on the training runs outside subsets of 34
     (14 of them), 64 (8) and 128 (3) runs, on single targets and on their mean.
