@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from mixopt.errors import InputError
+
 from .accuracy import expected_regret
 
 LEAST = 0.05
@@ -25,8 +27,13 @@ def shares_of(predicted: np.ndarray, measured: np.ndarray) -> np.ndarray:
     (14 of them), 64 (8) and 128 (3) runs, on single targets and on their mean.
 
     Source: Breiman 1996, Stacked regressions, Machine Learning 24, 49-64, for the first half.
+
+    Raises:
+        InputError: fewer than 3 runs that have all that the objective needs.
     """
     there = np.isfinite(measured)
+    if there.sum() < 3:
+        raise InputError(f"only {int(there.sum())} runs have all targets of the objective; drop the targets that most runs lack")
     y = measured[there]
     reach = _FARTHEST * (np.ptp(y) or 1.0)
     p = np.nan_to_num(predicted[:, :, there], nan=y.max() + reach, posinf=y.max() + reach, neginf=y.min() - reach)
@@ -40,9 +47,9 @@ def shares_of(predicted: np.ndarray, measured: np.ndarray) -> np.ndarray:
 
 
 def _least_squares(errors: np.ndarray) -> np.ndarray:
-    """The point a [L] of the simplex of the least |a' errors|^2, errors [L, n]: non-negative least squares with a heavy row for the sum.
+    """The point a [L] of the simplex of the least |a' errors|^2, errors [L, n]: non-negative least squares with a row for the sum.
 
-    For p >= 0 with sum 1 the solution of min |a' errors|^2 + (1 - sum a)^2 over a >= 0 is a multiple of it.
+    The least |a' errors|^2 + (1 - sum a)^2 over a >= 0 is at a multiple of it.
     """
     from scipy.optimize import nnls
 

@@ -120,6 +120,8 @@ def test_shares_are_half_by_errors_and_half_by_decisions():
     hole = y.copy()
     hole[3] = np.nan
     np.testing.assert_allclose(shares_of(predicted[:, :, np.arange(60) != 3], y[np.arange(60) != 3]), shares_of(predicted, hole))
+    with pytest.raises(InputError, match="only 2 runs have all targets of the objective"):
+        shares_of(predicted[:, :, :4], np.array([1.0, 2.0, np.nan, np.nan]))
     level = np.ones(8)  # nothing to decide: errors alone
     np.testing.assert_allclose(shares_of(np.array([[level + 0.1], [level - 0.1]]), level), [0.5, 0.5])
 
