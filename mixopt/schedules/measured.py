@@ -32,8 +32,8 @@ class Tally:
     def __post_init__(self) -> None:
         self.total, self.count = np.zeros(self.need.shape), np.zeros(self.need.shape)
 
-    def add(self, value: Any, counts: Any, summed: bool) -> None:
-        """One step's value, with the tokens behind its entries where they are known."""
+    def read(self, value: Any, counts: Any, summed: bool) -> tuple[Any, Any]:
+        """One step's value and the tokens behind its entries, None where they are not known; raises InputError where they do not fit."""
         need = self.need
         counts = None if counts is None else numbers(need, counts, "counts")
         value = numbers(need, value, "value", absent=counts)
@@ -41,6 +41,10 @@ class Tally:
             if counts is None:
                 raise InputError(f"{need.name} is given as sums, and sums take counts={{{need.name!r}: ...}}, the tokens behind each")
             value = _quotient(value, counts)
+        return value, counts
+
+    def add(self, value: Any, counts: Any) -> None:
+        """One step's value as it was read."""
         self.waiting.append((value, counts))
         self.told += 1
         if len(self.waiting) >= FOLD:

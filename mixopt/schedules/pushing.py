@@ -86,8 +86,8 @@ def online(
     if against:
         raise RefusalError(f"the schedule cannot keep to these constraints: {'; '.join(against)}")
     domains = domains_of(form.mixture)
-    rule, moves = _rule(form, solver or DescentAscent(average="last"), dict(given or {}), domains)
-    numbers = {name: np.asarray(value, dtype=float) for name, value in (given or {}).items()} if isinstance(rule, Rule) else {}
+    numbers = _numbers(form, given or {})
+    rule, moves = _rule(form, solver or DescentAscent(average="last"), numbers, domains)
     region = stepping(form, Region.compile(form.mixture, form.constraints, numbers), numbers)
     if region.empty:
         raise ProblemError(f"no weights meet the constraints: {region.empty}")
@@ -96,15 +96,17 @@ def online(
     return Schedule(rule, scene, settings, f"{problem}\n{solver or DescentAscent(average='last')}")
 
 
-def _rule(form: Saddle, solver: Solver, given: Mapping[str, Any], domains: Domains) -> tuple[Rule, Every]:
-    """The rule of a solver, and when it moves by itself: where it moves now and then by held-out losses, each time that they are seen."""
-    known = [n.data[0] for n in _symbols(form) if n.op == "parameter"]
-    extra = [name for name in given if name not in known]
+def _numbers(form: Saddle, given: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """The numbers given for the problem's parameters, as arrays; raises InputError for other names and shapes."""
+    symbols = {n.data[0]: n for n in _symbols(form) if n.op == "parameter"}
+    extra = [name for name in given if name not in symbols]
     if extra:
-        raise InputError(f"given={{...}} has {extra[0]!r}, which the problem does not use{nearest(extra[0], known)}")
-    for symbol in _symbols(form):
-        if symbol.op == "parameter" and symbol.data[0] in given:
-            _number(symbol, given[symbol.data[0]])
+        raise InputError(f"given={{...}} has {extra[0]!r}, which the problem does not use{nearest(extra[0], symbols)}")
+    return {name: _number(symbols[name], value) for name, value in given.items()}
+
+
+def _rule(form: Saddle, solver: Solver, given: Mapping[str, np.ndarray], domains: Domains) -> tuple[Rule, Every]:
+    """The rule of a solver, and when it moves by itself: where it moves now and then by held-out losses, each time that they are seen."""
     rule: Rule
     if isinstance(solver, Online):
         rule, moves = solver.rule, solver.every
@@ -116,7 +118,7 @@ def _rule(form: Saddle, solver: Solver, given: Mapping[str, Any], domains: Domai
         from .pushed import pushed
 
         moves = solver.every if isinstance(solver, DescentAscent) else 1
-        rule = pushed(form, solver, {name: np.asarray(value, dtype=float) for name, value in given.items()})
+        rule = pushed(form, solver, given)
     needs = [need.name for need in rule.needs(domains) if not need.optional]
     return rule, Every(steps=moves) if moves == 1 or not needs or "train" in needs else Every(seen=needs[0])
 
@@ -126,13 +128,16 @@ def _symbols(form: Saddle) -> tuple[Expr, ...]:
     return tuple(dict.fromkeys(node for e in (form.payoff, *sides) for node in e.walk()))
 
 
-def _number(symbol: Expr, value: Any) -> None:
-    if hasattr(value, "detach"):
-        value = value.detach().cpu().numpy()
-    array = np.asarray(value, dtype=float)
+def _number(symbol: Expr, value: Any) -> np.ndarray:
+    """The number or numbers given for a parameter, as an array of its shape."""
+    try:
+        array = np.asarray(value.detach().cpu() if hasattr(value, "detach") else value, dtype=float)
+    except (TypeError, ValueError):
+        array = np.array(np.nan)
     if array.shape != symbol.shape or not np.isfinite(array).all():
         what = f"finite numbers of the shape {list(symbol.shape or ())} are expected"
         raise InputError(f"the given value of {symbol.data[0]!r} is {value!r}; {what}")
+    return array
 
 
 def _instead(form: Form) -> str:

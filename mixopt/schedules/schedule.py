@@ -116,7 +116,8 @@ class Schedule:
     @property
     def tokens(self) -> float:
         """The tokens observed, where they were told."""
-        self._tokens += sum(map(float, self._uncounted))
+        for count in self._uncounted:  # one by one, so that the sum does not depend on when it was asked for
+            self._tokens += float(count)
         self._uncounted = []
         return self._tokens
 
@@ -157,8 +158,9 @@ class Schedule:
         """
         self._check(measured, counts)
         now = self._step + 1 if step is None else self._later(step)
-        for name, value in measured.items():
-            self._tallies[name].add(value, (counts or {}).get(name), summed)
+        told = {name: self._tallies[name].read(value, (counts or {}).get(name), summed) for name, value in measured.items()}
+        for name, (value, count) in told.items():  # all of them are well formed
+            self._tallies[name].add(value, count)
         self._uncounted.append(float(tokens) if tokens is not None else _counted(counts))
         self._step = now
         if now <= self._settings.warmup:
@@ -309,12 +311,12 @@ class Schedule:
         return np.where(there, mean, np.where(np.isfinite(last), last, others))
 
     def _handed(self, weights: np.ndarray, last: np.ndarray | None) -> np.ndarray:
-        """The rule's weights as the user sees them: inertia, smoothing, the weights allowed, and exactly on the simplex."""
+        """The rule's weights as the user sees them: smoothing, inertia, the weights allowed, and exactly on the simplex."""
         w, settings = weights, self._settings
-        if last is not None and settings.inertia:
-            w = settings.inertia * last + (1 - settings.inertia) * w
         if settings.smoothing:
             w = smoothed(w, settings.smoothing)
+        if last is not None and settings.inertia:
+            w = settings.inertia * last + (1 - settings.inertia) * w
         if w is not weights or not self._rule.constrained:
             w = self._scene.nearest(w)
         return np.asarray(self._scene.region.layout.exact(w))
@@ -341,8 +343,9 @@ class Schedule:
 def _counted(counts: Mapping[str, Any] | None) -> Any:
     """The tokens that the first counts tell, on the device of the counts."""
     for count in (counts or {}).values():
-        given = list(count.values()) if isinstance(count, Mapping) else count
-        return given.sum() if hasattr(given, "sum") else float(np.sum(given))
+        if isinstance(count, Mapping):
+            return sum(map(float, count.values()))
+        return count.sum() if hasattr(count, "sum") else float(np.sum(count))
     return 0.0
 
 

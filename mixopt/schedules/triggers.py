@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from numbers import Integral
+from numbers import Integral, Real
 
 from mixopt.errors import InputError
 
@@ -28,7 +28,7 @@ class Every:
             raise InputError("Every takes one of steps=, tokens= and seen=, such as Every(steps=100) or Every(seen='val')")
         if self.steps is not None and (isinstance(self.steps, bool) or not isinstance(self.steps, Integral) or self.steps < 1):
             raise InputError(f"the weights move every {self.steps!r} steps; it is a whole number >= 1")
-        if self.tokens is not None and not (isinstance(self.tokens, (int, float)) and 0 < self.tokens < math.inf):
+        if self.tokens is not None and not (isinstance(self.tokens, Real) and 0 < self.tokens < math.inf):
             raise InputError(f"the weights move every {self.tokens!r} tokens; it is a finite number > 0")
 
     def due(self, steps: int, tokens: float, seen: frozenset[str]) -> bool:

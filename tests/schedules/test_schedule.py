@@ -153,6 +153,47 @@ def test_constraints_smoothing_and_inertia_hold_for_what_is_handed_out():
     np.testing.assert_allclose(mixed.w, [0.8, 0.1, 0.1], atol=1e-9)
 
 
+def test_smoothing_is_no_stronger_with_inertia():
+    schedule = mx.online(game(), DescentAscent(rate=50.0), REFERENCE, inertia=0.9, smoothing=0.3)
+    rows = []
+    for _ in range(200):
+        schedule.observe(train=[9.0, 0.0, 0.0])
+        rows.append(schedule.w)
+    np.testing.assert_allclose(rows[-1], [0.8, 0.1, 0.1], atol=1e-7)
+    assert np.min(rows) >= 0.1 - 1e-12
+
+
+def test_what_is_refused_leaves_no_trace():
+    w, theta, other = mx.Mixture(DOMAINS), mx.model(), mx.model("reference")
+    payoff = mx.losses(theta, DOMAINS) - mx.losses(other, DOMAINS)
+    problem = mx.minimize(mx.maximize(w @ payoff, over=w), over=theta)
+    fresh, again = mx.online(problem, every=2), mx.online(problem, every=2)
+    with pytest.raises(InputError, match=r"value of reference has the shape"):
+        again.observe(train=[9.0, 0.0, 0.0], reference=[1.0, 2.0])
+    for schedule in (fresh, again):
+        for _ in range(2):
+            schedule.observe(train=[1.0, 2.0, 3.0], reference=[1.0, 1.0, 1.0])
+    assert (fresh.w == again.w).all()
+
+
+def test_tokens_do_not_depend_on_when_they_are_looked_at():
+    looked, left = (mx.online(game(), None, REFERENCE, every=1000) for _ in range(2))
+    for i in range(60):
+        for schedule in (looked, left):
+            schedule.observe(train=[1.0, 2.0, 3.0], tokens=0.1 * (i + 1))
+        looked.state_dict()
+    assert looked.tokens == left.tokens
+
+
+def test_numbers_given_as_tensors_that_train_are_taken():
+    given = {"reference": torch.tensor([0.1, 0.2, 0.3], dtype=torch.float64, requires_grad=True)}
+    assert mx.online(game(), None, given).fingerprint == mx.online(game(), None, REFERENCE).fingerprint
+    assert mx.Every(tokens=np.int64(100)).due(1, 100.0, frozenset())
+    for bad in ({"web": 1.0, "code": 2.0, "books": 3.0}, "abc"):
+        with pytest.raises(InputError, match="finite numbers of the shape"):
+            mx.online(game(), None, {"reference": bad})
+
+
 LOSSES = st.lists(st.lists(st.floats(0.1, 5.0), min_size=K, max_size=K), min_size=2, max_size=12)
 
 
