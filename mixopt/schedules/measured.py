@@ -114,6 +114,8 @@ def numbers(need: Need, given: Any, what: str, absent: Any = None) -> Any:
         except (TypeError, ValueError):
             raise InputError(f"the {what} of {need.name} is {given!r}; numbers of the shape {list(need.shape)} are expected") from None
         shape = found.shape
+        if what == "counts" and not (found >= 0).all():
+            raise InputError(f"the counts of {need.name} are {given!r}; they are numbers of tokens, >= 0")
     if shape != need.shape:
         raise InputError(
             f"the {what} of {need.name} has the shape {list(shape)}, and {list(need.shape)} is expected: {need.what}"

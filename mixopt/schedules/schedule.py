@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import warnings
 from collections.abc import Mapping
@@ -158,16 +159,18 @@ class Schedule:
         """
         self._check(measured, counts)
         now = self._step + 1 if step is None else self._later(step)
+        if tokens is not None and not 0 <= float(tokens) < math.inf:
+            raise InputError(f"a step of {tokens!r} tokens was told; it is a finite number >= 0")
         told = {name: self._tallies[name].read(value, (counts or {}).get(name), summed) for name, value in measured.items()}
+        if self._step <= self._settings.warmup < now:
+            self._begin_to_count()
         for name, (value, count) in told.items():  # all of them are well formed
             self._tallies[name].add(value, count)
         self._uncounted.append(float(tokens) if tokens is not None else _counted(counts))
         self._step = now
-        if now <= self._settings.warmup:
-            return self._waited()
         every, steps = self._settings.every, now - max(self._since[0], self._settings.warmup)
         read = self.tokens - self._since[1] if every.tokens is not None or len(self._uncounted) >= FOLD else 0.0
-        if not every.due(steps, read, frozenset(measured)):
+        if now <= self._settings.warmup or not every.due(steps, read, frozenset(measured)):
             return False
         self._move()
         return True
@@ -272,12 +275,11 @@ class Schedule:
             raise InputError(f"step {step!r} is not after step {self._step}, the last one observed; load the state that belongs to it")
         return int(step)
 
-    def _waited(self) -> bool:
-        """During the warm-up nothing moves, and what was measured does not count later."""
+    def _begin_to_count(self) -> None:
+        """At the warm-up's end: what was measured in it does not count."""
         for tally in self._tallies.values():
             tally.clear()
         self._since = (self._step, self.tokens)
-        return False
 
     def _move(self) -> None:
         values, present = {}, {}

@@ -176,6 +176,19 @@ def test_what_is_refused_leaves_no_trace():
     assert (fresh.w == again.w).all()
 
 
+def test_what_waits_on_its_device_in_the_warm_up_is_not_looked_at_and_does_not_count():
+    schedule, fresh = mx.online(game(), None, REFERENCE, warmup=5), mx.online(game(), None, REFERENCE)
+    for _ in range(5):
+        assert not schedule.observe(train=torch.tensor([9.0, 0.0, 0.0]), counts={"train": torch.tensor([1, 2, 3])})
+    assert len(schedule._tallies["train"].waiting) == len(schedule._uncounted) == 5
+    assert schedule.observe(train=[1.0, 2.0, 3.0])
+    assert fresh.observe(train=[1.0, 2.0, 3.0])
+    assert (schedule.w == fresh.w).all()
+    assert schedule.tokens == 30
+    by_tokens = mx.online(game(), None, REFERENCE, warmup=2, every=mx.Every(tokens=25))
+    assert [by_tokens.observe(train=[1.0, 2.0, 3.0], tokens=10) for _ in range(8)] == [False] * 4 + [True, False, False, True]
+
+
 def test_tokens_do_not_depend_on_when_they_are_looked_at():
     looked, left = (mx.online(game(), None, REFERENCE, every=1000) for _ in range(2))
     for i in range(60):
@@ -297,6 +310,8 @@ def test_a_collapse_is_warned_of_once():
         ({"train": [1.0, 2.0, 3.0], "counts": {"val": [1, 1, 1]}}, "not measured"),
         ({"train": [1.0, 2.0, 3.0], "summed": True}, None),
         ({"train": "abc"}, "numbers of the shape"),
+        ({"train": [1.0, 2.0, 3.0], "counts": {"train": [-1, 1, 1]}}, "numbers of tokens, >= 0"),
+        ({"train": [1.0, 2.0, 3.0], "tokens": float("nan")}, "finite number >= 0"),
         ({"train": [float("nan")] * 3}, "no train has been observed"),
     ],
 )
