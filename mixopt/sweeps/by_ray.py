@@ -75,7 +75,8 @@ class Ray(Executor):
         try:
             found: list[Finished] = ray.get(reference)
         except ray.exceptions.RayTaskError as error:
-            raise error.as_instanceof_cause() from None
+            own = isinstance(error.cause, MixoptError)  # whose message says it all; others have the task's traceback
+            raise error.cause if own else error.as_instanceof_cause() from None
         except ray.exceptions.RayError as error:
             names = ", ".join(job.id for job, _ in some)
             raise MixoptError(

@@ -17,9 +17,9 @@ import torch
 from torch import nn
 
 import mixopt as mx
-from mixopt.errors import InputError, MixoptError
+from mixopt.errors import InputError, LearnerError, MixoptError
 from mixopt.runtime.recipe import Recipe
-from mixopt.sweeps import Ensemble, Executor, Halving, Journal, Processes, Progress, Sequential, executors, journal, sweeping, work
+from mixopt.sweeps import Ensemble, Executor, Halving, Journal, Processes, Progress, Ray, Sequential, executors, journal, sweeping, work
 from mixopt.sweeps.job import Finished, Job
 from mixopt.sweeps.journal import FullError
 from mixopt.sweeps.progress import Watched
@@ -200,6 +200,18 @@ def test_a_run_that_kills_its_workers_is_named(monkeypatch):
     monkeypatch.setattr(Processes, "_with_a_pool", lost)
     with pytest.raises(MixoptError, match=r"run 0 was lost 3 times.*__main__"):
         mx.sweep(TRAIN, models.tiny, MIXTURES, executor=Processes(workers=1), **SETTINGS)
+
+
+def test_what_a_task_of_ray_raises_is_told_as_it_is():
+    class TaskError(Exception):
+        cause = LearnerError("the loss of run 0 is NaN")
+
+    def get(reference: object) -> None:
+        raise TaskError("a long traceback")
+
+    ray = SimpleNamespace(get=get, exceptions=SimpleNamespace(RayTaskError=TaskError, RayError=Exception))
+    with pytest.raises(LearnerError, match=r"^the loss of run 0 is NaN$"):
+        Ray()._result(ray, "reference", [(ONE, "a")])
 
 
 def test_a_worker_ends_with_its_sweep(monkeypatch):
