@@ -8,7 +8,7 @@ import math
 import os
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, final
@@ -68,7 +68,8 @@ class Schedule:
             raise InputError(f"the schedule moves when {seen!r} is seen, and it needs {listed(self._needs)}{nearest(seen, self._needs)}")
         self._tallies = {name: Tally(need) for name, need in self._needs.items()}
         self._last: dict[str, np.ndarray] = {}
-        self._at = rule.begin(scene)
+        at = rule.begin(scene)
+        self._at = at if rule.constrained else replace(at, weights=scene.nearest(at.weights))
         self._shown = self._handed(self._at.weights, None)
         self._step, self._tokens, self._moves = 0, 0.0, 0
         self._uncounted: list[Any] = []  # tokens that wait on their device
@@ -296,8 +297,8 @@ class Schedule:
         at = self._rule.move(self._scene, self._at, Seen(values, present, before, self._step, self.tokens))
         if not np.isfinite(at.weights).all():
             raise InputError(f"the rule's weights are not finite at step {self._step}: {at.weights.tolist()}; lower its rate")
-        self._at = at
-        self._shown = self._handed(at.weights, self._shown)
+        self._at = at if self._rule.constrained else replace(at, weights=self._scene.nearest(at.weights))
+        self._shown = self._handed(self._at.weights, self._shown)
         self._moves, self._since = before + 1, (self._step, self.tokens)
         self._sum = self._sum + self._shown
         for tally in self._tallies.values():
@@ -319,7 +320,7 @@ class Schedule:
             w = smoothed(w, settings.smoothing)
         if last is not None and settings.inertia:
             w = settings.inertia * last + (1 - settings.inertia) * w
-        if w is not weights or not self._rule.constrained:
+        if w is not weights:
             w = self._scene.nearest(w)
         return np.asarray(self._scene.region.layout.exact(w))
 

@@ -388,6 +388,27 @@ def test_a_rule_of_the_users_own_trains_a_learner_and_runs_in_a_loop():
         mx.plan(mx.Method(other, mx.solvers.Online(Towards())), learner_of_val())
 
 
+class Loose(Towards):
+    """Half the way to one domain after the other, without an eye on constraints."""
+
+    constrained = False
+
+    def move(self, scene: Scene, at: Standing, seen: Seen) -> Standing:
+        return Standing((at.weights + np.eye(K)[(seen.move + 1) % K]) / 2)
+
+
+def test_a_rule_that_knows_no_constraints_goes_on_from_the_weights_allowed():
+    w, theta = mx.Mixture(DOMAINS), mx.model()
+    problem = mx.minimize(mx.maximize(w @ mx.losses(theta, DOMAINS), over=w, subject_to=[w["code"] <= 0.3]), over=theta)
+    method = mx.Method(problem, mx.solvers.Online(Loose()), "loose")
+    pulled = mx.solve(method, learner(), budget=mx.Budget(steps=6))
+    schedule = mx.online(method)
+    for step, losses in enumerate(pulled.trace["losses"]):
+        schedule.observe(train=losses)
+        np.testing.assert_allclose(schedule.w, pulled.trace.weights[step], atol=1e-14)
+    assert schedule.history.weights[1, 1] == pytest.approx(0.3)
+
+
 def learner_of_val() -> mx.FunctionLearner:
     start = {"x": torch.zeros(2, dtype=torch.float64)}
     return mx.FunctionLearner(start, {"val": lambda p: ((p["x"] - CENTRES) ** 2).sum(dim=1)})
