@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import final
+from typing import Any, final
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,17 @@ AHEAD = 64  # steps whose random numbers are drawn at once
 
 Call = Callable[[Mapping[str, Tensor], Tensor], Tensor]
 """Stacked parameters [r, ...] and tokens [r or 1, b, t] -> logits [r, b, t, vocabulary]."""
+
+
+class DivergedError(LearnerError):
+    """The losses of some models of a fleet are NaN or infinite; ``places`` are theirs in it, the others are as well as ever.
+
+    ``finished`` are records of those that went on to their end without them, where somebody saw to that.
+    """
+
+    def __init__(self, text: str, places: Sequence[int] = (), finished: Sequence[Any] = ()):
+        super().__init__(text)
+        self.places, self.finished = list(places), list(finished)
 
 
 @final
@@ -65,7 +76,7 @@ class Fleet:
         """Train up to step ``until`` of the recipe's; ``tell`` hears of the steps done now and then.
 
         Raises:
-            LearnerError: a loss or a parameter is NaN or infinite; the model and the step are named.
+            DivergedError: a loss or a parameter is NaN or infinite; the model and the step are named, and ``keep`` can leave it behind.
         """
         recipe = self.recipe
         while self.step < until:
@@ -121,9 +132,10 @@ class Fleet:
         sick = {name: step for name, step in zip(self.names, first, strict=True) if step < steps}
         if sick:
             name = min(sick, key=lambda n: sick[n])
-            raise LearnerError(
+            raise DivergedError(
                 f"the loss of run {name} is NaN or infinite at step {sick[name]} of {steps} (runs with such losses: {listed(sick)}); "
-                f"a rate below {self.recipe.rate:g}, a longer warm-up or a smaller clip may mend it"
+                f"a rate below {self.recipe.rate:g}, a longer warm-up or a smaller clip may mend it",
+                [place for place, step in enumerate(first) if step < steps],
             )
 
 

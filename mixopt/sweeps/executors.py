@@ -18,6 +18,7 @@ import torch
 
 from mixopt.errors import InputError, MixoptError
 from mixopt.runtime.ensemble import TOGETHER_ON_CPU
+from mixopt.runtime.fleet import DivergedError
 
 from .job import Finished, Job
 from .work import Work, planned, trained
@@ -63,7 +64,8 @@ class Ensemble(Executor):
     """Runs of one shape as one vmapped program, ``together`` at a time: their parameters and optimiser states stacked.
 
     Without a number it is planned before anything runs: a few on a CPU, on a GPU what its memory holds by a trial of one and of two
-    runs; where that was too many after all, half as many go on, with a word. ``compiled`` hands the program to ``torch.compile``,
+    runs; where that was too many after all, half as many go on, with a word. Runs whose losses become NaN or infinite are left behind,
+    and told of when the others are finished. ``compiled`` hands the program to ``torch.compile``,
     which pays for long runs on a GPU.
     """
 
@@ -78,6 +80,7 @@ class Ensemble(Executor):
         work = work.on(self.device) if self.device else work
         fits: dict[Any, int] = {}  # how many runs of a kind go together, where that is less than all of them
         waiting: list[tuple[Job, str]] = []
+        diverged: DivergedError | None = None
         while waiting := waiting or take(self._at_once(work)):
             same = _same(waiting)
             kind = same[0][0].kind
@@ -94,8 +97,12 @@ class Ensemble(Executor):
                 fits[kind] = len(part) // 2
                 warnings.warn(f"the GPU's memory does not hold {len(part)} runs together; {fits[kind]} at a time go on", stacklevel=2)
                 continue
+            except DivergedError as error:
+                diverged, found = diverged or error, error.finished
             done(found)
             waiting = [run for run in waiting if run not in part]
+        if diverged is not None:
+            raise diverged
 
     def _at_once(self, work: Work) -> int:
         """How many runs to take in hand."""

@@ -55,6 +55,7 @@ class Halving(Executor):
         most = self.together or planned(work, jobs)
         parts = [some[i : i + most] for i in range(0, len(some), most)]
         groups = [Group(work, [job for job, _ in part], [key for _, key in part], together=True) for part in parts]
+        every = list(groups)
         steps = jobs[0].recipe.steps
         for rung, share in enumerate((*self.at, 1.0), 1):
             until = max(1, round(share * steps))
@@ -64,6 +65,8 @@ class Halving(Executor):
                 groups = self._halved(work, groups, rung, done)
         for group in groups:
             done(group.finished())
+        if sick := [group.diverged for group in every if group.diverged is not None]:
+            raise sick[0]
 
     def _halved(self, work: Work, groups: list[Group], rung: int, done: Done) -> list[Group]:
         """The groups with the best runs alone; the others are done.

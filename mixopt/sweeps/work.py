@@ -16,7 +16,7 @@ from torch.func import functional_call
 
 from mixopt.errors import InputError, listed
 from mixopt.runtime.ensemble import TOGETHER_ON_CPU, Ensemble, called
-from mixopt.runtime.fleet import Call, Fleet
+from mixopt.runtime.fleet import Call, DivergedError, Fleet
 from mixopt.runtime.gpt import parameter_count
 from mixopt.runtime.recipe import Recipe
 
@@ -77,7 +77,7 @@ class Group:
 
     Raises:
         InputError: models that differ in shape, or that cannot be trained together.
-        LearnerError: a loss that is NaN or infinite; the run is named.
+        DivergedError: the losses of all runs are NaN or infinite; those of some leave the group, and ``diverged`` tells of the first.
     """
 
     def __init__(self, work: Work, jobs: Sequence[Job], keys: Sequence[str], *, together: bool, compiled: bool = False):
@@ -94,6 +94,7 @@ class Group:
             called(self.template, corpus.train)
             call = _alone(self.template)
         self.together = together
+        self.diverged: DivergedError | None = None
         bounds = corpus.train.bounds([list(job.mixture) for job in jobs])
         self.curves: list[list[tuple[int, tuple[float, ...]]]] = [[] for _ in jobs]
         self.fleet = Fleet(
@@ -111,11 +112,23 @@ class Group:
         """Train up to a step, and measure at every point on the way."""
         clock = time.perf_counter()
         for point in [p for p in self.work.points(self.fleet.recipe) if self.fleet.step < p <= until]:
-            self.fleet.advance(point, tell)
+            self._on(point, tell)
             for curve, losses in zip(self.curves, self._losses().tolist(), strict=True):
                 curve.append((point, tuple(losses)))
-        self.fleet.advance(until, tell)
+        self._on(until, tell)
         self.seconds += time.perf_counter() - clock
+
+    def _on(self, until: int, tell: Tell) -> None:
+        """Train up to a step; runs whose losses are no numbers any more stay behind."""
+        while True:
+            try:
+                return self.fleet.advance(until, tell)
+            except DivergedError as error:
+                well = [place for place in range(len(self.keys)) if place not in error.places]
+                if not well:
+                    raise
+                self.diverged = self.diverged or error
+                self.keep(well)
 
     def keep(self, places: Sequence[int]) -> None:
         """Let only the runs at these places go on."""
@@ -147,10 +160,16 @@ class Group:
 
 
 def trained(work: Work, jobs: Sequence[Job], keys: Sequence[str], *, together: bool, compiled: bool = False, tell: Tell) -> list[Finished]:
-    """The runs, trained to their ends."""
+    """The runs, trained to their ends.
+
+    Raises:
+        DivergedError: the losses of some of them are NaN or infinite; it has the others, ``finished``.
+    """
     with nullcontext() if together else _seeded(jobs[0].seed):
         group = Group(work, jobs, keys, together=together, compiled=compiled)
         group.advance(jobs[0].recipe.steps, tell)
+    if group.diverged is not None:
+        raise DivergedError(str(group.diverged), finished=group.finished())
     return group.finished()
 
 

@@ -265,3 +265,13 @@ def test_what_is_no_design_and_no_file_is_told(tmp_path):
     if not torch.cuda.is_available():
         with pytest.raises(InputError, match="sees no CUDA device"):
             mx.sweep(TRAIN, models.tiny, MIXTURES, executor=Ensemble(device="cuda"), **SETTINGS)
+
+
+@pytest.mark.parametrize("executor", [mx.sweeps.Ensemble(together=5), mx.sweeps.Halving(at=(0.5,), keep=0.9)], ids=str)
+def test_a_run_that_diverges_leaves_the_others_to_finish(tmp_path, executor):
+    rates = [1e-2, 1e30, 1e-2, 1e-2]
+    settings = {**SETTINGS, "recipe": Recipe(steps=6, batch=4, clip=1e30)}
+    with pytest.raises(LearnerError, match="run 1 is NaN or infinite"):
+        mx.sweep(TRAIN, models.tiny, MIXTURES, rates=rates, executor=executor, resume=tmp_path / "j", **settings)
+    with sqlite3.connect(tmp_path / "j") as db:
+        assert db.execute("select count(*) from runs").fetchone() == (3,)
