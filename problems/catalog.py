@@ -326,7 +326,7 @@ METHODS = (
             "The rule is what 'auto' takes. It was settled on RegMix's training runs; its test runs were read once, at the end.",
             "With trees among the parts the blend has values alone, and its optimum is searched for.",
         ),
-        defined=("mixopt.laws.stacking:shares_of", "mixopt.laws.blend:Blend.losses"),
+        defined=("mixopt.laws.stacking:shares_of", "mixopt.laws.blend:Blended.losses"),
         use='mx.fitting.recommend(runs, law="auto")',
         aliases=("auto", "stacking", "super learner"),
     ),

@@ -5,7 +5,7 @@ from .apple import AppleAdditive as AppleAdditive
 from .apple import AppleJoint as AppleJoint
 from .autoscale import AutoScale as AutoScale
 from .bimix import BiMix as BiMix
-from .blend import Blend as Blend
+from .blend import Blended as Blended
 from .choice import LawChoice as LawChoice
 from .choice import choose as choose
 from .comparison import LawComparison as LawComparison
@@ -46,7 +46,7 @@ __all__ = [
     "AppleJoint",
     "AutoScale",
     "BiMix",
-    "Blend",
+    "Blended",
     "Chinchilla",
     "CrossValidation",
     "Exponential",

@@ -23,7 +23,7 @@ from .validation import Loss, judged
 
 @final
 @dataclass(frozen=True, eq=False)
-class Blend(Law):
+class Blended(Law):
     """L_j(w) = sum_l a_l L_lj(w): what the laws ``parts`` predict, by their ``shares`` a [L] >= 0, which sum to 1.
 
     Laws err differently, and a mean of them errs less than most: it is what "auto" takes. Where every part is an expression, so is the
@@ -58,7 +58,7 @@ class Blend(Law):
         return blended(compare_laws(runs, laws, loss=loss, folds=folds, repeats=repeats, seed=seed)).fit(runs)
 
     @classmethod
-    def of(cls, parts: Sequence[Law], shares: Sequence[float] | np.ndarray, runs: Runs) -> Blend:
+    def of(cls, parts: Sequence[Law], shares: Sequence[float] | np.ndarray, runs: Runs) -> Blended:
         """The blend of laws fitted to these runs, by shares [L] that are scaled to sum to 1.
 
         Raises:
@@ -101,7 +101,7 @@ class Blend(Law):
     @property
     def is_opaque(self) -> bool:
         """Whether a part has no expression."""
-        return any(isinstance(law, OpaqueLaw) or (isinstance(law, Blend) and law.is_opaque) for law in self.parts)
+        return any(isinstance(law, OpaqueLaw) or (isinstance(law, Blended) and law.is_opaque) for law in self.parts)
 
     def _losses_at(self, at: At) -> np.ndarray:
         found: np.ndarray = sum(a * law._losses_at(at) for a, law in zip(self.shares, self.parts, strict=True))
@@ -130,7 +130,7 @@ class Blend(Law):
         return {"shares": self.shares.tolist(), "parts": parts}
 
     @classmethod
-    def restored(cls, domains: Domains, targets: Targets, fitted: Fit, content: Mapping[str, Any]) -> Blend:
+    def restored(cls, domains: Domains, targets: Targets, fitted: Fit, content: Mapping[str, Any]) -> Blended:
         k, m, known = len(domains), len(targets), kinds()
         parts = tuple(
             known[one["law"]].restored(domains, targets, fit_of(one["fit"], k, m), {**content, **one}) for one in content["parts"]
@@ -146,8 +146,8 @@ class Blending:
     fits: tuple[Callable[[Runs], Law], ...]
     shares: tuple[float, ...]
 
-    def __call__(self, runs: Runs) -> Blend:
-        return Blend.of([fit(runs) for fit in self.fits], self.shares, runs)
+    def __call__(self, runs: Runs) -> Blended:
+        return Blended.of([fit(runs) for fit in self.fits], self.shares, runs)
 
 
 def blended(compared: LawComparison) -> Entry:
@@ -192,7 +192,7 @@ def worded(names: Sequence[str], shares: np.ndarray) -> str:
 class _Losses:
     """The losses of a blend, or of one of its targets, as a function of mixtures."""
 
-    law: Blend
+    law: Blended
     scale: tuple[tuple[str, float], ...]
     j: int | None = None
 

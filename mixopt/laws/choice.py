@@ -70,7 +70,7 @@ def choose(
     folds are drawn ``repeats`` times. Regrets that differ by less than that are no reason to prefer a law that predicts worse.
     The rule was found on splits of RegMix's training runs; the 0.3 was settled with figures of its test runs in view
     (``benchmarks/law_choice.py`` measures it). With ``blend`` the laws are not chosen among but blended, by shares that their errors
-    and their decisions give them (``Blend``, ``stacking.shares_of``): that decides better, and is what "auto" does. The
+    and their decisions give them (``Blended``, ``stacking.shares_of``): that decides better, and is what "auto" does. The
     arguments are those of ``compare_laws``.
 
     Raises:

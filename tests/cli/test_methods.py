@@ -58,4 +58,4 @@ def test_an_unknown_method_ends_in_one_line():
 def test_names_complete():
     from mixopt.cli.methods import _names
 
-    assert _names("do") == ["doremi", "doge"]
+    assert _names("do") == ["doremi", "doge", "dograph"]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import mixopt as mx
 from mixopt.errors import InputError, MissingExtraError
-from mixopt.laws import Blend, Exponential, Linear, load
+from mixopt.laws import Blended, Exponential, Linear, load
 from mixopt.laws.accuracy import expected_regret
 from mixopt.laws.blend import blended
 from mixopt.laws.choice import choose
@@ -32,7 +32,7 @@ def table(rows: int = 40, noise: float = 0.01, seed: int = 0, up: bool = True) -
 def test_a_blend_is_the_weighted_mean_of_its_parts_and_an_expression_where_they_are():
     runs = table()
     parts = [Exponential.fit(runs), Linear.fit(runs)]
-    found = Blend.of(parts, [3, 1], runs)
+    found = Blended.of(parts, [3, 1], runs)
     np.testing.assert_allclose(found.shares, [0.75, 0.25])
     w = runs.mixtures
     np.testing.assert_allclose(found.predict(w), 0.75 * parts[0].predict(w) + 0.25 * parts[1].predict(w))
@@ -53,14 +53,14 @@ def test_a_blend_is_the_weighted_mean_of_its_parts_and_an_expression_where_they_
 def test_a_blend_with_trees_is_one_opaque_atom():
     pytest.importorskip("lightgbm")
     runs = table()
-    found = Blend.of([Exponential.fit(runs), fitter("lightgbm", rounds=20)(runs)], [0.6, 0.4], runs)
+    found = Blended.of([Exponential.fit(runs), fitter("lightgbm", rounds=20)(runs)], [0.6, 0.4], runs)
     symbol = mx.Mixture(runs.domains)
     solved = mx.solve(mx.minimize(mx.mean(found.losses(symbol)), over=symbol), solver=mx.solvers.Simulation(draws=300))
     assert solved.status is mx.Status.SEARCHED
     one = mx.solve(mx.minimize(found.loss_of(1, symbol), over=symbol), solver=mx.solvers.Simulation(draws=300))
     assert one.value == pytest.approx(-found.predict(one.vector)[1])
     assert found.is_opaque
-    assert Blend.of([found, Linear.fit(runs)], [1, 1], runs).is_opaque
+    assert Blended.of([found, Linear.fit(runs)], [1, 1], runs).is_opaque
 
 
 def test_a_blend_of_laws_with_sizes_asks_for_what_its_parts_need():
@@ -69,7 +69,7 @@ def test_a_blend_of_laws_with_sizes_asks_for_what_its_parts_need():
     y = 1.5 + np.exp(w @ A[:1].T) + 20 * tokens[:, None] ** -0.3
     runs = Runs.from_arrays(NAMES, w, ["chat"], y, tokens=tokens)
     sized = fitter("c + exp(A @ w) + b*D**-0.3")(runs)
-    found = Blend.of([sized, Exponential.fit(runs)], [0.5, 0.5], runs)
+    found = Blended.of([sized, Exponential.fit(runs)], [0.5, 0.5], runs)
     assert found.requires == sized.requires == ("tokens",)
     with pytest.raises(InputError, match=r"give tokens="):
         found.predict(w)
@@ -80,10 +80,10 @@ def test_a_blend_of_laws_with_sizes_asks_for_what_its_parts_need():
 
 def test_a_saved_blend_is_read_back_equal(tmp_path):
     runs = table()
-    found = Blend.fit(runs, ["linear", "exponential", "additive-power"])
-    assert isinstance(found, Blend)
+    found = Blended.fit(runs, ["linear", "exponential", "additive-power"])
+    assert isinstance(found, Blended)
     found.save(tmp_path / "law.json")
-    for back in (load(tmp_path / "law.json"), Blend.load(tmp_path / "law.json")):
+    for back in (load(tmp_path / "law.json"), Blended.load(tmp_path / "law.json")):
         np.testing.assert_array_equal(back.predict(runs.mixtures), found.predict(runs.mixtures))
         assert str(back) == str(found)
         assert back.report() == found.report()
@@ -139,7 +139,7 @@ def test_the_blend_of_a_comparison_is_judged_by_shares_that_did_not_see_the_fold
         by_hand = sum(a * e.validations[r].predicted[out] for a, e in zip(shares, compared.fitted, strict=True))
         np.testing.assert_allclose(checked.predicted[out], by_hand)
     law = whole.fit(runs)
-    assert isinstance(law, Blend)
+    assert isinstance(law, Blended)
     np.testing.assert_allclose(law.shares, shares_of(losses, measured))
     alone = compared.judged_by(lambda metrics: metrics[..., 0])
     assert blended(alone).name != whole.name
@@ -155,7 +155,7 @@ def test_where_one_law_has_the_whole_share_it_is_taken_as_it_is():
     found = choose(runs, {"poor": poor, "good": Exponential.fit}, blend=True)
     assert found.name == "good"
     assert isinstance(found.fit(runs), Exponential)
-    assert isinstance(Blend.fit(runs, {"good": Exponential.fit}), Exponential)
+    assert isinstance(Blended.fit(runs, {"good": Exponential.fit}), Exponential)
 
 
 def test_auto_recommends_by_a_blend_and_says_of_what(monkeypatch):
@@ -180,11 +180,11 @@ def test_auto_recommends_by_a_blend_and_says_of_what(monkeypatch):
 def test_shares_that_are_none_are_refused(shares, message):
     runs = table(20)
     with pytest.raises(InputError, match=message):
-        Blend.of([Linear.fit(runs), Exponential.fit(runs)], shares, runs)
+        Blended.of([Linear.fit(runs), Exponential.fit(runs)], shares, runs)
 
 
 def test_laws_of_other_runs_are_refused():
     runs = table(20)
     other = Runs.from_arrays(["a", "b", "c"], runs.mixtures, runs.targets, runs.metrics)
     with pytest.raises(InputError, match="a blend needs laws of the domains and targets"):
-        Blend.of([Linear.fit(runs), Linear.fit(other)], [1, 1], runs)
+        Blended.of([Linear.fit(runs), Linear.fit(other)], [1, 1], runs)
