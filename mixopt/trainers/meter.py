@@ -29,7 +29,7 @@ class Meter:
     >>> meter = Meter(schedule)
     >>> meter.add(torch.tensor([6.0, 8.0]), torch.tensor([2, 4]))
     >>> meter.step(), [round(weight, 3) for weight in schedule.weights.values()]
-    (True, [0.525, 0.475])
+    (True, [0.731, 0.269])
     """
 
     def __init__(self, schedule: Schedule, *, group: Any = None, reduce: Callable[[Tensor], Tensor] | None = None, check: int = 100):
