@@ -31,14 +31,14 @@ Method = Callable[[], np.ndarray]
 
 
 def by_mixopt(data: Ridge) -> Method:
-    """mixopt's Implicit, as a user calls it."""
+    """mixopt's Implicit, planned once."""
     domains = mx.Domains([f"d{i}" for i in range(K)])
     w, theta = mx.Mixture(domains), mx.model()
     trained = mx.argmin(w @ mx.losses(theta, domains) + RHO / 2 * mx.sum_squares(theta), over=theta)
     problem = mx.minimize(mx.loss(trained, "val"), over=w)
     learner = mx.FunctionLearner(start(data), losses={"train": data.train, "val": data.val})
     solver = Implicit(inner=Inner(tolerance=INNER), system=ConjugateGradients(steps=MOST, tolerance=SYSTEM))
-    return lambda: mx.hypergradient(problem, learner, solver=solver)
+    return mx.plan(problem, learner, solver=solver).hypergradient
 
 
 def start(data: Ridge) -> Tensor:

@@ -108,6 +108,17 @@ class Plan:
             task.model.learner.store(outcome.leaves)
         return _result(self, task, outcome)
 
+    def hypergradient(
+        self, *, at: Mapping[str, float] | Sequence[float] | None = None, given: Mapping[str, Any] | None = None
+    ) -> np.ndarray:
+        """The raw partial derivatives dF/dw [k] as ``mx.hypergradient`` takes them, without planning again."""
+        task, w = _at(self, at, given)
+        assert task.model is not None
+        found = slope_at(self.solver, task.model, w, None)  # type: ignore[arg-type]
+        if found.doubt:
+            warnings.warn(found.doubt, stacklevel=2)
+        return _sense(self.form) * found.gradient
+
 
 def plan(problem: Problem | Method, learner: Learner | None = None, *, solver: Solver | None = None) -> Plan:
     """Compile a problem: classify it, check it against the learner, and choose a solver, saying why not the others.
@@ -259,12 +270,7 @@ def hypergradient(
     learner it is taken at the learner's parameters as they stand, on its evaluation sample. Warns, with the mend, where
     the lower level did not converge.
     """
-    ready, task, w = bilevel_task(problem, learner, at, solver, given)
-    assert task.model is not None
-    found = slope_at(ready.solver, task.model, w, None)  # type: ignore[arg-type]
-    if found.doubt:
-        warnings.warn(found.doubt, stacklevel=2)
-    return _sense(ready.form) * found.gradient
+    return plan(problem, learner, solver=solver).hypergradient(at=at, given=given)
 
 
 def _right_kinds(learner: object, solver: object) -> None:
@@ -397,10 +403,15 @@ def audit(
 def bilevel_task(
     problem: Problem | Method, learner: Learner, at: Any, solver: Solver | None, given: Mapping[str, Any] | None
 ) -> tuple[Plan, Task, np.ndarray]:
+    """The plan and the task of a bilevel problem at weights [k], its start where none are given."""
+    ready = plan(problem, learner, solver=solver)
+    return ready, *_at(ready, at, given)
+
+
+def _at(ready: Plan, at: Any, given: Mapping[str, Any] | None) -> tuple[Task, np.ndarray]:
     from mixopt.solvers.bilevel import BilevelSolver
 
-    ready = plan(problem, learner, solver=solver)
     if not isinstance(ready.form, Bilevel) or not isinstance(ready.solver, BilevelSolver):
         raise InputError(f"hypergradients are of bilevel problems, and this is a {kind(ready.form)}")
     task = _task(ready, given, 0, None)
-    return ready, task, task.start if at is None else domains_of(ready.form.mixture).weights(at)
+    return task, task.start if at is None else domains_of(ready.form.mixture).weights(at)

@@ -61,8 +61,10 @@ def case(request, load):
 
 def test_hypergradients_equal_the_stored_ones_and_obey_euler(case):
     problem, learner, figures = case
+    ready = mx.plan(problem, learner)
     for point in figures["points"].values():
         gradient = mx.hypergradient(problem, learner, at=point["w"])
+        assert (ready.hypergradient(at=point["w"]) == gradient).all()
         expected = np.array(point["hypergrad"])
         assert np.linalg.norm(gradient - expected) <= 1e-6 * np.linalg.norm(expected) + 1e-12
         assert gradient @ point["w"] == pytest.approx(point["euler_rhs"], abs=1e-6)
