@@ -48,8 +48,7 @@ class PushedSaddle(Rule):
         return self._needs
 
     def begin(self, scene: Scene) -> Standing:
-        given = {n: np.asarray(v, dtype=float) for n, v in self.given.items()}
-        model = _Pushed(self._form, {**given, **{n.name: np.zeros(n.shape) for n in self._needs}})
+        model = _Pushed(self._form, {**self.given, **{n.name: np.zeros(n.shape) for n in self._needs}})
         self._task = Task(self._form, scene.region, scene.start, self.given, scene.seed, model)
         self._fresh = self.solver.begin(self._task)
         return Standing(scene.start, _plain(self._fresh, model))

@@ -87,13 +87,14 @@ def online(
         raise RefusalError(f"the schedule cannot keep to these constraints: {'; '.join(against)}")
     domains = domains_of(form.mixture)
     numbers = _numbers(form, given or {})
-    rule, moves = _rule(form, solver or DescentAscent(average="last"), numbers, domains)
+    solver = solver or DescentAscent(average="last")
+    rule, moves = _rule(form, solver, numbers, domains)
     region = stepping(form, Region.compile(form.mixture, form.constraints, numbers), numbers)
     if region.empty:
         raise ProblemError(f"no weights meet the constraints: {region.empty}")
     scene = Scene(domains, region, region.start(started(form, problem, start)), numbers, seed)
     settings = Settings(every_(every if every is not None else moves), warmup, smoothing, inertia)
-    return Schedule(rule, scene, settings, f"{problem}\n{solver or DescentAscent(average='last')}")
+    return Schedule(rule, scene, settings, f"{problem}\n{solver}")
 
 
 def _numbers(form: Saddle, given: Mapping[str, Any]) -> dict[str, np.ndarray]:

@@ -82,7 +82,7 @@ class Group:
 
     def __init__(self, work: Work, jobs: Sequence[Job], keys: Sequence[str], *, together: bool, compiled: bool = False):
         self.work, self.jobs, self.keys = work, list(jobs), list(keys)
-        self.clock, self.seconds = time.perf_counter(), 0.0
+        self.seconds = 0.0
         corpus, recipe = work.corpus, jobs[0].recipe
         models = [work.made(job.model, job.seed) for job in jobs]
         self.template = models[0]
