@@ -17,7 +17,6 @@ import importlib
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
-from mixopt.api import Plan as Plan
 from mixopt.api import audit as audit
 from mixopt.api import compare as compare
 from mixopt.api import hypergradient as hypergradient
@@ -94,6 +93,7 @@ from mixopt.language.symbols import surrogate as surrogate
 from mixopt.language.symbols import tokens as tokens
 from mixopt.language.symbols import variable as variable
 from mixopt.method import Method as Method
+from mixopt.planned import Plan as Plan
 from mixopt.report.audit import Audit as Audit
 from mixopt.report.hypergradients import HypergradientCheck as HypergradientCheck
 from mixopt.report.result import Check as Check

@@ -80,7 +80,7 @@ def test_an_interruption_of_the_check_keeps_the_weights(monkeypatch):
     def stopped(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("mixopt.api.judged", stopped)
+    monkeypatch.setattr("mixopt.planned.judged", stopped)
     result = mx.solve(mx.minimize(mx.sum_squares(W), over=W), solver=Projected())
     assert result.status is mx.Status.INTERRUPTED
     assert result.vector == pytest.approx(np.full(3, 1 / 3))

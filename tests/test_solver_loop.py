@@ -137,11 +137,12 @@ def test_a_run_interrupted_before_its_first_step_returns_the_start():
     learner = mx.FunctionLearner(torch.zeros(1, dtype=torch.float64), losses={"train": train, "val": lambda x: (x * x).sum()})
     w, theta = mx.Mixture(NAMES), mx.model()
     problem = mx.minimize(mx.loss(mx.argmin(w @ mx.losses(theta, NAMES), over=theta), "val"), over=w)
-    from mixopt.api import _task, plan
+    from mixopt.api import plan
+    from mixopt.planned import task_of
     from mixopt.solver import run
 
     ready = plan(problem, learner, solver=Implicit())
-    outcome = run(Implicit(), _task(ready, None, 0, [0.3, 0.7]))
+    outcome = run(Implicit(), task_of(ready, None, 0, [0.3, 0.7]))
     assert outcome.status is mx.Status.INTERRUPTED
     assert outcome.message == "after 0 steps"
     assert outcome.weights == pytest.approx([0.3, 0.7])

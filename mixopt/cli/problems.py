@@ -12,13 +12,14 @@ from typing import Annotated, Any, final
 
 import typer
 
-from mixopt.api import Plan, compare, plan
+from mixopt.api import compare, plan
 from mixopt.compiler.classify import classify
 from mixopt.errors import InputError, listed
 from mixopt.files import write
 from mixopt.forms import Program, given_models, parameters
 from mixopt.language.problem import Problem
 from mixopt.method import Method
+from mixopt.planned import Plan
 from mixopt.report.comparison import Comparison
 from mixopt.report.result import Result, Status
 from mixopt.solver import Budget, Progress, Watch

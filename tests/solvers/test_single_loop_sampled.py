@@ -86,9 +86,9 @@ def test_training_at_its_weights_lowers_the_validation_loss_against_uniform(solv
 
 def state_after(solver, made, steps):
     """The solver's state after some steps."""
-    from mixopt.api import _task
+    from mixopt.planned import task_of
 
-    task = _task(plan(PROBLEM, made, solver=solver), None, 0, None)
+    task = task_of(plan(PROBLEM, made, solver=solver), None, 0, None)
     state = solver.begin(task)
     for _ in range(steps):
         state = solver.step(task, state)
