@@ -1,10 +1,86 @@
-"""Cards of the bilevel methods that train one model, or two, in a single loop, and of the problem with any method."""
+"""Cards of the bilevel methods: offline, in a single loop, and the problem with any method."""
 
 from __future__ import annotations
 
 from .card import Card
 
 BILEVEL_CARDS = (
+    Card(
+        name="doge",
+        title="DoGE",
+        family="bi-level",
+        phases=("PT",),
+        needs=("training data", "validation set", "gradients"),
+        cost="1 proxy run; a step costs 1 gradient and 1 forward-mode product more",
+        formula="w_i <- w_i exp(eta <grad l_i, grad l_val> / mu) / (the sum of these)\n"
+        "theta <- theta - eta sum_i w_i grad l_i, with the new w\n"
+        "the answer is the mean of the w",
+        latex=r"\begin{split}&w_i\leftarrow\frac{w_i\,\exp(\eta\,\langle\nabla\ell_i,\nabla\ell_{\mathrm{val}}\rangle/\mu)}"
+        r"{\sum_j w_j\,\exp(\eta\,\langle\nabla\ell_j,\nabla\ell_{\mathrm{val}}\rangle/\mu)}\\"
+        r"&\theta\leftarrow\theta-\eta\sum_i w_i\,\nabla\ell_i\end{split}",
+        source="Fan, Pagliardini and Jaggi 2024, arXiv 2310.15393, Algorithm 1; code Olivia-fsm/DoGE; section 3.2.2 of the survey",
+        differences=(
+            "The code divides the scores by the mean gradient norm, clips them to [0, 5 eta], and clips each domain's gradient first: "
+            "faithful_to='code'. The paper does none of these, so that a harmful domain loses by more than renormalising.",
+            "In the code eta follows the learning-rate schedule; here it is step_size.",
+            "Paper, code and the survey's section 3.2.2 sum the gradients of the targets; Eq. 2 of the survey, and mixopt without "
+            "faithful_to, take the mean: a factor of m in mu.",
+            "In the code a domain that is absent from a batch keeps its old gradient; mixopt's batches hold every domain.",
+            "The code means to leave out a domain's product with itself, but its comparison never matches: it stays in, as here.",
+            "The survey prints the update without its normaliser, by which the weights leave the simplex; faithful_to='survey' normalises.",
+        ),
+        defined=("mixopt.problems.doge:doge", "mixopt.problems.doge:validation_problem", "mixopt.solvers.one_step:OneStep._direction"),
+        use="mx.solve(mx.problems.doge(domains), learner)",
+    ),
+    Card(
+        name="implicit",
+        title="Validation problem by the implicit function theorem",
+        family="bi-level",
+        phases=(),
+        needs=("training data", "validation set", "gradients"),
+        cost="1 proxy run; a weight step costs about 10 Hessian products more",
+        formula="min_{w in simplex} l_val(theta*(w)),  theta*(w) = argmin_theta sum_i w_i l_i(theta)\n"
+        "dF/dw_i = -<grad l_i, q>,  H q = grad l_val,  H = sum_i w_i Hessian of l_i",
+        latex=r"\begin{split}&\min_{w\in\Delta}\ell_{\mathrm{val}}(\theta^*(w)),\qquad "
+        r"\theta^*(w)=\operatorname{argmin}_\theta\sum_i w_i\,\ell_i(\theta)\\"
+        r"&\frac{\partial F}{\partial w_i}=-\langle\nabla\ell_i,H^{-1}\nabla\ell_{\mathrm{val}}\rangle,\qquad "
+        r"H=\sum_i w_i\,\nabla^2\ell_i\end{split}",
+        source="Eq. 2 and section B.2.1 (implicit function) of the survey; Pedregosa 2016, arXiv 1602.02355",
+        differences=(
+            "The survey names the family and gives no algorithm for mixtures. One linear system serves all k domains, and their k inner "
+            "products are one forward-mode product here.",
+            "Pedregosa solves the lower problem and the linear system to tolerances that tighten over the run; mixopt to fixed ones "
+            "(Inner, ConjugateGradients).",
+            "theta* is the stationary point that the learner reaches from its start. A network in training has not reached one, so the "
+            "gradient is an approximation there: read check.inner, and hold it against mx.audit.",
+            "For a sampled learner mixopt takes damped Gauss-Newton products instead of the Hessian, which has negative curvature there.",
+        ),
+        defined=("mixopt.problems.doge:validation_problem", "mixopt.solvers.implicit:Implicit._solved"),
+        use="mx.solve(mx.problems.validation_problem(domains), learner, solver=mx.solvers.Implicit())",
+        aliases=("validation_problem", "hypergradient"),
+    ),
+    Card(
+        name="unrolled",
+        title="Validation problem by unrolling",
+        family="bi-level",
+        phases=(),
+        needs=("training data", "validation set", "gradients"),
+        cost="1 proxy run; a weight step costs K training steps and the way back",
+        formula="min_{w in simplex} l_val(theta_K(w))\ntheta_{t+1} = theta_t - eta sum_i w_i grad l_i(theta_t)",
+        latex=r"\min_{w\in\Delta}\ell_{\mathrm{val}}(\theta_K(w)),\qquad\theta_{t+1}=\theta_t-\eta\sum_i w_i\,\nabla\ell_i(\theta_t)",
+        source="Eq. 2 and section B.2.1 (gradient unrolling) of the survey",
+        differences=(
+            "The outcome after K steps from the learner's start is another problem than the argmin of Eq. 2, for which the survey gives "
+            "unrolling: its weights are exact for that outcome, and may be stationary where the argmin's hypergradient is not zero.",
+            "The steps that are unrolled are plain gradient steps, whatever optimizer the learner trains with.",
+        ),
+        defined=(
+            "mixopt.problems.doge:validation_problem",
+            "mixopt.solvers.unrolled:Unrolled.slope",
+            "mixopt.runtime.unrolling:Course.reverse",
+        ),
+        use="mx.solve(mx.problems.validation_problem(domains), learner, solver=mx.solvers.Unrolled(steps=8))",
+    ),
     Card(
         name="scalebio",
         title="ScaleBiO",
@@ -70,5 +146,30 @@ BILEVEL_CARDS = (
         ),
         defined=("mixopt.problems.bilevel:bilevel",),
         use="mx.solve(mx.problems.bilevel(domains, solver=mx.solvers.VPBGD()), learner)",
+    ),
+    Card(
+        name="mixmin",
+        title="MixMin",
+        family="bi-level",
+        phases=("PT",),
+        needs=("proxy runs", "validation set"),
+        cost="1 proxy run a domain, then milliseconds",
+        formula="min_{w in simplex} -mean_d (1 / length_d) log sum_i w_i p_i(d),  p_i the model trained on domain i alone",
+        latex=r"\min_{w\in\Delta}\;-\frac{1}{n}\sum_{d=1}^{n}\frac{1}{\ell_d}\log\sum_i w_i\,p_i(d)",
+        source="Thudi et al. 2025, arXiv 2502.10510; code Anvith-Thudi/MixMin; on tokens the feature of MDE (Belenki et al. 2025, "
+        "arXiv 2502.15950), survey misprint T05",
+        differences=(
+            "The code takes at most 100 steps of exponentiated gradient of rate 1 and stops on max |gradient| < 1e-4, which need not "
+            "vanish at an optimum on the simplex; mixopt solves the convex program and certifies it.",
+            "The code mixes documents' likelihoods and divides each logarithm by the document's length; MDE mixes token by token. Both are "
+            "the same program here: rows are documents with lengths, or tokens without.",
+            "On whole documents the ratios of likelihoods are huge, so that few domains get weight; nothing is done against that.",
+            "The bilevel problem becomes this program where models are expressive and p(x) is the same in all sources; a language model "
+            "trained on the mixture does not meet that exactly.",
+            "The survey prints MDE as -sum_i w_i log p_i, a linear upper bound whose optimum is a corner; the source averages "
+            "probabilities first.",
+        ),
+        defined=("mixopt.problems.mixmin:mixmin", "mixopt.problems.mixmin:_entropy", "mixopt.problems.experts:mixmin_streamed"),
+        use="mx.solve(mx.problems.mixmin(domains, log_likelihoods))",
     ),
 )

@@ -6,6 +6,33 @@ from .card import Card
 
 LAW_CARDS = (
     Card(
+        name="exponential",
+        title="Exponential mixing law",
+        family="mixing law",
+        phases=("PT", "CPT"),
+        needs=("proxy runs",),
+        cost="3 (k + 1) proxy runs or more, then milliseconds",
+        formula="L_j(w) = c_j + exp(sum_i A_ji w_i), fitted to runs\nmin_{w in simplex} g(L_1(w), ..., L_m(w)) under constraints",
+        latex=r"L_j(w)=c_j+\exp\Big(\sum_i A_{ji}\,w_i\Big),\qquad\min_{w\in\Delta}g(L_1(w),\dots,L_m(w))",
+        source="Ye et al. 2024, arXiv 2403.16952, Eq. 7 (data mixing laws); Chen et al. 2026, arXiv 2602.12237 (Olmix, log-linear law); "
+        "Eq. 3 and Table 2 of the survey",
+        differences=(
+            "Ye et al. have a factor before exp, c + k exp(t . w). Weights sum to 1, so log k added to every t is the same; "
+            "mixopt, like Olmix, leaves it out.",
+            "Ye et al.'s code fits by 6000 starts of L-BFGS on a Huber loss and Olmix's by 300; mixopt starts from a variable projection "
+            "and takes one least-squares fit, or Huber with loss='huber'.",
+            "The released notebook of Ye et al. fits the law on all 26 mixtures and reports errors on 6 of them; "
+            "laws.cross_validate predicts each run from the others.",
+            "Ye et al.'s code looks for the best mixture on a grid under caps; Olmix by a conic solver with a KL term, as mixopt does.",
+            "Olmix leaves c out of its objective, and its target weights are 1/n when they are left out and raw when they are given, "
+            "so that its KL factor has two meanings.",
+            "The survey's Table 2 has the law with +A in the exponent, and its section 4.2 with -A.",
+        ),
+        defined=("mixopt.laws.exponential:ExponentialCurve.expression", "mixopt.laws.exponential:Exponential.fit"),
+        use="mx.solve(mx.minimize(mx.mean(mx.laws.Exponential.fit(runs)(w)) + 0.05 * mx.kl(w, domains.natural), over=w))",
+        aliases=("laws",),
+    ),
+    Card(
         name="dml",
         title="Data mixing laws",
         family="mixing law",

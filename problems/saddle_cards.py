@@ -1,10 +1,39 @@
-"""Cards of the saddles whose weights move while the target model is trained."""
+"""Cards of the min-max methods."""
 
 from __future__ import annotations
 
 from .card import Card
 
 SADDLE_CARDS = (
+    Card(
+        name="doremi",
+        title="DoReMi",
+        family="min-max",
+        phases=("PT",),
+        needs=("training data", "reference model", "gradients"),
+        cost="1 reference run + 1 proxy run",
+        formula="min_theta max_{w in simplex} sum_i w_i (l_i(theta) - l_i(reference))\n"
+        "w_i <- (1 - c) w_i exp(eta e_i) / sum_j w_j exp(eta e_j) + c/k\n"
+        "e_i = mean over the tokens of domain i of max(l(theta) - l(reference), 0)",
+        latex=r"\begin{split}&\min_\theta\max_{w\in\Delta}\sum_i w_i\,(\ell_i(\theta)-\ell_i(\mathrm{ref}))\\"
+        r"&w_i\leftarrow(1-c)\,\frac{w_i\,e^{\eta e_i}}{\sum_j w_j\,e^{\eta e_j}}+\frac{c}{k},\qquad "
+        r"e_i=\operatorname{mean}_{x}\max(\ell(x;\theta)-\ell(x;\mathrm{ref}),0)\end{split}",
+        source="Xie et al. 2023, arXiv 2305.10429, Algorithm 1; code sangmichaelxie/doremi; Eq. 1 of the survey",
+        differences=(
+            "The paper starts from uniform weights; the code starts from the sampling weights of its configuration.",
+            "The paper returns the mean of w_1 ... w_T; the code counts w_0 too. faithful_to='paper' or 'code' chooses.",
+            "The paper and the Pile script smooth by c = 1e-3; the code's default is 1e-4.",
+            "The paper's model loss is the weighted mean of domain means; the code's is the mean over weighted tokens. "
+            "mixopt follows the paper; with equal token counts a domain the two are equal.",
+            "In the code a domain that is absent from a batch keeps its last score, at first the logarithm of the vocabulary's size. "
+            "mixopt's batches hold every domain, so this does not arise.",
+            "The survey's section C.1.2 leaves out the clip at zero, which its Table 3 has, and the smoothing. "
+            "The clip is per token, before the mean; faithful_to='survey' clips per domain, as that table reads.",
+            "The source repeats the two phases until no weight moves by 1e-3; doremi_rounds does.",
+        ),
+        defined=("mixopt.problems.doremi:doremi", "mixopt.problems.doremi:payoff_of", "mixopt.problems.rounds:doremi_rounds"),
+        use='mx.solve(mx.problems.doremi(domains), learner, given={"reference": parameters})',
+    ),
     Card(
         name="group_dro",
         title="Group DRO (worst domain)",
@@ -89,5 +118,26 @@ SADDLE_CARDS = (
         ),
         defined=("mixopt.problems.online:velocitune", "mixopt.problems.online:_online"),
         use="mx.solve(mx.problems.velocitune(domains, targets, first), learner)",
+    ),
+    Card(
+        name="mixmax",
+        title="MixMax",
+        family="min-max",
+        phases=(),
+        needs=("proxy runs",),
+        cost="1 model of P(x, y) a source, then milliseconds",
+        formula="max_{w in simplex} H(Y | X) of sum_i w_i P_i(x, y)\n"
+        "= min_f max_{w in simplex} sum_i w_i E_{P_i}[-log f(y | x)], over all functions f",
+        latex=r"\max_{w\in\Delta}\;-\sum_{x,y}p_w(x,y)\log\frac{p_w(x,y)}{p_w(x)},\qquad p_w=\sum_i w_i\,P_i",
+        source="Thudi and Maddison 2024, arXiv 2406.01477; not in the survey",
+        differences=(
+            "The paper ascends by entropic mirror steps whose gradients are estimated from samples and proxy models; mixopt takes "
+            "tables of probabilities and solves the concave program.",
+            "The paper has the squared loss too; here it is the cross-entropy only.",
+            "It is group DRO over all functions. With a model that cannot learn the mixture's predictor the saddle in its parameters may "
+            "have other weights; DescentAscent finds those.",
+        ),
+        defined=("mixopt.problems.mixmax:mixmax",),
+        use="mx.solve(mx.problems.mixmax(domains, tables))",
     ),
 )
