@@ -83,7 +83,7 @@ class Fleet:
             windows = self.streams.mixed(self.bounds, self._draws.at(self.step, self.streams.home))
             with torch.autocast(self.streams.device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
                 logits = self.call(self.parameters, windows[..., :-1])
-            losses = token_losses(logits, windows[..., 1:]).flatten(1).mean(1)
+            losses = spent_losses(logits, windows[..., 1:]).flatten(1).mean(1)
             self._optimiser.zero_grad()
             losses.sum().backward()
             _clip(self.parameters, recipe.clip)
@@ -169,6 +169,34 @@ def token_losses(logits: Tensor, targets: Tensor) -> Tensor:
     full = logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
     flat = F.cross_entropy(full.flatten(0, -2), targets.expand(logits.shape[:-1]).flatten(), reduction="none")
     return flat.view(logits.shape[:-1])
+
+
+def spent_losses(logits: Tensor, targets: Tensor) -> Tensor:
+    """``token_losses`` for one backward pass: the logits' gradient is made in the place of their softmax, the one thing that is kept.
+
+    A second backward pass, double backward, forward mode and vmap are refused by torch.
+    """
+    losses: Tensor = _Spent.apply(logits, targets.expand(logits.shape[:-1]).unsqueeze(-1))
+    return losses
+
+
+class _Spent(torch.autograd.Function):
+    """Cross-entropy by the softmax p: (largest logit - target's logit) - log(largest p), exact even where the target's p underflows."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, targets: Tensor) -> Tensor:
+        full = logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
+        shares = full.softmax(-1)
+        ctx.save_for_backward(shares, targets)
+        ctx.kind = logits.dtype
+        return full.amax(-1) - full.gather(-1, targets).squeeze(-1) - shares.amax(-1).log()
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, slopes: Tensor) -> tuple[Tensor, None]:
+        shares, targets = ctx.saved_tensors
+        shares.scatter_add_(-1, targets, shares.new_full((1,), -1.0).expand(targets.shape))
+        return shares.mul_(slopes.unsqueeze(-1)).to(ctx.kind), None
 
 
 def _clip(parameters: Mapping[str, Tensor], most: float) -> None:
