@@ -51,6 +51,33 @@ def interval(ratios: np.ndarray, seed: int = 0) -> tuple[float, float, float]:
     return float(np.median(ratios)), float(low), float(high)
 
 
+def step_by_hand(ours: Callable[[], Any], hand: Callable[[], Any], pairs: int, steps: int, parameters: int) -> dict[str, Any]:
+    """A row of one training of a saddle against the loop written by hand, printed: their ratio, and how far their answers are apart.
+
+    ``ours`` returns an outcome, ``hand`` the weights [k] and the last losses [k]; answers that differ end the program.
+    """
+    result, (weights, losses) = ours(), hand()
+    apart = float(np.abs(np.asarray(result.weights) - weights.numpy()).max())
+    apart_losses = float(np.abs(result.trace["losses"][-1] - losses.numpy()).max())
+    if not (apart < 1e-5 and apart_losses < 1e-4):
+        raise SystemExit(f"not the same computation: weights apart by {apart:.1e}, losses by {apart_losses:.1e}")
+    mine, theirs = interleaved(ours, hand, pairs)
+    ratio, low, high = interval(mine / theirs)
+    mine_ms, theirs_ms = (1e3 * float(np.median(each)) / steps for each in (mine, theirs))
+    print("parameters  mixopt / by hand, median [95 % interval]    ms a step of both    weights apart")
+    print(f"{parameters:10d}  {ratio:.3f} [{low:.3f}, {high:.3f}]{'':21s} {mine_ms:.1f} {theirs_ms:.1f}{'':10s} {apart:.1e}")
+    return {
+        "parameters": parameters,
+        "ratio": ratio,
+        "low": low,
+        "high": high,
+        "mixopt_ms_a_step": mine_ms,
+        "by_hand_ms_a_step": theirs_ms,
+        "weights_apart": apart,
+        "losses_apart": apart_losses,
+    }
+
+
 def write(path: Path, what: str | None, settings: dict[str, Any], rows: list[dict[str, Any]]) -> None:
     """Write the figures whole or not at all, with the date, the command, the versions and the machine they came from."""
     record = {

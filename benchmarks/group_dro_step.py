@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from common import RESULTS, interleaved, interval, write
+from common import RESULTS, step_by_hand, write
 from doremi_step import LEARNING, token_losses
 from torch import Tensor
 from torch.func import functional_call
@@ -78,28 +78,7 @@ def main() -> None:
     def hand() -> tuple[Tensor, Tensor]:
         return by_hand(module, streams, given.steps, given.per_domain)
 
-    result, (weights, losses) = ours(), hand()
-    apart = float(np.abs(np.asarray(result.weights) - weights.numpy()).max())
-    apart_losses = float(np.abs(result.trace["losses"][-1] - losses.numpy()).max())
-    if not (apart < 1e-5 and apart_losses < 1e-4):
-        raise SystemExit(f"not the same computation: weights apart by {apart:.1e}, losses by {apart_losses:.1e}")
-    mine, theirs = interleaved(ours, hand, given.pairs)
-    ratio, low, high = interval(mine / theirs)
-    row = {
-        "parameters": parameter_count(module),
-        "ratio": ratio,
-        "low": low,
-        "high": high,
-        "mixopt_ms_a_step": 1e3 * float(np.median(mine)) / given.steps,
-        "by_hand_ms_a_step": 1e3 * float(np.median(theirs)) / given.steps,
-        "weights_apart": apart,
-        "losses_apart": apart_losses,
-    }
-    print("parameters  mixopt / by hand, median [95 % interval]    ms a step of both    weights apart")
-    print(
-        f"{row['parameters']:10d}  {ratio:.3f} [{low:.3f}, {high:.3f}]{'':21s} {row['mixopt_ms_a_step']:.1f} {row['by_hand_ms_a_step']:.1f}"
-        f"{'':10s} {apart:.1e}"
-    )
+    row = step_by_hand(ours, hand, given.pairs, given.steps, parameter_count(module))
     write(given.out, __doc__, {"pairs": given.pairs, "steps": given.steps, "domains": 5, "windows": given.per_domain, "context": 64}, [row])
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from dataclasses import replace
 
@@ -13,14 +12,6 @@ import mixopt as mx
 from mixopt.problems import aioli, online_doge
 from mixopt.rules import DoGE
 from mixopt.solvers import Online
-
-
-@pytest.fixture(scope="module")
-def vector(shared):
-    """A function from an id to that conformance vector."""
-    rows = json.loads(shared("cases/vectors.json").read_text(encoding="utf-8"))
-    found = {row["id"]: row for row in rows}
-    return lambda name: (found[name]["inputs"], found[name]["expected"], found[name]["tol"])
 
 
 def names(k):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pytest
 import torch
@@ -12,14 +10,6 @@ import mixopt as mx
 from mixopt.balancing import IMTLG, MGDA, CAGrad, PCGrad, UPGrad
 from mixopt.laws.ado import as_in_code
 from mixopt.problems import ado, by_score, group_dro, mgda, odm, online_doremi, online_law, sheared_llama, skill_it, velocitune
-
-
-@pytest.fixture(scope="module")
-def vector(shared):
-    """A function from an id to that conformance vector."""
-    rows = json.loads(shared("cases/vectors.json").read_text(encoding="utf-8"))
-    found = {row["id"]: row for row in rows}
-    return lambda name: (found[name]["inputs"], found[name]["expected"], found[name]["tol"])
 
 
 def names(k):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pytest
 import torch
@@ -14,14 +12,6 @@ from mixopt.problems import doremi, group_dro, sheared_llama, velocitune
 from mixopt.runtime.learner import Learner
 from mixopt.runtime.tree import copied
 from mixopt.solvers import BestResponse, DescentAscent, Entropic
-
-
-@pytest.fixture(scope="module")
-def vector(shared):
-    """A function from an id to that conformance vector."""
-    rows = json.loads(shared("cases/vectors.json").read_text(encoding="utf-8"))
-    found = {row["id"]: row for row in rows}
-    return lambda name: (found[name]["inputs"], found[name]["expected"], found[name]["tol"])
 
 
 def names(k):
