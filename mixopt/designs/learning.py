@@ -71,7 +71,7 @@ class Bayesian(Kind):
 
     def propose(self, ask: Ask) -> Proposal:
         runs = judged(ask)
-        process = GaussianProcess.fit(runs, seed=int(ask.rng.integers(2**31)))
+        process = GaussianProcess.fit(runs)
         table = pool(ask, self.candidates)
         chosen: list[int] = []
         for _ in range(min(ask.count, len(table))):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -12,12 +11,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.linalg import cho_solve, cholesky, solve_triangular
 
-from mixopt.errors import InputError, MissingExtraError
+from mixopt.errors import InputError
 from mixopt.language.atoms import exp, stack, sum_squares
 from mixopt.language.domains import Domains
 from mixopt.language.expression import Expr, constant
 from mixopt.runs import Runs, Targets
 
+from .evidence import JITTER, distances, kernels
 from .law import At, Fit, Law, array, bound, signs
 
 FEWEST = 5
@@ -33,8 +33,6 @@ class GaussianProcess(Law):
     the target). The mean is smooth and not convex: ``Projected`` descends it to a local optimum, ``Simulation`` and ``Grid`` search
     it. ``deviation`` tells the doubt, which is large away from the runs, where the mean falls back to that of all runs.
 
-    Needs scikit-learn to be fitted (``pip install 'mixopt[trees]'``), and nothing to predict.
-
     Source: Rasmussen and Williams 2006, Gaussian Processes for Machine Learning, Eq. 2.25 and 5.8; Olmix's regression "gp".
     """
 
@@ -45,34 +43,25 @@ class GaussianProcess(Law):
     name: ClassVar[str] = "gaussian-process"
 
     @classmethod
-    def fit(cls, runs: Runs, *, noise: float = 1e-4, restarts: int = 2, seed: int = 0) -> GaussianProcess:
-        """Find amplitude, length and noise of every target by the largest marginal likelihood, from ``restarts`` + 1 starts.
-
-        ``noise`` is where the search for the noise begins, as a share of the target's variance; it ends between 1e-10 and 1.
+    def fit(cls, runs: Runs) -> GaussianProcess:
+        """Find amplitude, length and noise of every target by the largest marginal likelihood (``evidence.kernels``).
 
         Raises:
-            InputError: fewer than 5 runs of a target, a constant target, or a setting out of range.
-            MissingExtraError: scikit-learn is not installed.
+            InputError: fewer than 5 runs of a target, or a constant target.
         """
-        process, kernels, failed = _sklearn()
-        if not 1e-10 <= noise <= 1 or restarts < 0:
-            raise InputError(f"noise is {noise!r} and restarts {restarts!r}; noise lies between 1e-10 and 1, and restarts are >= 0")
         losses = signs(runs.targets) * runs.metrics
-        found, ended = [], []
-        for name, y in zip(runs.targets.names, losses.T, strict=True):
-            there = np.isfinite(y)
-            if there.sum() < FEWEST or np.ptp(y[there]) == 0:
-                raise InputError(f"the target {name!r} has {there.sum()} runs that vary; a Gaussian process needs {FEWEST} at least")
-            shape = kernels.ConstantKernel(1.0, (1e-3, 1e5)) * kernels.RBF(0.5, (1e-2, 1e2)) + kernels.WhiteKernel(noise, (1e-10, 1.0))
-            model = process(shape, normalize_y=True, n_restarts_optimizer=restarts, random_state=seed)
-            with warnings.catch_warnings(record=True) as said:
-                warnings.simplefilter("always")
-                model.fit(runs.mixtures[there], y[there])
-            found.append(np.exp(model.kernel_.theta))
-            ended.append(not any(issubclass(w.category, failed) and "LIMIT" in str(w.message) for w in said))
-        m, counts = len(runs.targets), np.isfinite(losses).sum(axis=0)
-        blank = Fit(runs.mixtures.max(axis=0), counts, np.zeros(m), np.array(ended), np.full(m, 3))
-        law = cls(runs.domains, runs.targets, blank, runs.mixtures, losses, np.array(found))
+        there = np.isfinite(losses)
+        for name, y, known in zip(runs.targets.names, losses.T, there.T, strict=True):
+            if known.sum() < FEWEST or np.ptp(y[known]) == 0:
+                raise InputError(f"the target {name!r} has {known.sum()} runs that vary; a Gaussian process needs {FEWEST} at least")
+        m = len(runs.targets)
+        kernel, ended = np.empty((m, 3)), np.empty(m, dtype=bool)
+        for rows in np.unique(there, axis=1).T:  # targets that the same runs have share their distances
+            own = (there == rows[:, None]).all(axis=0)
+            y = losses[rows][:, own]
+            kernel[own], ended[own] = kernels(runs.mixtures[rows], (y - y.mean(axis=0)) / y.std(axis=0))
+        blank = Fit(runs.mixtures.max(axis=0), there.sum(axis=0), np.zeros(m), ended, np.full(m, 3))
+        law = cls(runs.domains, runs.targets, blank, runs.mixtures, losses, kernel)
         errors = law.predicted(runs.mixtures) - runs.metrics
         return replace(law, fitted=replace(blank, rmse=np.sqrt(np.nanmean(errors**2, axis=0))))
 
@@ -83,7 +72,7 @@ class GaussianProcess(Law):
         for y, (amplitude, length, noise) in zip(self.observed.T, self.kernel, strict=True):
             there = np.isfinite(y)
             x, mean, spread = self.mixtures[there], float(y[there].mean()), float(y[there].std())
-            covariance = amplitude * _near(x, x, length) + (noise + 1e-10) * np.eye(len(x))
+            covariance = amplitude * _near(x, x, length) + (noise + JITTER) * np.eye(len(x))
             lower = cholesky(covariance, lower=True)
             parts.append((x, lower, cho_solve((lower, True), (y[there] - mean) / spread), mean, spread))
         return tuple(parts)
@@ -133,14 +122,4 @@ class GaussianProcess(Law):
 
 def _near(x: np.ndarray, y: np.ndarray, length: float) -> np.ndarray:
     """exp(-|x_i - y_j|^2 / (2 l^2)) [n, q]."""
-    apart = (x**2).sum(axis=1)[:, None] + (y**2).sum(axis=1)[None] - 2 * x @ y.T
-    return np.asarray(np.exp(-np.maximum(apart, 0.0) / (2 * length**2)))
-
-
-def _sklearn() -> tuple[Any, Any, Any]:
-    try:
-        from sklearn.exceptions import ConvergenceWarning
-        from sklearn.gaussian_process import GaussianProcessRegressor, kernels
-    except ImportError:
-        raise MissingExtraError("scikit-learn", "trees", "the gaussian-process law") from None
-    return GaussianProcessRegressor, kernels, ConvergenceWarning
+    return np.asarray(np.exp(-distances(x, y) / (2 * length**2)))

@@ -118,7 +118,6 @@ def test_another_models_losses_are_numbers_of_the_law():
 
 def test_near_implicits_optimum_on_the_shared_ridge_case(shared):
     """Case b, with the design's upper losses in closed form and the law's optima trained by the learner."""
-    pytest.importorskip("sklearn")
     case = "b_ridge_k8_d50"
     figures = json.loads(shared("cases/bilevel/expected.json").read_text(encoding="utf-8"))["cases"][case]
     with np.load(shared(f"cases/bilevel/{case}.npz")) as arrays:
