@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
@@ -146,9 +146,6 @@ class BilevelSolver(Solver):
         if not isinstance(form, Bilevel):
             return (f"it takes bilevel problems, and this is a {kind(form)}",)
         reasons = (*refuses_region(form.constraints), *refuses_logits(form, self.geometry))
-        if form.steps and isinstance(self.rate, LineSearch) and abilities is not None and not abilities.exact:
-            what = f"trains copies of a model that goes on, and '{form.trained}' begins anew at each step"
-            reasons = (*reasons, f"its line search {what}; give rate=Normalised() or a number")
         if form.steps and not self.unrolls:
             other = f"its hypergradient is that of an argmin, and '{form.trained}' is where {form.steps} training steps lead"
             reasons = (*reasons, f"{other}; Unrolled is exact for it, or write argmin(...)")
@@ -218,7 +215,8 @@ class BilevelSolver(Solver):
         batch = model.learner.draw(memory.draw)
         with model.learner.second_order():
             slope = self.slope(model, state.weights, memory.leaves, batch, memory.warm)
-        w, memory = self.moved(task, state.weights, memory, slope.gradient, batch)
+        ahead = Ahead(model, memory.leaves, memory.optimizer, memory.draw, batch, self.train)
+        w, memory = self.moved(task, state.weights, memory, slope.gradient, ahead.end)
         warm, losses, seen = self._trained_on(model, memory, w, model.draw(w, memory.draw, batch), slope.warm)
         for _ in range(self.train - 1):
             warm, losses, _ = self._trained_on(model, memory, w, model.draw(w, memory.draw), warm)
@@ -226,15 +224,21 @@ class BilevelSolver(Solver):
         inner = seen if slope.inner is None else slope.inner
         system = torch.full_like(slope.value.detach(), slope.system)
         info: Mapping[str, Any] = {"value": slope.value.detach(), "inner": inner, "system": system, "losses": losses}
-        if isinstance(self.rate, LineSearch):
-            info = {**info, "factor": torch.full_like(system, memory.factor)}
+        info = {**info, **self._factor(memory, system)}
         message = (
             "negative curvature met in the linear system: raise damping, or take Gauss-Newton products" if slope.negative else state.message
         )
         return State(w, replace(memory, warm=warm), info, None, message)
 
-    def moved(self, task: Task, w: Tensor, memory: Sampled, gradient: Tensor, batch: Batch) -> tuple[Tensor, Sampled]:
-        """The weights [k] after the outer step along a hypergradient [k], and what the run keeps of it."""
+    def _factor(self, memory: Sampled, like: Tensor) -> dict[str, Tensor]:
+        """The factor of a line search, for the trace."""
+        return {"factor": torch.full_like(like, memory.factor)} if isinstance(self.rate, LineSearch) else {}
+
+    def moved(self, task: Task, w: Tensor, memory: Sampled, gradient: Tensor, ahead: Callable[[Tensor], Leaves]) -> tuple[Tensor, Sampled]:
+        """The weights [k] after the outer step along a hypergradient [k], and what the run keeps of it.
+
+        ``ahead`` says where training leads under weights that a line search tries.
+        """
         search = self.rate if isinstance(self.rate, LineSearch) else None
         rate = self.rate.first if isinstance(self.rate, LineSearch) else self.rate
         settings: dict[str, Any] = {"geometry": self.geometry, "momentum": self.momentum, "smoothing": self.smoothing}
@@ -243,9 +247,8 @@ class BilevelSolver(Solver):
         if search is None:
             return new, memory
         assert task.model is not None
-        ahead = Ahead(task.model, memory.leaves, memory.optimizer, memory.draw, batch, self.train)
-        differences = (ahead.outcome(new, memory.parts) - ahead.outcome(w, memory.parts)).tolist()
-        taken, factor = search.factor(memory.factor, differences)
+        after, before = (_outcomes(task.model, u, ahead(u), memory.parts) for u in (new, w))
+        taken, factor = search.factor(memory.factor, (after - before).tolist())
         return (new if taken else w), replace(memory, factor=factor, velocity=velocity if taken else None)
 
     def _trained_on(self, model: Modelled, memory: Sampled, w: Tensor, batch: Batch, warm: Any) -> tuple[Any, Tensor, Tensor]:
@@ -293,6 +296,12 @@ def _advance(model: Modelled, memory: Sampled, w: Tensor, batch: Batch) -> tuple
     size = vector(tuple(leaf.grad for leaf in memory.leaves if leaf.grad is not None)).norm()
     memory.optimizer.step()
     return model.domain_losses(env), size
+
+
+def _outcomes(model: Modelled, w: Tensor, leaves: Leaves, parts: Sequence[Batch]) -> Tensor:
+    """The upper value on each part."""
+    with torch.no_grad(), model.learner.second_order():
+        return torch.stack([model.upper(w, leaves, part) for part in parts])
 
 
 def _measured(model: Modelled, memory: Sampled, w: Tensor, batch: Batch) -> Tensor:

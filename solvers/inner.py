@@ -97,7 +97,7 @@ def _lbfgs(model: Modelled, objective: Objective, at: Leaves, goal: float, steps
 
 def _stepped(model: Modelled, objective: Objective, at: Leaves, goal: float, steps: int) -> tuple[Leaves, int]:
     """Steps of the learner's optimizer to the first point whose gradient is small, and how many."""
-    optimizer, taken = model.learner.optimizer(at), 0
+    optimizer, taken = model.learner.searching(at), 0
     while taken < steps:
         before, seen = copied(at), list[float]()
         optimizer.step(_closure(model, objective, at, optimizer, seen))  # the first point that it sees is the one before

@@ -34,7 +34,9 @@ class LineSearch:
     batches with the same dropout, and either outcome is measured on ``parts`` batches that are drawn once and held fixed. With d the mean
     of their differences (new less old) and s its standard error, the new weights are taken unless d > ``allowance`` s; then the old ones
     stay and the factor is multiplied by ``shrink``. Where d < -``allowance`` s it is multiplied by ``grow``. So noise alone neither stops
-    the weights nor lengthens their steps. A step costs two more trainings of ``train`` steps, and 2 ``parts`` forward passes.
+    the weights nor lengthens their steps. A step costs two more trainings of ``train`` steps, and 2 ``parts`` forward passes. Of a problem
+    on ``trained(..., steps=K)`` the model is trained anew under the new weights, on the batches that it was trained on under the old
+    ones: one more training of K steps.
 
     Source: the Armijo rule relaxed by the noise of its values (Berahas, Byrd and Nocedal 2018, arXiv 1803.10173), without its slope term,
     which is of the argmin where outcomes are of a few steps; factors as in Paquette and Scheinberg 2018, arXiv 1807.07994.
@@ -121,8 +123,8 @@ class Ahead:
     batch: Batch
     steps: int
 
-    def outcome(self, w: Tensor, parts: Sequence[Batch]) -> Tensor:
-        """The upper value on each part after a copy has taken the steps at weights [k], on the batches and with the dropout to come."""
+    def end(self, w: Tensor) -> Leaves:
+        """The parameters after a copy has taken the steps at weights [k], on the batches and with the dropout to come."""
         model, at, draw = self.model, copied(self.leaves, trainable=True), torch.Generator()
         draw.set_state(self.draw.get_state())
         mine = model.learner.optimizer(at)
@@ -133,5 +135,4 @@ class Ahead:
                 model.lower(w, at, model.draw(w, draw, None if t else self.batch)).backward()
                 model.meter.gradients += 1
                 mine.step()
-        with torch.no_grad(), model.learner.second_order():
-            return torch.stack([model.upper(w, at, part) for part in parts])
+        return at

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mixopt.errors import InputError
 from mixopt.forms import Abilities, Bilevel, Form, kind
 from mixopt.report.result import Status
 from mixopt.runtime.learner import Batch
@@ -118,10 +117,6 @@ class SingleLoop(Solver):
         assert model is not None
         leaves, follower = (copied(model.learner.start(), trainable=True) for _ in range(2))
         optimizers = model.learner.optimizer(leaves), model.learner.optimizer(follower)
-        if isinstance(optimizers[0], torch.optim.LBFGS):
-            raise InputError(
-                "L-BFGS searches along a line, and a loop takes one step of the optimizer a turn; give SGD or Adam, or Implicit()"
-            )
         loop = Loop(model, leaves, optimizers[0], follower, optimizers[1], model.generator(task.seed))
         return State(model.weights(task.start), loop)
 

@@ -125,8 +125,7 @@ class Unrolled(BilevelSolver):
             return self._converged(model, w, start)
         sizes: list[Tensor] = []
         course = self._course(model, start, (None,) * (self._steps(model) + 1), sizes)
-        leaves, _ = course.run(w, course.begun(), 0, course.steps, False)
-        leaves = tuple(leaf.detach().requires_grad_() for leaf in leaves)
+        leaves = tuple(leaf.requires_grad_() for leaf in course.end(w))
         inner = float(vector(model.gradient(model.lower(w, leaves, None), leaves)).norm())
         return Trained(leaves, inner, start, doubt="" if inner < math.inf else self._diverged(course, sizes))
 
@@ -168,13 +167,20 @@ class Unrolled(BilevelSolver):
         assert model is not None
         assert isinstance(memory, Sampled)
         batches = tuple(model.learner.draw(memory.draw) for _ in range(self._steps(model) + 1))
+        course = self._course(model, model.learner.start(), batches, [])
         with model.learner.second_order():
-            slope = self._outcome(model, state.weights, model.learner.start(), batches)
-        w, memory = self.moved(task, state.weights, memory, slope.gradient, batches[-1])
+            slope = self._through(model, state.weights, course, batches[-1])
+            before = state.weights
+            w, memory = self.moved(task, before, memory, slope.gradient, lambda u: slope.warm if u is before else course.end(u))
         env = model.env(w.detach(), slope.warm, batches[-1])
         with torch.no_grad():
             model.second(env)
-        info = {"value": slope.value.detach(), "inner": slope.inner, "losses": model.domain_losses(env)}
+        info = {
+            "value": slope.value.detach(),
+            "inner": slope.inner,
+            "losses": model.domain_losses(env),
+            **self._factor(memory, slope.value),
+        }
         return State(w, replace(memory, leaves=slope.warm), info)
 
     def _outcome(self, model: Modelled, w: Tensor, start: Leaves, batches: Sequence[Batch]) -> Slope:

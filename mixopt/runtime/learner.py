@@ -89,7 +89,11 @@ class Learner(ABC):
 
     @abstractmethod
     def optimizer(self, leaves: Leaves) -> torch.optim.Optimizer:
-        """A new optimizer of the leaves, for training steps."""
+        """A new optimizer of the leaves, for training steps; raises LearnerError where its steps search along a line."""
+
+    def searching(self, leaves: Leaves) -> torch.optim.Optimizer:
+        """The same for steps that are given a closure: an optimizer may search along a line."""
+        return self.optimizer(leaves)
 
     @abstractmethod
     def second_order(self) -> AbstractContextManager[Any]:
@@ -200,7 +204,19 @@ class FunctionLearner(Learner):
         raise LearnerError("a FunctionLearner has no outputs apart from its losses, so no Gauss-Newton product; use the Hessian")
 
     def optimizer(self, leaves: Leaves) -> torch.optim.Optimizer:
-        return self._optimizer(list(leaves))
+        made = self.searching(leaves)
+        if isinstance(made, torch.optim.LBFGS):
+            raise LearnerError(
+                "the learner's optimizer is L-BFGS, which searches along a line, and here training takes single steps; give SGD, Adam "
+                "or the like. An argmin is solved by L-BFGS with Implicit(inner=Inner(by='lbfgs'))"
+            )
+        return made
+
+    def searching(self, leaves: Leaves) -> torch.optim.Optimizer:
+        made = self._optimizer(list(leaves))
+        if not isinstance(made, torch.optim.Optimizer):
+            raise InputError(f"optimizer(tensors) returns a {type(made).__name__}; a torch.optim.Optimizer of the tensors is expected")
+        return made
 
     def second_order(self) -> AbstractContextManager[Any]:
         return nullcontext()

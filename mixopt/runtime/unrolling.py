@@ -138,6 +138,10 @@ class Course:
                 leaves, slots = (tuple(x.detach() for x in part) for part in (leaves, slots))
         return leaves, slots
 
+    def end(self, w: Tensor) -> Leaves:
+        """The trained leaves."""
+        return self.run(w, self.begun(), 0, self.steps, False)[0]
+
     def reverse(self, w: Tensor, upper: Callable[[Tensor, Leaves], Tensor], last: int, stride: int) -> tuple[Tensor, Tensor, Leaves]:
         """d upper / dw [k] through the ``last`` steps, upper's value, and the trained leaves.
 

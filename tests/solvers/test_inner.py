@@ -8,8 +8,8 @@ import torch
 from scipy.optimize import minimize
 
 import mixopt as mx
-from mixopt.errors import InputError
-from mixopt.solvers import VPBGD, Implicit, Inner, Unrolled, ValueFunction
+from mixopt.errors import InputError, LearnerError
+from mixopt.solvers import VPBGD, Balanced, BestResponse, DescentAscent, Implicit, Inner, SmoothedDescentAscent, Unrolled, ValueFunction
 
 NAMES = ("a", "b", "c", "d")
 CENTRES = np.array([[0.0, 0.0], [2.0, 0.0], [0.0, 2.0], [2.0, 2.0]])
@@ -142,8 +142,18 @@ def test_the_optimum_is_that_of_the_closed_form_by_scipy(aggregate, value):
 
 
 def test_a_loop_of_single_steps_does_not_take_l_bfgs():
-    with pytest.raises(InputError, match="give SGD or Adam, or Implicit"):
+    with pytest.raises(LearnerError, match=r"searches along a line.*give SGD, Adam"):
         mx.solve(problem(weighted), learner(OPTIMIZERS["LBFGS"]), solver=VPBGD(steps=1))
+    w = mx.Mixture(NAMES)
+    saddle = mx.minimize(mx.maximize(w @ mx.losses(theta := mx.model(), NAMES), over=w), over=theta)
+    for solver in (DescentAscent(steps=1), SmoothedDescentAscent(steps=1), BestResponse(steps=1), Balanced(steps=1)):
+        with pytest.raises(LearnerError, match="searches along a line"):
+            mx.solve(saddle, learner(OPTIMIZERS["LBFGS"]), solver=solver)
+
+
+def test_what_is_no_optimizer_is_refused():
+    with pytest.raises(InputError, match=r"returns a list; a torch\.optim\.Optimizer of the tensors is expected"):
+        mx.solve(problem(weighted), learner(lambda leaves: leaves), solver=VPBGD(steps=1))
 
 
 def test_what_is_no_way_to_solve_it_is_refused():

@@ -235,6 +235,34 @@ def test_settings_outside_their_range_are_refused(make, words):
         make()
 
 
-def test_a_line_search_is_no_part_of_training_anew():
-    with pytest.raises(RefusalError, match="begins anew at each step; give rate=Normalised"):
-        mx.solve(sampled(trained=3), learner(), solver=Unrolled(rate=LineSearch()))
+@dataclass(frozen=True, kw_only=True)
+class Lost(Unrolled):
+    """An engine whose weights move the wrong way in runs that train anew."""
+
+    def moved(self, task, w, memory, gradient, ahead):
+        return super().moved(task, w, memory, -gradient, ahead)
+
+
+def test_a_line_search_trains_anew_under_the_weights_tried():
+    search, steps = LineSearch(first=Normalised(0.02)), 6
+    good = mx.solve(sampled(trained=steps), learner(), solver=Unrolled(outer_steps=8, rate=search, momentum=0.3))
+    assert good.trace["factor"][-1] > 1
+    assert good.vector[0] > 0.53
+    wrong = mx.solve(sampled(trained=steps), learner(), solver=Lost(outer_steps=4, rate=search, average="last"))
+    assert wrong.trace["factor"][-1] < wrong.trace["factor"][1]
+    assert wrong.vector[0] > 0.48
+
+
+def test_a_line_search_on_training_anew_compares_the_same_batches(monkeypatch):
+    """The outcome under the old weights is that of the step itself, and under the new ones one more training on its batches."""
+    seen = []
+    original = LineSearch.factor
+
+    def factor(self, now, differences):
+        seen.append(differences)
+        return original(self, now, differences)
+
+    monkeypatch.setattr(LineSearch, "factor", factor)
+    still = Unrolled(outer_steps=1, rate=LineSearch(first=1e-30), average="last")
+    mx.solve(sampled(trained=4), learner(), solver=still)
+    assert seen[0] == pytest.approx([0.0] * 8, abs=1e-6)  # weights that hardly move lead to the same parameters
