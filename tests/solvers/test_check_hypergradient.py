@@ -10,6 +10,8 @@ import mixopt as mx
 from mixopt.hypergradients import differences
 from mixopt.solvers import ConjugateGradients, Implicit, Unrolled, ValueFunction
 
+from .small import validation
+
 POINT = [0.4, 0.3, 0.2, 0.1]
 
 
@@ -68,13 +70,8 @@ def test_a_direct_term_is_within_the_identity(toy):
 
 def test_without_a_regulariser_the_identity_says_zero():
     centres = torch.tensor([[0.0, 0.0], [2.0, 1.0], [1.0, 3.0]], dtype=torch.float64)
-    learner = mx.FunctionLearner(
-        torch.zeros(2, dtype=torch.float64),
-        {"train": lambda p: ((p - centres) ** 2).sum(1), "val": lambda p: ((p - 0.7) ** 2).sum()},
-    )
-    w, theta = mx.Mixture(["a", "b", "c"]), mx.model()
-    problem = mx.minimize(mx.loss(mx.argmin(w @ mx.losses(theta, ["a", "b", "c"]), over=theta), "val"), over=w)
-    row = mx.check_hypergradient(problem, learner, solvers=[Implicit()]).rows[0]
+    losses = {"train": lambda p: ((p - centres) ** 2).sum(1), "val": lambda p: ((p - 0.7) ** 2).sum()}
+    row = mx.check_hypergradient(*validation(losses, names="abc"), solvers=[Implicit()]).rows[0]
     assert row.euler < 1e-12
     assert abs(row.gradient.sum()) < 1e-10
 
@@ -104,13 +101,8 @@ class _Wrong(torch.autograd.Function):
 
 def test_a_wrong_derivative_of_the_user_s_loss_is_found():
     centres = torch.tensor([[0.0, 0.0], [2.0, 1.0], [1.0, 3.0]], dtype=torch.float64)
-    learner = mx.FunctionLearner(
-        torch.zeros(2, dtype=torch.float64),
-        {"train": lambda p: ((p - centres) ** 2).sum(1), "val": lambda p: _Wrong.apply(p - 0.7).sum()},
-    )
-    w, theta = mx.Mixture(["a", "b", "c"]), mx.model()
-    trained = mx.argmin(w @ mx.losses(theta, ["a", "b", "c"]) + 0.1 * mx.sum_squares(theta), over=theta)
-    check = mx.check_hypergradient(mx.minimize(mx.loss(trained, "val"), over=w), learner, solvers=[Implicit()])
+    losses = {"train": lambda p: ((p - centres) ** 2).sum(1), "val": lambda p: _Wrong.apply(p - 0.7).sum()}
+    check = mx.check_hypergradient(*validation(losses, names="abc", ridge=0.1), solvers=[Implicit()])
     assert check.rows[0].error == pytest.approx(0.1, rel=1e-3)
     assert "gradcheck" in check.wrong[0].verdict
 

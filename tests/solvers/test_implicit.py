@@ -13,6 +13,8 @@ from mixopt.errors import InputError, LearnerError, RefusalError
 from mixopt.forms import Abilities
 from mixopt.solvers import ConjugateGradients, Dense, DescentAscent, Implicit, Inner, Normalised, Unrolled
 
+from .small import Twice, validation
+
 POINTS = [[0.25, 0.25, 0.25, 0.25], [0.7, 0.1, 0.1, 0.1], [0.0, 0.5, 0.5, 0.0]]
 
 
@@ -64,13 +66,8 @@ def ridge(dtype, seed=0):
     draw = np.random.default_rng(seed)
     X, rows, centres = draw.normal(size=(4, 30, 10)), draw.normal(size=(40, 10)), draw.normal(size=(4, 10))
     X, Y, rows, goal = (torch.tensor(a, dtype=dtype) for a in (X, np.einsum("knd,kd->kn", X, centres), rows, rows @ centres.mean(axis=0)))
-    learner = mx.FunctionLearner(
-        torch.zeros(10, dtype=dtype), {"train": lambda p: ((X @ p - Y) ** 2).mean(1), "val": lambda p: ((rows @ p - goal) ** 2).mean()}
-    )
-    domains = ["a", "b", "c", "d"]
-    w, theta = mx.Mixture(domains), mx.model()
-    trained = mx.argmin(w @ mx.losses(theta, domains) + 0.05 * mx.sum_squares(theta), over=theta)
-    return mx.minimize(mx.loss(trained, "val"), over=w), learner
+    losses = {"train": lambda p: ((X @ p - Y) ** 2).mean(1), "val": lambda p: ((rows @ p - goal) ** 2).mean()}
+    return validation(losses, torch.zeros(10, dtype=dtype), names="abcd", ridge=0.05)
 
 
 @pytest.mark.parametrize("steps", [1, 3, 5, 8])
@@ -161,9 +158,7 @@ def test_the_parameters_are_those_trained_under_the_weights(toy):
 def test_inplace_writes_the_parameters_into_the_user_s_tensors():
     p = torch.zeros(1, dtype=torch.float64)
     centres = torch.tensor([0.0, 2.0], dtype=torch.float64)
-    learner = mx.FunctionLearner(p, losses={"train": lambda q: (q - centres) ** 2, "val": lambda q: ((q - 1.2) ** 2).sum()})
-    w, theta = mx.Mixture(["a", "b"]), mx.model()
-    problem = mx.minimize(mx.loss(mx.argmin(w @ mx.losses(theta, ["a", "b"]), over=theta), "val"), over=w)
+    problem, learner = validation({"train": lambda q: (q - centres) ** 2, "val": lambda q: ((q - 1.2) ** 2).sum()}, p)
     mx.solve(problem, learner)
     assert p.item() == 0
     mx.solve(problem, learner, inplace=True)
@@ -173,12 +168,8 @@ def test_inplace_writes_the_parameters_into_the_user_s_tensors():
 def far_out():
     """A lower level with next to no curvature (1e-15) where it starts, so that it takes more than one Newton step."""
     centres = torch.tensor([-3.0, 5.0], dtype=torch.float64)
-    learner = mx.FunctionLearner(
-        torch.full((1,), 20.0, dtype=torch.float64),
-        losses={"train": lambda q: torch.logaddexp(q - centres, centres - q), "val": lambda q: ((q - 1) ** 2).sum()},
-    )
-    w, theta = mx.Mixture(["a", "b"]), mx.model()
-    return mx.minimize(mx.loss(mx.argmin(w @ mx.losses(theta, ["a", "b"]), over=theta), "val"), over=w), learner
+    losses = {"train": lambda q: torch.logaddexp(q - centres, centres - q), "val": lambda q: ((q - 1) ** 2).sum()}
+    return validation(losses, torch.full((1,), 20.0, dtype=torch.float64))
 
 
 def test_an_unconverged_lower_level_is_said_with_the_mend():
@@ -197,15 +188,8 @@ def test_a_hypergradient_at_an_unconverged_lower_level_warns_with_the_mend():
 
 def test_negative_curvature_at_the_lower_level_is_a_warning_and_a_note_and_not_silently_zero():
     """The learner starts on a ridge: its gradient is 0 there, and the Hessian negative in one direction."""
-    learner = mx.FunctionLearner(
-        torch.zeros(2, dtype=torch.float64),
-        losses={
-            "train": lambda q: torch.stack([q[0] ** 2 - q[1] ** 2, q[0] ** 2 - 2 * q[1] ** 2]),
-            "val": lambda q: (q - 1).square().sum(),
-        },
-    )
-    w, theta = mx.Mixture(["a", "b"]), mx.model()
-    problem = mx.minimize(mx.loss(mx.argmin(w @ mx.losses(theta, ["a", "b"]), over=theta), "val"), over=w)
+    losses = {"train": lambda q: torch.stack([q[0] ** 2 - q[1] ** 2, q[0] ** 2 - 2 * q[1] ** 2]), "val": lambda q: (q - 1).square().sum()}
+    problem, learner = validation(losses)
     with pytest.warns(UserWarning, match=r"negative curvature.*Raise damping"):
         mx.hypergradient(problem, learner)
     assert "negative curvature" in str(mx.solve(problem, learner, solver=Implicit(outer_steps=1)).check)
@@ -218,11 +202,8 @@ def test_parameters_that_the_lower_level_bends_in_part_or_not_at_all():
         "train": lambda p: ((p["x"] - centres) ** 2).sum(1) / 2 + pull * p["u"],
         "val": lambda p: ((p["x"] - 0.3) ** 2).sum() / 2 + 3 * p["u"] + p["z"],
     }
-    learner = mx.FunctionLearner(
-        {name: torch.zeros(n, dtype=torch.float64).squeeze() for name, n in (("x", 2), ("u", 1), ("z", 1))}, losses
-    )
-    w, theta = mx.Mixture(["a", "b"]), mx.model()
-    problem = mx.minimize(mx.loss(mx.argmin(w @ mx.losses(theta, ["a", "b"]), over=theta), "val"), over=w)
+    start = {name: torch.zeros(n, dtype=torch.float64).squeeze() for name, n in (("x", 2), ("u", 1), ("z", 1))}
+    problem, learner = validation(losses, start)
     model = bilevel_task(problem, learner, None, Implicit(), None)[1].model
     slope = Implicit(system=Dense(damping=0.5)).slope(model, model.weights(np.array([0.5, 0.5])), learner.start(), None, None)
     q_x, q_u = np.array([-0.3, -0.3]) / 1.5, 3 / 0.5
@@ -230,21 +211,15 @@ def test_parameters_that_the_lower_level_bends_in_part_or_not_at_all():
 
 
 def test_a_lower_level_without_curvature_is_refused_in_words():
-    learner = mx.FunctionLearner(torch.zeros(2), losses={"train": lambda q: q * 2, "val": lambda q: (q * q).sum()})
-    w, theta = mx.Mixture(["a", "b"]), mx.model()
-    problem = mx.minimize(mx.loss(mx.argmin(w @ mx.losses(theta, ["a", "b"]), over=theta), "val"), over=w)
+    problem, learner = validation({"train": lambda q: q * 2, "val": lambda q: (q * q).sum()}, torch.zeros(2))
     with pytest.raises(LearnerError, match=r"linear in the model.*sum_squares"):
         mx.solve(problem, learner, solver=Implicit())
 
 
 def test_a_value_that_is_nan_at_the_start_fails_at_once_and_keeps_the_start():
     centres = torch.tensor([1.0, 2.0], dtype=torch.float64)
-    learner = mx.FunctionLearner(
-        torch.zeros(1, dtype=torch.float64),
-        losses={"train": lambda q: (q - centres) ** 2, "val": lambda q: torch.log(0.5 - q).sum()},
-    )
-    w, theta = mx.Mixture(["a", "b"]), mx.model()
-    problem = mx.minimize(mx.loss(mx.argmin(w @ mx.losses(theta, ["a", "b"]), over=theta), "val"), over=w)
+    losses = {"train": lambda q: (q - centres) ** 2, "val": lambda q: torch.log(0.5 - q).sum()}
+    problem, learner = validation(losses, torch.zeros(1, dtype=torch.float64))
     result = mx.solve(problem, learner, solver=Implicit())
     assert result.status is mx.Status.FAILED
     assert "the upper objective is nan" in result.message
@@ -254,12 +229,8 @@ def test_a_value_that_is_nan_at_the_start_fails_at_once_and_keeps_the_start():
 def test_a_value_that_is_nan_beyond_a_point_is_walked_around():
     """The upper objective exists for theta < 1.5 only, and falls towards it."""
     centres = torch.tensor([1.0, 2.0], dtype=torch.float64)
-    learner = mx.FunctionLearner(
-        torch.zeros(1, dtype=torch.float64),
-        losses={"train": lambda q: (q - centres) ** 2, "val": lambda q: (-torch.log(1.5 - q) * 0.01 + (q - 1.6) ** 2).sum()},
-    )
-    w, theta = mx.Mixture(["a", "b"]), mx.model()
-    problem = mx.minimize(mx.loss(mx.argmin(w @ mx.losses(theta, ["a", "b"]), over=theta), "val"), over=w)
+    losses = {"train": lambda q: (q - centres) ** 2, "val": lambda q: (-torch.log(1.5 - q) * 0.01 + (q - 1.6) ** 2).sum()}
+    problem, learner = validation(losses, torch.zeros(1, dtype=torch.float64))
     result = mx.solve(problem, learner, solver=Implicit(), start=[0.9, 0.1])
     assert result.status is mx.Status.STATIONARY
     t = 1 + result.vector[1]
@@ -333,31 +304,13 @@ def test_the_products_of_all_domains_are_one_derivative(toy, monkeypatch, produc
     assert levels is None or len(entered) == levels
 
 
-class _Squared(torch.autograd.Function):
-    """x**2 with two backward passes and no forward mode."""
-
-    @staticmethod
-    def forward(context, x):
-        context.save_for_backward(x)
-        return x * x
-
-    @staticmethod
-    def backward(context, g):
-        (x,) = context.saved_tensors
-        return 2 * g * x
-
-
 @pytest.mark.parametrize("solver", [Implicit(), Unrolled()], ids=str)
 def test_an_operation_without_forward_mode_is_answered_by_a_second_backward_pass(solver):
     centres = torch.tensor([[0.0, 0.0], [2.0, 0.0], [1.0, 0.5]], dtype=torch.float64)
     goal = torch.tensor([0.8, 0.1], dtype=torch.float64)
-    names = ["a", "b", "c"]
-    w, theta = mx.Mixture(names), mx.model()
-    problem = mx.minimize(mx.loss(mx.argmin(w @ mx.losses(theta, names), over=theta), "val"), over=w)
 
-    def learner(square):
-        losses = {"train": lambda q: square(q - centres).sum(1) / 2, "val": lambda q: ((q - goal) ** 2).sum()}
-        return mx.FunctionLearner(torch.zeros(2, dtype=torch.float64), losses=losses)
+    def pulled(square):
+        return validation({"train": lambda q: square(q - centres).sum(1) / 2, "val": lambda q: ((q - goal) ** 2).sum()}, names="abc")
 
-    plain, custom = (mx.hypergradient(problem, learner(f), at=[0.2, 0.3, 0.5], solver=solver) for f in (torch.square, _Squared.apply))
+    plain, custom = (mx.hypergradient(*pulled(f), at=[0.2, 0.3, 0.5], solver=solver) for f in (torch.square, Twice.apply))
     assert custom == pytest.approx(plain, abs=1e-12)

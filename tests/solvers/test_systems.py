@@ -9,6 +9,8 @@ import mixopt as mx
 from mixopt.errors import InputError, LearnerError, RefusalError
 from mixopt.solvers import ConjugateGradients, Dense, Implicit, MinRes, Neumann, Nystroem
 
+from .small import Once, Twice, validation
+
 POINT = [0.4, 0.3, 0.2, 0.1]
 SYSTEMS = {
     "minres": MinRes(),
@@ -41,68 +43,33 @@ def test_products_by_other_ways(toy, products, error):
     assert result.value == pytest.approx(mx.solve(toy.problem(), toy.learner).value, abs=1e-8)
 
 
-class _Once(torch.autograd.Function):
-    """cos(x) with one backward pass, and no forward mode."""
-
-    @staticmethod
-    def forward(context, x):
-        context.save_for_backward(x)
-        return torch.cos(x)
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(context, g):
-        (x,) = context.saved_tensors
-        return -g * torch.sin(x)
-
-
 def test_differences_serve_losses_with_first_derivatives_alone():
     centres = torch.tensor([[0.0, 0.3], [2.0, 1.0], [1.0, 3.0]], dtype=torch.float64)
 
-    def learner(cosine):
-        losses = {"train": lambda p: ((p - centres) ** 2).sum(1) + cosine(p).sum() / 4, "val": lambda p: ((p - 0.7) ** 2).sum()}
-        return mx.FunctionLearner(torch.zeros(2, dtype=torch.float64), losses)
+    def waved(wrap=lambda x: x):
+        losses = {"train": lambda p: ((p - centres) ** 2).sum(1) + torch.cos(wrap(p)).sum() / 4, "val": lambda p: ((p - 0.7) ** 2).sum()}
+        return validation(losses, names="abc")
 
-    w, theta = mx.Mixture(["a", "b", "c"]), mx.model()
-    problem = mx.minimize(mx.loss(mx.argmin(w @ mx.losses(theta, ["a", "b", "c"]), over=theta), "val"), over=w)
+    problem, once = waved(Once.apply)
     with pytest.raises(RefusalError, match="use products='differences'"):
-        mx.solve(problem, learner(_Once.apply), solver=Implicit())
-    exact = mx.hypergradient(problem, learner(torch.cos))
+        mx.solve(problem, once, solver=Implicit())
+    exact = mx.hypergradient(*waved())
     for curved in (Implicit(products="differences"), Implicit(products="differences", system=Dense())):
-        assert mx.hypergradient(problem, learner(_Once.apply), solver=curved) == pytest.approx(exact, rel=1e-5)
-    result = mx.solve(problem, learner(_Once.apply), solver=Implicit(products="differences"))
+        assert mx.hypergradient(problem, once, solver=curved) == pytest.approx(exact, rel=1e-5)
+    result = mx.solve(problem, once, solver=Implicit(products="differences"))
     assert "by differences of gradients" in result.check.oracle
-    losses = {"train": lambda p: _Twice.apply(p - centres).sum(1), "val": lambda p: p.sum()}
-    twice = mx.FunctionLearner(torch.zeros(2, dtype=torch.float64), losses)
+    twice = {"train": lambda p: Twice.apply(p - centres).sum(1), "val": lambda p: p.sum()}
     with pytest.raises(LearnerError, match=r"no forward mode.*'reverse' or 'differences'"):
-        mx.hypergradient(problem, twice, solver=Implicit(products="forward"))
-
-
-class _Twice(torch.autograd.Function):
-    """x**2 with two backward passes and no forward mode."""
-
-    @staticmethod
-    def forward(context, x):
-        context.save_for_backward(x)
-        return x * x
-
-    @staticmethod
-    def backward(context, g):
-        (x,) = context.saved_tensors
-        return 2 * g * x
+        mx.hypergradient(*validation(twice, names="abc"), solver=Implicit(products="forward"))
 
 
 def test_an_indefinite_hessian_is_told_by_conjugate_gradients_and_solved_by_minres():
     """The lower level has a saddle at its start, where Newton's steps stay: H = diag(2, -2), so q = (v1 / 2, -v2 / 2)."""
-    learner = mx.FunctionLearner(
-        torch.zeros(2, dtype=torch.float64),
-        {
-            "train": lambda p: torch.stack([p[0] ** 2 - p[1] ** 2 + p[0] * 0, p[0] ** 2 - p[1] ** 2 + 1e-12 * p.sum()]),
-            "val": lambda p: p[0] + 2 * p[1],
-        },
-    )
-    w, theta = mx.Mixture(["a", "b"]), mx.model()
-    problem = mx.minimize(mx.loss(mx.argmin(w @ mx.losses(theta, ["a", "b"]), over=theta), "val"), over=w)
+    losses = {
+        "train": lambda p: torch.stack([p[0] ** 2 - p[1] ** 2 + p[0] * 0, p[0] ** 2 - p[1] ** 2 + 1e-12 * p.sum()]),
+        "val": lambda p: p[0] + 2 * p[1],
+    }
+    problem, learner = validation(losses)
     with pytest.warns(UserWarning, match="negative curvature"):
         mx.hypergradient(problem, learner, at=[0.5, 0.5])
     found = mx.hypergradient(problem, learner, at=[0.5, 0.5], solver=Implicit(system=MinRes()))

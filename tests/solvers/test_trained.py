@@ -10,6 +10,8 @@ import mixopt as mx
 from mixopt.errors import InputError, LearnerError, ProblemError, RefusalError
 from mixopt.solvers import Implicit, Surrogate, Unrolled, ValueFunction
 
+from .small import Twice
+
 CENTRES = torch.tensor([[0.0, 0.0, 1.0], [2.0, 0.0, -1.0], [0.0, 2.0, 0.5]], dtype=torch.float64)
 NAMES = ["a", "b", "c"]
 POINT = np.array([0.5, 0.2, 0.3])
@@ -178,23 +180,9 @@ def test_what_does_not_fit_is_refused_in_words():
             mx.solve(problem(), learner(make))
 
 
-class _OnlyReverse(torch.autograd.Function):
-    """x**2 with two backward passes and no forward mode."""
-
-    @staticmethod
-    def forward(context, x):
-        context.save_for_backward(x)
-        return x * x
-
-    @staticmethod
-    def backward(context, g):
-        (x,) = context.saved_tensors
-        return 2 * g * x
-
-
 def test_losses_without_a_forward_mode_are_told():
     start = torch.zeros(3, dtype=torch.float64)
-    weak = mx.FunctionLearner(start, {"train": lambda p: _OnlyReverse.apply(p - CENTRES).sum(1), "val": lambda p: p.sum()})
+    weak = mx.FunctionLearner(start, {"train": lambda p: Twice.apply(p - CENTRES).sum(1), "val": lambda p: p.sum()})
     with pytest.raises(LearnerError, match=r"no forward mode.*mode='reverse'"):
         mx.hypergradient(problem(), weak, solver=Unrolled(mode="forward"))
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from torch.autograd.function import once_differentiable
 
 import mixopt as mx
 from mixopt.errors import InputError, RefusalError
 from mixopt.forms import Abilities
 from mixopt.solvers import Implicit, Inner, Unrolled, ValueFunction
+
+from .small import Once, validation
 
 W = np.array([0.4, 0.3, 0.2, 0.1])
 RULES = ("one-sided", "central", "richardson")
@@ -21,12 +22,8 @@ TARGET = 1.0
 def line(wrap=lambda x: x):
     """One parameter x, losses (x - c_i)^2 / 2 and (x - t)^2 / 2; the trained x is the mean of c, and the optimum puts it on t."""
     centres = torch.tensor(BEST)
-    learner = mx.FunctionLearner(
-        torch.zeros(1, dtype=torch.float64),
-        {"train": lambda x: wrap(x - centres) ** 2 / 2, "val": lambda x: (wrap(x - TARGET) ** 2).sum() / 2},
-    )
-    w, theta = mx.Mixture(["a", "b"]), mx.model()
-    return mx.minimize(mx.loss(mx.argmin(w @ mx.losses(theta, ["a", "b"]), over=theta), "val"), over=w), learner
+    losses = {"train": lambda x: wrap(x - centres) ** 2 / 2, "val": lambda x: (wrap(x - TARGET) ** 2).sum() / 2}
+    return validation(losses, torch.zeros(1, dtype=torch.float64))
 
 
 def by_hand(w, penalty):
@@ -161,19 +158,6 @@ def test_it_stands_in_a_comparison_with_the_others(toy):
     last = table.rows[2].result
     assert last.cost.hessian_products == 0
     assert "ValueFunction()" in str(table)
-
-
-class Once(torch.autograd.Function):
-    """The identity, with a backward pass that cannot be differentiated, as a fused kernel's cannot."""
-
-    @staticmethod
-    def forward(ctx, x):
-        return x.clone()
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, grad):
-        return grad
 
 
 def test_a_learner_without_double_backward_is_solved_by_default_and_says_by_whom_it_is_certified():

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.autograd.function import once_differentiable
 
 import mixopt as mx
 from mixopt.api import bilevel_task
 from mixopt.solvers import ValueFunction
+
+from .small import Once
 
 NAMES = ("a", "b", "c")
 
@@ -24,19 +25,6 @@ def tokens(seed, shift):
 
 TRAIN = {name: tokens(i, i + 1) for i, name in enumerate(NAMES)}
 VAL = {"target": tokens(9, 1)}  # of the same kind as domain a
-
-
-class Once(torch.autograd.Function):
-    """The identity with neither a double backward nor a forward mode, as a fused kernel."""
-
-    @staticmethod
-    def forward(ctx, x):
-        return x.clone()
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, grad):
-        return grad
 
 
 class Bigram(nn.Module):
