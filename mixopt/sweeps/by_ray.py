@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any, final
 
 from mixopt.errors import InputError, MissingExtraError, MixoptError
+from mixopt.runtime.fleet import DivergedError
 
-from .executors import Done, Executor, Take, Tell
+from .executors import Done, Executor, LostError, Take, Tell, of_one_kind
 from .job import Finished, Job
 from .work import Work, trained
 
@@ -20,7 +21,8 @@ class Ray(Executor):
 
     ``address`` is a cluster's ("auto" for the one of this machine's node); without one a cluster of this machine is started for the
     sweep and stopped after it, unless Ray runs already. A task whose worker dies is tried ``retries`` times more. As many tasks are
-    handed out as the cluster has room for, and two more each time one ends. On a GPU a task sees the one that it was given.
+    handed out as the cluster has room for, and two more each time one ends. On a GPU a task sees the one that it was given. A run whose
+    losses become NaN or infinite, or that is lost for good, is left behind, and told of when the others are finished.
 
     Raises:
         MissingExtraError: ray is not installed.
@@ -57,29 +59,51 @@ class Ray(Executor):
         task = ray.remote(num_cpus=self.cpus, num_gpus=self.gpus, max_retries=self.retries)(_task)
         room = self._room(ray.cluster_resources())
         running: dict[Any, list[tuple[Job, str]]] = {}
+        waiting: list[tuple[Job, str]] = []
+        failed: list[MixoptError] = []
+        finished = False
         try:
             while True:
-                while len(running) < room and (some := take(self.together)):
+                while len(running) < room and (waiting := waiting or take(self.together)):
+                    some = of_one_kind(waiting)
+                    waiting = [run for run in waiting if run not in some]
                     running[task.remote(shared, [job for job, _ in some], [key for _, key in some], device, self.together > 1)] = some
                 if not running:
-                    return
+                    break
                 ready, _ = ray.wait(list(running), num_returns=1)
                 some = running.pop(ready[0])
-                done(self._result(ray, ready[0], some))
+                try:
+                    done(self._result(ray, ready[0], some))
+                    finished = True
+                except DivergedError as error:
+                    done(error.finished)
+                    failed.append(error)
+                except LostError as error:
+                    failed.append(error)
+                    if not finished:
+                        break
                 tell([key for _, key in some], some[0][0].recipe.steps)
         finally:
             for reference in running:
                 ray.cancel(reference, force=True)
+        if failed:
+            raise failed[0]
 
     def _result(self, ray: Any, reference: Any, some: Sequence[tuple[Job, str]]) -> list[Finished]:
         try:
             found: list[Finished] = ray.get(reference)
         except ray.exceptions.RayTaskError as error:
-            own = isinstance(error.cause, MixoptError)  # whose message says it all; others have the task's traceback
-            raise error.cause if own else error.as_instanceof_cause() from None
+            if isinstance(error.cause, MixoptError):  # whose message says it all; others have the task's traceback
+                raise error.cause from None
+            if isinstance(error.cause, ray.exceptions.RaySystemError):
+                raise InputError(
+                    f"Ray's workers cannot read what they are sent: {error.cause}; the modules of the factories and mixopt have to be "
+                    "importable there: start the cluster with their folder in PYTHONPATH, or install them on its nodes"
+                ) from None
+            raise error.as_instanceof_cause() from None
         except ray.exceptions.RayError as error:
             names = ", ".join(job.id for job, _ in some)
-            raise MixoptError(
+            raise LostError(
                 f"Ray lost the run {names} {self.retries + 1} times: {error}; what finished is kept, and the same sweep goes on from there"
             ) from None
         return found

@@ -23,9 +23,10 @@ from mixopt.runtime.torch_learner import checked_device
 
 from .by_ray import Ray
 from .corpus import WINDOWS, Corpus, corpus
-from .executors import Ensemble, Executor, Processes, Sequential
+from .executors import Ensemble, Executor, Sequential
 from .job import Finished, Job
 from .journal import Journal
+from .processes import Processes
 from .progress import Log, Watch, Watched
 from .work import Factory, Work
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import sqlite3
 import sys
 import time
-from concurrent.futures import Future
-from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from types import SimpleNamespace
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -18,8 +18,24 @@ from torch import nn
 
 import mixopt as mx
 from mixopt.errors import InputError, LearnerError, MixoptError
+from mixopt.runtime.fleet import DivergedError
 from mixopt.runtime.recipe import Recipe
-from mixopt.sweeps import Ensemble, Executor, Halving, Journal, Processes, Progress, Ray, Sequential, executors, journal, sweeping, work
+from mixopt.sweeps import (
+    Ensemble,
+    Executor,
+    Halving,
+    Journal,
+    Processes,
+    Progress,
+    Ray,
+    Sequential,
+    by_ray,
+    executors,
+    journal,
+    processes,
+    sweeping,
+    work,
+)
 from mixopt.sweeps.job import Finished, Job
 from mixopt.sweeps.journal import FullError
 from mixopt.sweeps.progress import Watched
@@ -162,63 +178,132 @@ def test_a_sweep_that_is_interrupted_before_any_run_ended_has_no_table(tmp_path)
         mx.sweep(TRAIN, models.tiny, MIXTURES, executor=Halving(), watch=stop, **settings)
 
 
-class Pool:
-    """Stands in for a pool of processes: the first one is broken already when it is given work."""
+def served(monkeypatch, told):
+    """Workers that answer at once with what ``told`` says of a run: some answers one after another, None for a death."""
 
-    made = 0
+    class Worker:
+        ended = 0
 
-    def __init__(self, workers, context, begin, given):
-        self._processes: dict[int, object] = {}
-        type(self).made += 1
-        self.broken = self.made == 1
-        executors._WORK[:] = [given[0]]
+        def __init__(self, work: object, device: str) -> None:
+            self.work = work
 
-    def submit(self, function, *given):
-        if self.broken:
-            raise BrokenProcessPool
-        future: Future[list[Finished]] = Future()
-        future.set_result(function(*given))
-        return future
+        def begin(self, run):
+            pipe, theirs = multiprocessing.Pipe()
+            for answer in told(self.work, *run):
+                theirs.send(answer)
+            theirs.close()
+            return pipe
 
-    def shutdown(self, **how):
-        pass
+        def end(self) -> None:
+            Worker.ended += 1
 
-
-def test_a_pool_that_breaks_as_it_is_given_work_loses_no_run(monkeypatch):
-    monkeypatch.setattr(executors, "ProcessPoolExecutor", Pool)
-    monkeypatch.setattr(sweeping, "WAIT", -1.0)  # an error in the place of waiting for ever
-    monkeypatch.setattr(Pool, "made", 0)
-    told: list[object] = []
-    mx.sweep(TRAIN, models.tiny, MIXTURES, executor=Processes(workers=2, retries=0), log=told.append, **SETTINGS)
-    assert len(told) == 4
+    monkeypatch.setattr(processes, "_Worker", Worker)
+    return Worker
 
 
-def test_a_run_that_kills_its_workers_is_named(monkeypatch):
-    def lost(self, workers, work, take, done, tell, again):
-        raise executors._Lost([again.pop(0) if again else take(1)[0]])
+def trained_here(work_, job, key):
+    return [work.trained(work_, [job], [key], together=False, tell=lambda step: None)]
 
-    monkeypatch.setattr(Processes, "_with_a_pool", lost)
-    with pytest.raises(MixoptError, match=r"run 0 was lost 3 times.*__main__"):
+
+def test_a_run_that_kills_its_workers_is_named_when_the_others_are_finished(monkeypatch):
+    begun: list[str] = []
+
+    def told(work_, job, key):
+        begun.append(job.id)
+        return [] if job.id == "1" else [1, *trained_here(work_, job, key)]
+
+    workers = served(monkeypatch, told)
+    log: list[dict[str, object]] = []
+    with pytest.raises(MixoptError, match=r"run 1 was lost 3 times.*__main__"):
+        mx.sweep(TRAIN, models.tiny, MIXTURES, executor=Processes(workers=2), log=log.append, **SETTINGS)
+    assert sorted(str(record["run"]) for record in log) == ["0", "2", "3"]
+    assert sorted(begun) == ["0", "1", "1", "1", "2", "3"]  # a death is no try of the runs beside it
+    assert workers.ended == 3 + 2
+    served(monkeypatch, lambda *given: [])
+    with pytest.raises(MixoptError, match=r"run 0 was lost 1 times"):  # nothing can begin: the first run lost ends the sweep
+        mx.sweep(TRAIN, models.tiny, MIXTURES, executor=Processes(workers=2, retries=0), **SETTINGS)
+
+
+def test_what_fails_in_a_worker_is_told_as_it_is(monkeypatch):
+    def diverges(work_, job, key):
+        return [DivergedError(f"run {job.id} is NaN")] if job.id == "0" else trained_here(work_, job, key)
+
+    served(monkeypatch, diverges)
+    log: list[dict[str, object]] = []
+    with pytest.raises(LearnerError, match="run 0 is NaN"):
+        mx.sweep(TRAIN, models.tiny, MIXTURES, executor=Processes(workers=2), log=log.append, **SETTINGS)
+    assert len(log) == 3
+    served(monkeypatch, lambda *given: [processes._portable(ZeroDivisionError("by hand"))])
+    with pytest.raises(ZeroDivisionError, match="by hand") as found:
         mx.sweep(TRAIN, models.tiny, MIXTURES, executor=Processes(workers=1), **SETTINGS)
+    assert "ZeroDivisionError: by hand" in "".join(found.value.__notes__)
+    assert str(processes._portable(Unsendable(lambda: 1))).startswith("a worker failed with Unsendable")
 
 
-def test_what_a_task_of_ray_raises_is_told_as_it_is():
+class Unsendable(Exception):  # noqa: N818
+    pass
+
+
+def test_what_a_task_of_ray_raises_is_told_as_it_is(monkeypatch):
     class TaskError(Exception):
         cause = LearnerError("the loss of run 0 is NaN")
 
     def get(reference: object) -> None:
         raise TaskError("a long traceback")
 
-    ray = SimpleNamespace(get=get, exceptions=SimpleNamespace(RayTaskError=TaskError, RayError=Exception))
+    class Unread(Exception):  # noqa: N818
+        pass
+
+    ray = SimpleNamespace(get=get, exceptions=SimpleNamespace(RayTaskError=TaskError, RaySystemError=Unread, RayError=Exception))
     with pytest.raises(LearnerError, match=r"^the loss of run 0 is NaN$"):
         Ray()._result(ray, "reference", [(ONE, "a")])
+    monkeypatch.setattr(TaskError, "cause", Unread("No module named 'mine'"))
+    with pytest.raises(InputError, match=r"No module named 'mine'.*PYTHONPATH"):
+        Ray()._result(ray, "reference", [(ONE, "a")])
+
+
+class Cluster:
+    """Stands in for Ray: tasks are carried out as they are handed out."""
+
+    exceptions = SimpleNamespace(RayTaskError=LearnerError, RaySystemError=ValueError, RayError=OSError)
+    groups: ClassVar[list[int]] = []
+
+    def remote(self, **given):
+        return lambda task: SimpleNamespace(remote=lambda *words: (self.groups.append(len(words[1])), task(*words))[1])
+
+    def put(self, what):
+        return what
+
+    def cluster_resources(self):
+        return {"CPU": 2.0}
+
+    def wait(self, running, num_returns):
+        return running[:1], running[1:]
+
+    def get(self, found):
+        return found[0]
+
+
+def test_tasks_of_ray_have_runs_of_one_kind(monkeypatch):
+    monkeypatch.setattr(
+        by_ray,
+        "_task",
+        lambda work, jobs, keys, *given: (tuple(executors.trained(work, jobs, keys, together=True, tell=lambda step: None)),),
+    )
+    monkeypatch.setattr(by_ray, "_ray", lambda: SimpleNamespace(is_initialized=lambda: True))
+    monkeypatch.setattr(Ray, "carry_out", lambda self, *given: self._tasks(Cluster(), *given))
+    settings = {**SETTINGS, "recipe": None, "batch": 2, "tokens": [24, 48]}
+    monkeypatch.setattr(Cluster, "groups", [])
+    found = mx.sweep(TRAIN, models.tiny, MIXTURES, executor=Ray(together=3), **settings)
+    assert Cluster.groups == [3, 1, 2, 2]
+    np.testing.assert_allclose(found.metrics, mx.sweep(TRAIN, models.tiny, MIXTURES, executor="sequential", **settings).metrics, atol=1e-6)
 
 
 def test_a_worker_ends_with_its_sweep(monkeypatch):
     ended: list[int] = []
-    monkeypatch.setattr(executors.multiprocessing, "parent_process", lambda: SimpleNamespace(join=lambda: None))
+    monkeypatch.setattr(processes.multiprocessing, "parent_process", lambda: SimpleNamespace(join=lambda: None))
     monkeypatch.setattr(os, "_exit", ended.append)
-    executors._end_with_the_sweep()
+    processes._end_with_the_sweep()
     assert ended == [1]
 
 
@@ -267,7 +352,7 @@ def test_what_is_no_design_and_no_file_is_told(tmp_path):
             mx.sweep(TRAIN, models.tiny, MIXTURES, executor=Ensemble(device="cuda"), **SETTINGS)
 
 
-@pytest.mark.parametrize("executor", [mx.sweeps.Ensemble(together=5), mx.sweeps.Halving(at=(0.5,), keep=0.9)], ids=str)
+@pytest.mark.parametrize("executor", [Ensemble(together=5), Halving(at=(0.5,), keep=0.9), Sequential()], ids=str)
 def test_a_run_that_diverges_leaves_the_others_to_finish(tmp_path, executor):
     rates = [1e-2, 1e30, 1e-2, 1e-2]
     settings = {**SETTINGS, "recipe": Recipe(steps=6, batch=4, clip=1e30)}
