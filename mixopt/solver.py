@@ -103,9 +103,8 @@ class Task:
 
     @cached_property
     def bounds(self) -> dict[str, Any]:
-        """The region's bounds [k] as tensors beside the model, moved there once; empty where they are those of the simplex."""
-        assert self.model is not None
-        return {name: self.model.weights(bound) for name, bound in self.region.bounds.items()}
+        """The region's bounds [k], tensors beside the model where there is one, moved there once; empty where they are the simplex's."""
+        return {name: bound if self.model is None else self.model.weights(bound) for name, bound in self.region.bounds.items()}
 
 
 @dataclass(frozen=True)

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from mixopt.errors import InputError
 from mixopt.forms import Abilities, Form
 from mixopt.language.curvature import curvature
 from mixopt.report.result import Status
+from mixopt.runtime.simplex import namespace
 from mixopt.solver import Average, State, Task
 
-from .saddle import Look, Playing, SaddleSolver
+from .saddle import C, Look, Playing, SaddleSolver
 from .schedules import Backtracking, Schedule
-from .steps import move
+from .steps import hosted, like, move
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ class BestResponse(SaddleSolver):
         play: Playing = state.memory
         model = play.model
         look = self.look(model, state.weights, play.leaves, model.learner.draw(play.draw), state)
-        w = self.best(task, look.ascent)
+        play, look, w = self.climbed(task, play, state.weights, look)
         slopes = self.slopes(play, look.env, w)
         if self.model_rate is not None:
             play = replace(play, squares=(0.0, play.squares[1] + sum((s**2).sum() for s in slopes if s is not None)))
@@ -101,43 +102,58 @@ class BestResponse(SaddleSolver):
         said = f"stationary for the payoff under {self.ball}" if status is not None and self.ball is not None else ""
         return State(w, play, info, status, said, past=look.env.kept)
 
-    def best(self, task: Task, scores: Tensor) -> Tensor:
-        """The weights [k] that attain the maximum for these scores [k] of the domains."""
-        assert task.model is not None
-        centre, ball = task.model.weights(task.start), self.ball
-        scores = scores.to(centre.dtype)
+    def climbed(self, task: Task, at: C, w: Any, look: Look) -> tuple[C, Look, Any]:
+        """The weights' half of a step: what it leaves, which is nothing, the look, and the new weights [k]."""
+        return at, look, self.best(task, look.ascent)
+
+    def best(self, task: Task, scores: Any) -> Any:
+        """The weights [k] that attain the maximum for these scores [k] of the domains, in float64 beside them."""
+        xp, centre, ball = namespace(scores), like(task.start, scores), self.ball
         if isinstance(ball, Entropic):
             return move(task, centre, -scores, 1 / ball.temperature, "entropic")
         if isinstance(ball, ChiSquare):
             return _chi_square(scores, centre, ball.radius)
-        caps = centre / ball.share if isinstance(ball, Tail) else torch.ones_like(centre)
+        caps = centre / ball.share if isinstance(ball, Tail) else xp.ones_like(centre)
         if task.region.kind == "simplex":
-            order = scores.argsort(descending=True, stable=True)
+            order = _falling(scores)
             before = caps[order].cumsum(0) - caps[order]
-            return torch.zeros_like(caps).scatter(0, order, torch.minimum((1 - before).clamp(min=0), caps[order]))
-        region = replace(task.region, upper=np.minimum(task.region.upper, caps.cpu().numpy()))
-        return task.model.weights(region.lowest(-scores.cpu().numpy()))
+            return _put_back(xp.minimum(xp.clip(1 - before, 0, None), caps[order]), order)
+        region = replace(task.region, upper=np.minimum(task.region.upper, hosted(caps)))
+        return like(region.lowest(-hosted(scores)), scores)
 
     def settled(self, task: Task, w: Tensor, look: Look, info: dict[str, Tensor]) -> Status | None:
         """STATIONARY where the gradient of the inner maximum is below the tolerance: a smooth one's, or at a corner."""
         return Status.STATIONARY if "gradient" in info and float(info["gradient"]) <= self.tolerance else None
 
 
-def _chi_square(scores: Tensor, centre: Tensor, radius: float) -> Tensor:
+def _falling(scores: Any) -> Any:
+    """The order [k] from the highest score to the lowest, that of the domains among equals."""
+    return np.argsort(-scores, kind="stable") if isinstance(scores, np.ndarray) else scores.argsort(descending=True, stable=True)
+
+
+def _put_back(values: Any, order: Any) -> Any:
+    """Values [k] that stand in an order, in that of the domains."""
+    found = namespace(values).zeros_like(values)
+    found[order] = values
+    return found
+
+
+def _chi_square(scores: Any, centre: Any, radius: float) -> Any:
     """The maximum over a chi-square ball: w_i = centre_i / U (1 + c (s_i - M)) on the domains of the highest scores, 0 on the others.
 
     U is the centre's mass on them, M and V the mean and variance of s there, c = sqrt((U (1 + radius) - 1) / V); they are as many as
     leave no weight below 0.
     """
-    order = scores.argsort(descending=True, stable=True)
+    xp, order = namespace(scores), _falling(scores)
     s, u = (scores - scores.max())[order], centre[order]
     mass, first, second = u.cumsum(0), (u * s).cumsum(0), (u * s * s).cumsum(0)
     mean = first / mass
-    variance = (second / mass - mean**2).clamp(min=0)
+    variance = xp.clip(second / mass - mean**2, 0, None)
     wide = mass * (1 + radius) - 1
-    c = torch.where(variance > 0, (wide.clamp(min=0) / variance.clamp(min=torch.finfo(s.dtype).tiny)).sqrt(), torch.zeros_like(s))
+    c = xp.where(variance > 0, xp.sqrt(xp.clip(wide, 0, None) / xp.clip(variance, float(xp.finfo(s.dtype).tiny), None)), xp.zeros_like(s))
     fits = (1 + c * (s - mean) >= 0) & (wide >= 0)
-    at = torch.where(fits, torch.arange(len(s), device=s.device), -1).max().clamp(min=0)
-    w = u / mass.take(at) * (1 + c.take(at) * (s - mean.take(at)))
-    w = torch.where(torch.arange(len(s), device=s.device) <= at, w, 0.0).clamp(min=0)
-    return torch.zeros_like(w).scatter(0, order, w / w.sum())
+    place = xp.ones_like(order).cumsum(0) - 1
+    at = xp.clip(xp.where(fits, place, xp.zeros_like(place)).max(), 0, None)
+    w = xp.clip(u / mass.take(at) * (1 + c.take(at) * (s - mean.take(at))), 0, None)
+    w = xp.where(place <= at, w, xp.zeros_like(w))
+    return _put_back(w / w.sum(), order)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 from mixopt.errors import InputError
 from mixopt.solver import State, Task
 
-from .saddle import Ascent, Playing, ahead
+from .saddle import Ascent, C, Look, Playing, ahead
 from .steps import check_counts
 
 
@@ -53,16 +53,21 @@ class DescentAscent(Ascent):
         if play.taken % self.every:
             return self._between(state)
         look = self.look(model, w, play.leaves, model.learner.draw(play.draw), state)
-        play, look = self.filled(play, look)
-        last = play.kept or (look.ascent, None)
-        play = self.counted(play, look.ascent)
-        new = self.raised(task, play, w, ahead([look.ascent], [last[0]])[0] if self.optimistic else look.ascent)
-        slopes = self.slopes(play, look.env, new if self.order == "alternating" else w.detach())
+        play, look, new = self.climbed(task, play, w, look)
+        slopes = self.slopes(play, look.env, new if self.order == "alternating" else w)
         info = self.told(play, look, slopes)
-        play = replace(self.counted(play, slopes=slopes), shown=info)
-        self.descend(play, ahead(slopes, last[1] or slopes) if self.optimistic else slopes)
-        kept = (look.ascent, slopes) if self.optimistic else None
-        return State(new, replace(play, kept=kept), info, self.settled(task, w, look, info), past=look.env.kept)
+        last = play.kept or slopes
+        play = replace(self.counted(play, slopes=slopes), shown=info, kept=slopes if self.optimistic else None)
+        self.descend(play, ahead(slopes, last) if self.optimistic else slopes)
+        return State(new, play, info, self.settled(task, w, look, info), past=look.env.kept)
+
+    def climbed(self, task: Task, at: C, w: Any, look: Look) -> tuple[C, Look, Any]:
+        """The weights' half of a step: what it leaves, the look with absent domains filled in, and the new weights [k]."""
+        before = at.ascent
+        at, look = self.filled(at, look)
+        at = self.counted(replace(at, ascent=look.ascent), look.ascent)
+        along = look.ascent if before is None or not self.optimistic else 2 * look.ascent - before
+        return at, look, self.raised(task, at, w, along)
 
     def _between(self, state: State) -> State:
         """A step of the model alone, between two moves of the weights; history is of the steps at which they move."""

@@ -6,7 +6,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from mixopt.report.result import Status
 from mixopt.runtime.evaluate import Env
 from mixopt.runtime.learner import Batch
 from mixopt.runtime.modelled import Modelled
-from mixopt.runtime.simplex import entropy
+from mixopt.runtime.simplex import entropy, namespace
 from mixopt.runtime.tree import Leaves, copied
 from mixopt.solver import Average, Pace, Solver, State, Task
 
@@ -33,33 +33,50 @@ HEAVY = 0.9
 """A weight above it is remarked on where the run is not solved."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Climbing:
+    """What the weights' half of a step leaves for the next one, in torch, or in numpy where the model is trained elsewhere.
+
+    ``taken`` counts steps since the start or the last restart; ``squares`` are the sums of the squared gradients of weights and model;
+    ``scores`` [k] the last ones of each domain, NaN before one was seen, ``ascent`` [k] the gradient that the last step followed.
+    """
+
+    taken: int = 0
+    squares: tuple[Any, Any] = (0.0, 0.0)
+    scores: Any = None
+    ascent: Any = None
+
+
+C = TypeVar("C", bound=Climbing)
+
+
 @dataclass(frozen=True)
-class Playing:
+class Playing(Climbing):
     """Where a run stands: the model's leaves (moved in place) with their optimizer, and what the method keeps between steps.
 
-    ``taken`` counts steps since the start or the last restart; ``squares`` are the sums of the squared gradients of weights and model,
-    ``scores`` the last ones of each domain, ``total`` the sums of both players since then, ``shown`` the trace's last entries.
+    ``kept`` is the method's own, ``total`` the sums of both players since the last restart, ``shown`` the trace's last entries.
     """
 
     model: Modelled
     leaves: Leaves
     optimizer: torch.optim.Optimizer
     draw: torch.Generator
-    taken: int = 0
-    squares: tuple[Any, Any] = (0.0, 0.0)
     kept: Any = None
-    scores: Tensor | None = None
     total: tuple[Tensor, Leaves] | None = None
     shown: dict[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Look:
-    """The payoff at one point, and its gradient [k] in the weights."""
+    """The payoff at one point, its gradient [k] in the weights, and which domains [k] the batch holds, None where all.
 
-    env: Env
-    value: Tensor
-    ascent: Tensor
+    They are tensors at an evaluation of the learner, ``env``; where the model is trained elsewhere, arrays, and None in its place.
+    """
+
+    env: Any
+    value: Any
+    ascent: Any
+    there: Any = None
 
 
 class SaddleSolver(Solver):
@@ -140,7 +157,7 @@ class SaddleSolver(Solver):
         env = model.env(at, leaves, batch, state.past)
         value = model.first(env)[0]
         (ascent,) = torch.autograd.grad(value, at)
-        return Look(env, value.detach(), ascent)
+        return Look(env, value.detach(), ascent, model.present(env))
 
     def slopes(self, play: Playing, env: Env, w: Tensor) -> Slopes:
         """The gradient of the model's view at weights [k], on a batch drawn by them where the learner does so; None for unused leaves."""
@@ -235,14 +252,12 @@ class Ascent(SaddleSolver):
         new = super().step(task, state)
         return new if self.restart is None else self._restarted(new)
 
-    def raised(self, task: Task, play: Playing, w: Tensor, ascent: Tensor, scale: Any = None) -> Tensor:
+    def raised(self, task: Task, at: Climbing, w: Any, ascent: Any, scale: Any = None) -> Any:
         """The weights [k] after a step of ascent, with the schedule's factor on the rate."""
-        scale = factor(self.schedule, play.taken, play.squares[0]) if scale is None else scale
-        return move(
-            task, w.detach(), -ascent, self.rate, self.geometry, temperature=self.temperature, smoothing=self.smoothing, factor=scale
-        )
+        scale = factor(self.schedule, at.taken, at.squares[0]) if scale is None else scale
+        return move(task, w, -ascent, self.rate, self.geometry, temperature=self.temperature, smoothing=self.smoothing, factor=scale)
 
-    def counted(self, play: Playing, ascent: Tensor | None = None, slopes: Slopes = ()) -> Playing:
+    def counted(self, play: C, ascent: Any = None, slopes: Slopes = ()) -> C:
         """With the squares of one more gradient for AdaGradNorm; a constant in the weights' gradient moves nothing."""
         if not isinstance(self.schedule, AdaGradNorm):
             return play
@@ -250,18 +265,19 @@ class Ascent(SaddleSolver):
         theirs = sum((s**2).sum() for s in slopes if s is not None) if self.model_rate else 0.0
         return replace(play, squares=(play.squares[0] + own, play.squares[1] + theirs))
 
-    def filled(self, play: Playing, look: Look) -> tuple[Playing, Look]:
+    def filled(self, at: C, look: Look) -> tuple[C, Look]:
         """The gradient with the entries of domains that the batch lacks, and what is kept for later ones."""
-        there = play.model.present(look.env)
-        score, last = look.ascent, play.scores
+        there, score, last = look.there, look.ascent, at.scores
         if there is None:
-            return replace(play, scores=score), look
-        mean = (score * there).sum() / there.sum().clamp(min=1)
+            return replace(at, scores=score), look
+        xp = namespace(score)
+        zero = xp.zeros_like(score)
+        mean = zero + (score * there).sum() / xp.clip(there.sum(), 1, None)
         if last is None:
-            last = torch.full_like(score, self.unseen if self.absent == "carry" else torch.nan)
-        fill = {"zero": torch.zeros_like(score), "batch mean": mean.expand_as(score)}.get(self.absent, last)
-        filled = torch.where(there, score, torch.where(fill.isnan(), mean, fill))
-        return replace(play, scores=torch.where(there, score, last)), replace(look, ascent=filled)
+            last = zero + (self.unseen if self.absent == "carry" else float("nan"))
+        fill = {"zero": zero, "batch mean": mean}.get(self.absent, last)
+        filled = xp.where(there, score, xp.where(xp.isnan(fill), mean, fill))
+        return replace(at, scores=xp.where(there, score, last)), replace(look, ascent=filled)
 
     def settled(self, task: Task, w: Tensor, look: Look, info: dict[str, Tensor]) -> Status | None:
         return None if self.temperature or self.smoothing else super().settled(task, w, look, info)

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from numbers import Integral
 from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor
 
 from mixopt.errors import InputError
-from mixopt.runtime.simplex import mirror, project, smoothed
+from mixopt.runtime.simplex import Vector, mirror, namespace, project, smoothed
 from mixopt.runtime.tilt import tilted
 from mixopt.solver import Average, Suffix, Task, Window
 
@@ -54,38 +54,49 @@ def check_counts(solver: object, **least: int) -> None:
 
 def move(
     task: Task,
-    w: Tensor,
-    g: Tensor,
+    w: Vector,
+    g: Vector,
     rate: float | Normalised,
     geometry: str,
     *,
     temperature: float = 0.0,
     smoothing: float = 0.0,
     factor: Any = 1.0,
-) -> Tensor:
+) -> Vector:
     """The weights [k] after a descent step along g [k] at ``factor`` times the rate, inside the region.
 
-    It stays on the device, unless constraints tie weights.
+    Arrays give an array. Tensors stay on their device, unless constraints tie weights.
     """
-    g, bounds, tied = g.detach().to(w.dtype), task.bounds, task.region.kind in ("linear", "nonlinear")
+    xp, bounds, tied = namespace(w), task.bounds, task.region.kind in ("linear", "nonlinear")
+    if xp is not np:
+        w, g = w.detach(), g.detach().to(w.dtype)
     if isinstance(rate, Normalised):
-        spread = (g - g.mean()).abs().max()
-        scale: Any = factor * rate.move / torch.where(spread > 0, spread, torch.ones_like(spread))
+        spread = abs(g - g.mean()).max()
+        scale: Any = factor * rate.move / xp.where(spread > 0, spread, xp.ones_like(spread))
     else:
         scale = factor * rate
 
-    def nearest(x: Tensor) -> Tensor:
-        return torch.as_tensor(task.region.project(x.cpu().numpy()), device=x.device) if tied else project(x, **bounds)
+    def nearest(x: Vector) -> Vector:
+        return like(task.region.project(hosted(x)), x) if tied else project(x, **bounds)
 
-    def entropic() -> Tensor:
+    def entropic() -> Vector:
         if not tied:
             return mirror(w, g, scale, temperature=temperature, **bounds)
         shrink = 1 / (1 + scale * temperature)
-        u = tilted(task.region, (w**shrink).double().cpu().numpy(), (scale * shrink * g).double().cpu().numpy())
-        return torch.as_tensor(u, device=w.device).to(w.dtype)
+        return like(tilted(task.region, hosted(w**shrink), hosted(scale * shrink * g)), w)
 
     u = nearest(w - scale * g) if geometry == "euclidean" else entropic()
     if not smoothing:
         return u
     u = smoothed(u, smoothing)
     return nearest(u) if tied or bounds else u
+
+
+def hosted(x: Vector) -> np.ndarray:
+    """An array as it is, a tensor as a float64 array."""
+    return x if isinstance(x, np.ndarray) else x.double().cpu().numpy()
+
+
+def like(array: np.ndarray, x: Vector) -> Vector:
+    """A float64 array as it is beside an array, and on the device of a tensor beside one."""
+    return array if isinstance(x, np.ndarray) else torch.tensor(array, dtype=torch.float64, device=x.device)

@@ -2,64 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, cast, final
+from functools import reduce
+from operator import add
+from typing import Any, final
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from mixopt.errors import RefusalError
-from mixopt.forms import Abilities, Provided, Saddle
+from mixopt.compiler.linear import holds, terms
+from mixopt.errors import ProblemError, RefusalError
+from mixopt.forms import Saddle
 from mixopt.language.domains import Domains
 from mixopt.language.expression import Expr
-from mixopt.language.symbols import loss, parameter
-from mixopt.rules import Memory, Need, Rule, Scene, Seen, Standing
-from mixopt.runtime.history import restored, saved
-from mixopt.runtime.learner import Batch, Learner
-from mixopt.runtime.modelled import Modelled
-from mixopt.runtime.tree import Leaves
-from mixopt.solver import Solver, State, Task
+from mixopt.language.history import histories
+from mixopt.language.symbols import parameter
+from mixopt.rules import Need, Rule, Scene, Seen, Standing
+from mixopt.runtime.history import moved
+from mixopt.runtime.program import Function
+from mixopt.solver import Solver, Task
 from mixopt.solvers import BestResponse, DescentAscent
 from mixopt.solvers.measures import measures
-from mixopt.solvers.saddle import Playing, SaddleSolver
-
-NOTHING = "nothing"
+from mixopt.solvers.saddle import Climbing, Look
 
 
 @final
 class PushedSaddle(Rule):
     """A saddle whose losses are observed: what the payoff measures of models are its needs, as are parameters without a number.
 
-    The weights move by the very step that the solver takes when it trains the model itself. What it knows of a batch is what
+    The weights move by the very half step that the solver takes when it trains the model itself. What it knows of a batch is what
     was measured since the last move; where that lacks a domain, the solver's ``absent`` says what counts.
     """
 
-    def __init__(self, form: Saddle, solver: SaddleSolver, given: Mapping[str, np.ndarray]):
-        self.form, self.solver, self.given = form, solver, dict(given)
-        self._needs, payoff = _measures(form, given)
-        self._form = replace(form, payoff=payoff, descent=loss(form.theta, NOTHING))
-        self._task: Task | None = None
-        self._fresh = State(np.empty(0))
+    def __init__(self, form: Saddle, solver: DescentAscent | BestResponse, given: Mapping[str, np.ndarray]):
+        self.form, self.solver = form, solver
+        payoff = _weighed(form)
+        self._needs, stand_ins = _measures(replace(form, payoff=payoff), given)
+        self._payoff = _Payoff(_replaced(payoff, stand_ins), form.mixture, given)
 
     def needs(self, domains: Domains) -> tuple[Need, ...]:
         return self._needs
 
     def begin(self, scene: Scene) -> Standing:
-        model = _Pushed(self._form, {**self.given, **{n.name: np.zeros(n.shape) for n in self._needs}})
-        self._task = Task(self._form, scene.region, scene.start, self.given, scene.seed, model)
-        self._fresh = self.solver.begin(self._task)
-        return Standing(scene.start, _plain(self._fresh, model))
+        return Standing(scene.start, {**vars(Climbing()), "past": []})
 
     def move(self, scene: Scene, at: Standing, seen: Seen) -> Standing:
-        assert self._task is not None
-        model = self._task.model
-        assert isinstance(model, _Pushed)
-        model.see(seen)
-        state = self.solver.step(self._task, _state(self._fresh, at, model))
-        return Standing(state.weights.double().cpu().numpy(), _plain(state, model), {"value": float(state.info["value"])})
+        task = Task(self.form, scene.region, scene.start, scene.given, scene.seed)
+        before = Climbing(**{name: entry for name, entry in at.memory.items() if name != "past"})
+        value, ascent, past = self._payoff(at.weights, seen.values, at.memory["past"])
+        look = Look(None, value, ascent, self._there(scene, seen))
+        after, _, weights = self.solver.climbed(task, before, at.weights, look)
+        return Standing(weights, {**vars(after), "taken": after.taken + 1, "past": past}, {"value": value})
+
+    def _there(self, scene: Scene, seen: Seen) -> np.ndarray | None:
+        """Which domains [k] every need by domain was measured of; None where all."""
+        by_domain = [seen.present[n.name] for n in self._needs if n.names == scene.domains.names and n.columns is None]
+        there = np.logical_and.reduce(by_domain) if by_domain else np.array(True)
+        return None if there.all() else there
 
 
 def pushed(form: Saddle, solver: Solver, given: Mapping[str, np.ndarray]) -> PushedSaddle:
@@ -67,6 +66,7 @@ def pushed(form: Saddle, solver: Solver, given: Mapping[str, np.ndarray]) -> Pus
 
     Raises:
         RefusalError: a solver whose steps need more than one look at the losses, or restarts, which need the model.
+        ProblemError: a payoff that weighs the model's size, or measures what has the name of one of its parameters.
     """
     if not isinstance(solver, (DescentAscent, BestResponse)):
         name = type(solver).__name__
@@ -78,17 +78,61 @@ def pushed(form: Saddle, solver: Solver, given: Mapping[str, np.ndarray]) -> Pus
     return PushedSaddle(form, solver, given)
 
 
-def _measures(form: Saddle, given: Mapping[str, Any]) -> tuple[tuple[Need, ...], Expr]:
-    """What the payoff measures, as needs, and the payoff in which a parameter of the need's name stands for each."""
-    found = measures(form)
-    free = [p for p in dict.fromkeys(form.payoff.walk()) if p.op == "parameter" and p.data[0] not in given]
-    own = tuple(Need(p.data[0], "a number of the problem", _entries(p), each=False) for p in free)
-    stand_ins = {node: replace(parameter(name), shape=node.shape, index=node.index) for name, (node, _) in found.items()}
-    return (*(need for _, need in found.values()), *own), _replaced(form.payoff, stand_ins)
+class _Payoff:
+    """A payoff as a function of weights [k], of numbers by name and of what its histories kept."""
+
+    def __init__(self, payoff: Expr, mixture: Expr, given: Mapping[str, np.ndarray]):
+        nodes = histories((payoff,))  # inner ones first
+        self._given, self._nodes = dict(given), nodes
+        stand_ins = {node: _stand_in(_observed(f"history {i}"), node) for i, node in enumerate(nodes)}
+        self._names = [str(symbol.data[0]) for symbol in stand_ins.values()]
+        self._of = [Function(_replaced(node.args[0], stand_ins), mixture, {}) for node in nodes]
+        self._value = Function(_replaced(payoff, stand_ins), mixture, {})
+
+    def __call__(self, w: np.ndarray, seen: Mapping[str, np.ndarray], past: Sequence[Any]) -> tuple[float, np.ndarray, list[Any]]:
+        """The value, its gradient [k] in the weights, and what the histories keep for the next step; ``past`` is empty at the first."""
+        numbers, kept = {**self._given, **{_observed(name): value for name, value in seen.items()}}, []
+        for node, name, of, last in zip(self._nodes, self._names, self._of, past or [None] * len(self._nodes), strict=True):
+            numbers[name], left = moved(node, last, of.with_numbers(numbers).value(w))
+            kept.append(left)
+        return *self._value.with_numbers(numbers).value_and_gradient(w), kept
+
+
+def _weighed(form: Saddle) -> Expr:
+    """The summands of the payoff that the weights enter; the others do not move them."""
+    found = [term if sign > 0 else -term for sign, term in terms(form.payoff) if holds(term, form.mixture)]
+    if not found:
+        raise ProblemError(f"the weights do not enter the payoff {form.payoff}, so it cannot move them")
+    return reduce(add, found)
+
+
+def _measures(form: Saddle, given: Mapping[str, Any]) -> tuple[tuple[Need, ...], dict[Expr, Expr]]:
+    """What the payoff measures, and parameters without a number, as needs; and the parameter that stands for each in the payoff."""
+    found, nodes = measures(form), tuple(form.payoff.walk())
+    own = {
+        n: Need(n.data[0], "a number of the problem", _entries(n), each=False)
+        for n in nodes
+        if n.op == "parameter" and n.data[0] not in given
+    }
+    if twice := [need.name for need in own.values() if need.name in found]:
+        raise ProblemError(f"the payoff measures {twice[0]!r}, and has a parameter of that name without a number; rename the parameter")
+    if any(n.op == "model_sum_squares" for n in nodes):
+        raise RefusalError(f"a schedule does not see the model, whose size {form.payoff} weighs; leave it out, or make it a summand apart")
+    every = {**dict(found.values()), **own}
+    return tuple(every.values()), {node: _stand_in(_observed(need.name), node) for node, need in every.items()}
 
 
 def _entries(symbol: Expr) -> tuple[str, ...] | None:
     return tuple(str(i) for i in range(symbol.shape[0])) if symbol.shape else None
+
+
+def _observed(name: str) -> str:
+    """The name of the parameter that stands for a need, unlike any that a user gives."""
+    return f"\0{name}"
+
+
+def _stand_in(name: str, node: Expr) -> Expr:
+    return replace(parameter(name), shape=node.shape, index=node.index)
 
 
 def _replaced(expr: Expr, by: Mapping[Expr, Expr]) -> Expr:
@@ -96,106 +140,3 @@ def _replaced(expr: Expr, by: Mapping[Expr, Expr]) -> Expr:
         return by[expr]
     args = tuple(_replaced(arg, by) for arg in expr.args)
     return expr if args == expr.args else replace(expr, args=args)
-
-
-class _Pushed(Modelled):
-    """The model of a task whose measurements are numbers that are set before each step."""
-
-    def __init__(self, form: Saddle, numbers: Mapping[str, np.ndarray]):
-        super().__init__(form, _Nobody(), {}, numbers, {})
-        self._numbers: dict[str, Tensor] = dict(self.bound.given)
-        self.bound = replace(self.bound, given=self._numbers)
-        self._there: Tensor | None = None
-
-    def see(self, seen: Seen) -> None:
-        """Take what was measured since the last step."""
-        k, there = len(self.form.mixture), None
-        for name, value in seen.values.items():
-            self._numbers[name] = torch.from_numpy(np.ascontiguousarray(value))
-            if seen.present[name].shape == (k,) and not seen.present[name].all():
-                mine = torch.from_numpy(seen.present[name].copy())
-                there = mine if there is None else there & mine
-        self._there = there
-
-    def present(self, env: Any) -> Tensor | None:
-        return self._there
-
-
-class _Nobody(Learner):
-    """A learner of one parameter that nothing depends on: the model is trained elsewhere."""
-
-    @property
-    def abilities(self) -> Abilities:
-        return Abilities({NOTHING: Provided(None, None)}, exact=False)
-
-    @property
-    def device(self) -> torch.device:
-        return torch.device("cpu")
-
-    def start(self) -> Leaves:
-        return (torch.zeros(1, dtype=torch.float64),)
-
-    def leaves(self, given: Any) -> Leaves:
-        return tuple(given)
-
-    def tree(self, leaves: Leaves) -> Any:
-        return leaves
-
-    def store(self, leaves: Leaves) -> None:
-        return
-
-    def draw(self, generator: torch.Generator) -> Batch:
-        return None
-
-    def evaluation(self) -> Batch:
-        return None
-
-    def losses(self, leaves: Leaves, name: str, batch: Batch) -> Tensor:
-        return leaves[0].sum()
-
-    def tokens(self, leaves: Leaves, name: str, batch: Batch) -> Tensor:
-        return leaves[0]
-
-    def gauss_newton(self, leaves: Leaves, name: str, batch: Batch, coefficients: Tensor) -> Callable[[Leaves], Leaves]:
-        return lambda v: v
-
-    def optimizer(self, leaves: Leaves) -> torch.optim.Optimizer:
-        return cast(torch.optim.Optimizer, _Still())
-
-    def second_order(self) -> AbstractContextManager[Any]:
-        return nullcontext()
-
-    def tokens_of(self, batch: Batch, name: str) -> int:
-        return 0
-
-
-class _Still:
-    """An optimizer that moves nothing, and takes no time for it."""
-
-    def step(self) -> None:
-        """No step."""
-
-    def zero_grad(self) -> None:
-        """No gradient."""
-
-
-def _plain(state: State, model: Modelled) -> Memory:
-    """What a solver's state keeps from step to step, as arrays and numbers."""
-    play: Playing = state.memory
-    return {
-        "taken": play.taken,
-        "squares": [float(x) for x in play.squares],
-        "kept": None if play.kept is None else play.kept[0].double().cpu().numpy(),
-        "scores": None if play.scores is None else play.scores.double().cpu().numpy(),
-        "past": saved(model.histories, state.past),
-    }
-
-
-def _state(fresh: State, at: Standing, model: Modelled) -> State:
-    """A solver's state again."""
-    memory, play = at.memory, fresh.memory
-    kept = None if memory["kept"] is None else (torch.from_numpy(memory["kept"]), (torch.zeros(1, dtype=torch.float64),))
-    scores = None if memory["scores"] is None else torch.from_numpy(memory["scores"])
-    past = restored(model.histories, memory["past"])
-    playing = replace(play, taken=int(memory["taken"]), squares=tuple(memory["squares"]), kept=kept, scores=scores)
-    return replace(fresh, weights=torch.from_numpy(np.array(at.weights)), memory=playing, past=past)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import mixopt as mx
 from mixopt.errors import InputError, ProblemError, RefusalError
 from mixopt.rules import Need, Rule, Scene, Seen, Standing
-from mixopt.solvers import AdaGradNorm, BestResponse, DescentAscent, Entropic, Extragradient, Normalised
+from mixopt.solvers import AdaGradNorm, BestResponse, ChiSquare, DescentAscent, Entropic, Extragradient, Normalised, Tail
 
 DOMAINS = mx.Domains(["web", "code", "books"])
 K = len(DOMAINS)
@@ -63,6 +63,53 @@ def test_weights_pushed_by_measurements_are_those_of_the_solver_that_trains(solv
         np.testing.assert_allclose(rows, pulled.trace.weights, atol=1e-12)
     else:
         np.testing.assert_allclose(rows, pulled.trace.weights, atol=1e-14)
+
+
+@pytest.mark.filterwarnings("ignore:the weights are collapsing")
+@pytest.mark.parametrize("ball", [None, Tail(0.5), ChiSquare(0.4)], ids=str)
+def test_best_responses_pushed_are_those_of_the_solver_that_trains(ball):
+    pulled = mx.solve(game(), learner(), solver=BestResponse(ball), given=REFERENCE, budget=mx.Budget(steps=6))
+    assert_pushed_alike(game(), BestResponse(ball), pulled)
+
+
+@pytest.mark.parametrize("geometry", ["entropic", "euclidean"])
+def test_weights_that_constraints_tie_are_those_of_the_solver_that_trains(geometry):
+    w, solver = mx.Mixture(DOMAINS), DescentAscent(rate=0.3, geometry=geometry, smoothing=0.01)
+    problem = game(w["web"] + w["code"] <= 0.6)
+    pulled = mx.solve(problem, learner(), solver=solver, given=REFERENCE, budget=mx.Budget(steps=6))
+    assert_pushed_alike(problem, solver, pulled)
+
+
+def assert_pushed_alike(problem, solver, pulled):
+    schedule = mx.online(problem, solver, REFERENCE)
+    for losses, weights in zip(pulled.trace["losses"], pulled.trace.weights, strict=True):
+        schedule.observe(train=torch.tensor(losses))
+        np.testing.assert_allclose(schedule.w, weights, atol=1e-12)
+
+
+def test_what_the_weights_do_not_enter_need_not_be_observed():
+    w, theta = mx.Mixture(DOMAINS), mx.model()
+    apart = 0.1 * mx.sum_squares(theta) + mx.loss(theta, "val")
+    payoff = w @ (mx.losses(theta, DOMAINS) - mx.parameter("reference", K)) - 0.1 * mx.kl(w, [0.2, 0.3, 0.5])
+    schedule = mx.online(mx.minimize(mx.maximize(apart + payoff, over=w), over=theta), None, REFERENCE)
+    assert list(schedule.needs) == ["train"]
+    alone = mx.online(mx.minimize(mx.maximize(payoff, over=w), over=theta), None, REFERENCE)
+    for one in (schedule, alone):
+        one.observe(train=[1.0, 2.0, 3.0])
+    assert (schedule.w == alone.w).all()
+    with pytest.raises(RefusalError, match="a summand apart"):
+        mx.online(mx.minimize(mx.maximize(w @ (mx.losses(theta, DOMAINS) * mx.sum_squares(theta)), over=w), over=theta))
+
+
+def test_a_parameter_may_have_the_name_of_what_is_measured_where_it_has_a_number():
+    w, theta = mx.Mixture(DOMAINS), mx.model()
+    problem = mx.minimize(mx.maximize(w @ (mx.losses(theta, DOMAINS) - mx.parameter("train", K)), over=w), over=theta)
+    named, plain = mx.online(problem, None, {"train": [0.1, 0.2, 0.3]}), mx.online(game(), None, REFERENCE)
+    for one in (named, plain):
+        one.observe(train=[1.0, 2.0, 3.0])
+    assert (named.w == plain.w).all()
+    with pytest.raises(ProblemError, match="rename the parameter"):
+        mx.online(problem)
 
 
 def test_one_step_by_hand():
