@@ -57,7 +57,7 @@ def _plain(name: str) -> str:
     return "".join(c for c in name.lower() if c.isalnum())
 
 
-METHODS = (
+_CARDS = (
     *SADDLE_CARDS,
     *BILEVEL_CARDS,
     *BALANCING_CARDS,
@@ -67,4 +67,6 @@ METHODS = (
     *SURROGATE_CARDS,
     *HEURISTIC_CARDS,
 )
+
+METHODS = tuple(sorted(_CARDS, key=lambda card: get_args(Family).index(card.family)))
 """Every method, by family; a test holds the list against the public names of ``mixopt.problems``."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from .collect import collect
 from .common import application
 from .count import count
@@ -15,20 +17,18 @@ from .problems import compare_solvers, solve
 from .run import run
 from .sweep import sweep
 
+_COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
+    "To see it all": {"demo": demo},
+    "Proxy runs and their laws": {"design": design, "collect": collect, "sweep": sweep, "fit": fit, "score": score},
+    "Your own text": {"count": count, "run": run},
+    "Into your trainer": {"export": export, "next": next_stage},
+    "Problems that you write": {"solve": solve, "compare": compare_solvers},
+    "The methods of the literature": {"list": list_methods, "explain": explain},
+}
+
 app = application()
-app.command()(demo)
-app.command()(count)
-app.command("list")(list_methods)
-app.command()(explain)
-app.command()(solve)
-app.command("compare")(compare_solvers)
-app.command()(export)
-app.command()(design)
-app.command()(collect)
-app.command("next")(next_stage)
-app.command()(fit)
-app.command()(score)
-app.command()(run)
-app.command()(sweep)
+for panel, commands in _COMMANDS.items():
+    for name, function in commands.items():
+        app.command(name, rich_help_panel=panel)(function)
 
 __all__ = ["app"]

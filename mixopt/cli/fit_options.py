@@ -20,7 +20,10 @@ Direction = Annotated[list[str] | None, _option(_TABLES, "min or max for all met
 Unit = Annotated[list[str] | None, _option(_TABLES, "Unit of all metrics, or name=unit, such as 'bits per byte'. Repeatable.")]
 Drop = Annotated[list[str] | None, _option(_TABLES, "A metric to leave out. Repeatable.")]
 
-Goal = Annotated[str | None, _option(_GOAL, "mean (the default), max (the worst), or max-relative (the worst in shares of its best).")]
+Goal = Annotated[
+    str | None,
+    _option(_GOAL, "mean (the default), max (the worst), max-relative (the worst in shares of its best), a metric or a formula of them."),
+]
 Weight = Annotated[list[str] | None, _option(_GOAL, "Weight of a metric or family: name=2. Repeatable; 1 where not given.")]
 Family = Annotated[list[str] | None, _option(_GOAL, "Metrics that count as one: math=gsm8k,minerva. Repeatable.")]
 Aggregate = Annotated[bool, _option(_GOAL, "Average each family before the law is fitted, not after.", "--aggregate")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 
 import pytest
 from typer.testing import CliRunner
@@ -22,6 +23,18 @@ def test_the_list_has_every_method_and_fits_the_screen(columns):
     lines = found.stdout.splitlines()
     assert max(map(len, lines)) <= columns
     assert [card.name for card in catalog.METHODS] == [line.split()[0] for line in lines[1:] if line[:1].strip() and line[0].islower()][:-1]
+
+
+def test_the_list_keeps_each_family_together():
+    families = [card.family for card in catalog.METHODS]
+    assert sum(a != b for a, b in pairwise(families)) + 1 == len(set(families))
+
+
+def test_the_help_groups_the_commands_in_the_order_of_the_work():
+    told = run("--help", columns=100).stdout
+    groups = [told.index(f" {name} ") for name in ("To see it all", "Proxy runs and their laws", "Your own text", "Into your trainer")]
+    assert groups == sorted(groups)
+    assert told.index(" design ") < told.index(" fit ") < told.index(" score ")
 
 
 def test_the_list_of_a_family_and_of_a_phase():
