@@ -172,15 +172,13 @@ class Sobol(Kind):
 @final
 @dataclass(frozen=True)
 class Uniform(Kind):
-    """Draws that are uniform over the simplex, or over the inside of the constraints by hit-and-run."""
+    """Draws that are uniform over the simplex, or over what the constraints leave of it: those that keep them, the rest by hit-and-run."""
 
     name: ClassVar[str] = "uniform"
 
     def propose(self, ask: Ask) -> Proposal:
-        space = ask.space
-        if space.free or not space.linear:
-            return _kept(ask, space, lambda n: (ask.rng.dirichlet(np.ones(space.k), n), np.ones((n, space.k))), None, self.name)
-        return Proposal(space.inside(space.blends(ask.count, ask.rng), ask.rng), (self.name,) * ask.count)
+        k = ask.space.k
+        return _kept(ask, ask.space, lambda n: (ask.rng.dirichlet(np.ones(k), n), np.ones((n, k))), None, self.name)
 
 
 @final
@@ -256,7 +254,7 @@ def _kept(
         short = rounded(moved)
         moved = np.where(space.feasible(short)[:, None], short, moved)
     moved = distinct(np.vstack([rows, moved]))[len(rows) :][:lacking]
-    rest = space.inside(space.blends(lacking - len(moved), ask.rng), ask.rng)
+    rest = space.inside(np.tile(space.centre, (lacking - len(moved), 1)), ask.rng)
     note = f"{len(rows)} of {tried:,} draws keep the constraints; {lacking} mixtures are drawn inside them by hit-and-run"
     return Proposal(np.vstack([rows, moved, rest]), (name,) * len(rows) + ("hit-and-run",) * lacking, notes=(note,))
 

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any, final
 
 import numpy as np
-from scipy.linalg import orth
+from scipy.linalg import null_space
 
 from mixopt.compiler.classify import classify
 from mixopt.compiler.rewrites import rewritten
@@ -25,8 +25,8 @@ CLOSE = 1e-7
 """A constraint holds up to this much."""
 _SPREAD = 64
 """The most corners that are looked for along the domains' own axes, one way each; beyond it directions are drawn."""
-_ROUNDS = (50, 300)
-"""The fewest and the most steps of a chain through the inside."""
+_ROUNDS, _CHAINS, _MOVED = (200, 2000), 400, 3e8
+"""The fewest and the most steps of chains through the inside, the most chains where fewer are asked for, the most weights moved in all."""
 
 
 @final
@@ -155,38 +155,63 @@ class Space:
         """The mean [k] of the corners, which lies inside."""
         return np.asarray(self.corners.mean(axis=0))
 
+    def vertices(self, count: int, rng: np.random.Generator) -> np.ndarray:
+        """``corners``, and those that are farthest along ``count`` drawn directions: all of a polytope that has few."""
+        if self.free:
+            return self.corners
+        ways = rng.standard_normal((count, self.k))
+        found = np.vstack([self.corners, *([self.region.layout.exact(self.region.lowest(g))] for g in ways)])
+        return found[np.sort(np.unique(found.round(9), axis=0, return_index=True)[1])]
+
     def inside(self, starts: np.ndarray, rng: np.random.Generator, alpha: np.ndarray | None = None) -> np.ndarray:
         """Mixtures [R, k] by hit-and-run from feasible ``starts`` [R, k]: uniform over the linear constraints.
 
-        Each step draws a direction among those that keep the equalities, and a point of the chord uniformly. With ``alpha`` [R, k]
-        a move is kept with the ratio of Dirichlet densities (Metropolis), so that the chain has that distribution, cut to the space.
+        Each step draws a direction that keeps the equalities, and a point of the chord uniformly. Half of the directions move weight from
+        one domain to another, which is quick over the simplex; half are drawn as the chains lie at that time of the first half of the
+        steps, which is quick where constraints leave a thin slice. With ``alpha`` [R, k] a move is kept with the ratio of Dirichlet
+        densities (Metropolis), so that the chains have that distribution, cut to the space.
 
-        Source: Smith 1984, Operations Research 32(6); with Metropolis' rule Belisle, Romeijn and Smith 1993.
+        Source: Smith 1984, Operations Research 32(6); with Metropolis' rule Belisle, Romeijn and Smith 1993; Lovasz and Vempala 2006
+        on directions by the covariance.
         """
         self._need_linear("hit-and-run")
-        region, G = self.region, dense(self.region.G)
-        settled = np.eye(self.k)[region.upper - region.lower < 1e-12]
-        fixed = orth(np.vstack([dense(region.A), np.ones((1, self.k)), settled]).T)  # directions that the equalities take
-        room = self.k - fixed.shape[1]
-        w = 1e-3 * self.centre + (1 - 1e-3) * starts
-        for _ in range(int(np.clip(5 * room, *_ROUNDS)) if room else 0):
-            z = rng.standard_normal(w.shape)
-            d = z - (z @ fixed) @ fixed.T
-            slack = np.hstack([region.upper - w, w - region.lower, region.h - w @ G.T])
-            along = np.hstack([d, -d, d @ G.T])
-            with np.errstate(divide="ignore", invalid="ignore"):
-                reach = np.maximum(slack, 0) / along
-            most, least = np.where(along > 1e-14, reach, np.inf).min(axis=1), np.where(along < -1e-14, reach, -np.inf).max(axis=1)
-            moved = np.clip(w + (least + rng.random(len(w)) * (most - least))[:, None] * d, 0, 1)
-            if alpha is not None:
-                ratio = ((alpha - 1) * (np.log(np.maximum(moved, 1e-300)) - np.log(np.maximum(w, 1e-300)))).sum(axis=1)
+        settled = np.eye(self.k)[self.region.upper - self.region.lower < 1e-12]
+        basis = null_space(np.vstack([dense(self.region.A), np.ones((1, self.k)), settled]))  # the ways that the equalities leave
+        room = basis.shape[1]
+        if not room or not len(starts):
+            return starts
+        chains = np.resize(np.arange(len(starts)), max(len(starts), min(4 * room, _CHAINS)))  # so many that they tell a covariance
+        w, powers = 1e-3 * self.centre + (1 - 1e-3) * starts[chains], None if alpha is None else alpha[chains] - 1
+        least, most = _ROUNDS
+        rounds, shape = int(np.clip(20 * room, least, max(min(most, _MOVED / w.size), least))), basis
+        for step in range(rounds):
+            if step % 20 == 0 and step <= rounds / 2 and 2 * room <= len(w):
+                shape = basis @ _root(np.cov(w @ basis, rowvar=False).reshape(room, room))
+            if step % 2:
+                first, second = rng.integers(0, self.k, (2, len(w)))
+                d = (basis[first] - basis[second]) @ basis.T
+            else:
+                d = rng.standard_normal((len(w), room)) @ shape.T
+            moved = self._along(w, d, rng)
+            if powers is not None:
+                ratio = (powers * (np.log(np.maximum(moved, 1e-300)) - np.log(np.maximum(w, 1e-300)))).sum(axis=1)
                 moved = np.where((np.log(rng.random(len(w))) < ratio)[:, None], moved, w)
-            w = moved / moved.sum(axis=1, keepdims=True)
+            w = moved
+        w = w[: len(starts)]
         return np.where(self.feasible(w)[:, None], w, starts)
 
-    def blends(self, count: int, rng: np.random.Generator) -> np.ndarray:
-        """Feasible mixtures [count, k] to start chains from: random blends of the corners."""
-        return rng.dirichlet(np.ones(len(self.corners)), count) @ self.corners
+    def _along(self, w: np.ndarray, d: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """A point of each chord through w [R, k] along d [R, k], uniformly; where d is 0 the point stays."""
+        region, G = self.region, dense(self.region.G)
+        d = d / np.maximum(np.linalg.norm(d, axis=1, keepdims=True), 1e-300)
+        slack = np.hstack([region.upper - w, w - region.lower, region.h - w @ G.T])
+        along = np.hstack([d, -d, d @ G.T])
+        with np.errstate(divide="ignore", invalid="ignore"):
+            reach = np.maximum(slack, 0) / along
+        most, least = np.where(along > 1e-14, reach, np.inf).min(axis=1), np.where(along < -1e-14, reach, -np.inf).max(axis=1)
+        least, most = np.where(np.isfinite([least, most]), [least, most], 0.0)
+        moved = np.clip(w + (least + rng.random(len(w)) * (most - least))[:, None] * d, 0, 1)
+        return np.asarray(moved / moved.sum(axis=1, keepdims=True))
 
     def _need_linear(self, what: str) -> None:
         if not self.linear:
@@ -217,3 +242,9 @@ def _numbers(relations: tuple[Relation, ...], given: Mapping[str, Any] | None) -
     if lacking:
         raise InputError(f"the constraints use the parameters {listed(lacking)}; give their numbers, given={{{lacking[0]!r}: ...}}")
     return {n: np.broadcast_to(np.asarray((given or {})[n], dtype=float), p.shape or ()) for n, p in wanted.items()}
+
+
+def _root(covariance: np.ndarray) -> np.ndarray:
+    """A root [n, n] of a covariance, all of whose directions are kept possible."""
+    values, vectors = np.linalg.eigh(covariance)
+    return np.asarray(vectors * np.sqrt(np.maximum(values, 1e-6 * values[-1] + 1e-300)))

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import chi2_contingency, ks_2samp
 
 import mixopt as mx
 from mixopt.designs import KINDS, Dirichlet, Sobol, advised, fewest
@@ -97,12 +98,50 @@ def test_sobol_around_a_prior_has_its_mean():
     assert np.allclose(found.mean(axis=0), DOMAINS.natural, atol=0.005)
 
 
-def test_hit_and_run_is_uniform_on_a_polytope_with_a_known_mean():
-    """web <= 1/2 cuts a quarter of the area off the triangle."""
-    found = mx.design(DOMAINS, runs=3000, kind="uniform", subject_to=[CAP], replicates=0).mixtures
-    cut = np.array([2 / 3, 1 / 6, 1 / 6])  # the centre of the corner triangle that is cut off, a quarter of the area
-    expected = (np.full(3, 1 / 3) - cut / 4) / (3 / 4)
-    assert np.allclose(found.mean(axis=0), expected, atol=0.015)
+def chi_squared(found, inside):
+    """The p-value of draws [R, 3] over 25 cells of the triangle, against as many uniform draws as were kept of two million."""
+    edges = [np.quantile(inside[:, i], np.linspace(0, 1, 6)[1:-1]) for i in (0, 2)]
+    counts = [np.bincount(5 * np.digitize(x[:, 0], edges[0]) + np.digitize(x[:, 2], edges[1]), minlength=25) for x in (found, inside)]
+    often = counts[1] > 20 * len(inside) / len(found)
+    return chi2_contingency([row[often] for row in counts]).pvalue
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [
+        [CAP],
+        TIGHT,
+        [(W["web"] <= 0.02).named("slice")],
+        [(W["web"] - W["code"] <= 0.01).named("a"), (W["code"] - W["web"] <= 0.01).named("b")],
+    ],
+    ids=["cap", "tight", "slice", "diagonal band"],
+)
+def test_hit_and_run_is_uniform(limits):
+    """Where constraints leave a thin slice, too, from a start in a corner of it."""
+    space, rng = Space.of(DOMAINS, limits), np.random.default_rng(0)
+    every = rng.dirichlet(np.ones(3), 2_000_000)
+    found = space.inside(np.tile(space.corners[0], (3000, 1)), rng)
+    assert chi_squared(found, every[space.feasible(every)]) > 0.01
+
+
+@pytest.mark.parametrize(("k", "most"), [(17, 0.5), (17, 0.1)])
+def test_hit_and_run_is_uniform_over_many_domains(k, most):
+    """The sum of squares and the largest weight are distributed as those of uniform draws that keep the caps."""
+    names, rng = [f"d{i}" for i in range(k)], np.random.default_rng(0)
+    space = Space.of(names, [(mx.Mixture(names) <= most).named("caps")])
+    every = rng.dirichlet(np.ones(k), 1_000_000)
+    inside = every[(every <= most).all(axis=1)]
+    found = space.inside(np.tile(space.centre, (300, 1)), rng)
+    for figure in ((lambda x: (x**2).sum(axis=1)), (lambda x: x.max(axis=1)), (lambda x: x[:, 0])):
+        assert ks_2samp(figure(found), figure(inside)).pvalue > 0.01
+
+
+def test_uniform_draws_that_keep_the_constraints_are_taken_as_they_are():
+    found = mx.design(DOMAINS, runs=20, kind="uniform", subject_to=[CAP], replicates=0)
+    assert set(found.origins) == {"uniform"}
+    few = mx.design(DOMAINS, runs=20, kind="uniform", subject_to=[(W["web"] <= 1e-4).named("slice")], replicates=0)
+    assert "hit-and-run" in few.origins
+    assert "are drawn inside them by hit-and-run" in few.notes[0]
 
 
 def test_hit_and_run_moves_where_a_weight_is_settled():
