@@ -23,21 +23,18 @@ from mixopt.runtime.evaluate import Env
 from mixopt.runtime.gramian import STACKED, fits, gramian, lean_gramian
 from mixopt.runtime.modelled import Modelled
 from mixopt.runtime.simplex import project
-from mixopt.runtime.tree import Leaves, copied
+from mixopt.runtime.tree import Leaves
 from mixopt.solver import Pace, Solver, State, Task
 
 from .constraints import refuses_region
 from .steps import check_counts
+from .trainee import Trainee, begun
 
 PARETO = "some mixture of the losses' gradients is 0: to first order no step improves all domains (Pareto-stationary)"
 
 
 @dataclass(frozen=True)
-class _Memory:
-    model: Modelled
-    leaves: Leaves
-    optimizer: torch.optim.Optimizer
-    draw: torch.Generator
+class _Memory(Trainee):
     rule: Any
     losses: Expr | None = None
     watched: Expr | None = None
@@ -116,18 +113,15 @@ class Balanced(Solver):
         return Pace(self.steps, 1 if task.model.exact else 25, self.average)
 
     def begin(self, task: Task) -> State:
-        model = task.model
-        assert model is not None
         assert isinstance(task.form, Saddle)
-        leaves, k = copied(model.learner.start(), trainable=True), len(task.start)
-        draw, optimizer = model.generator(task.seed), model.learner.optimizer(leaves)
+        trainee, k = begun(task), len(task.start)
         if isinstance(self.rule, GramRule):
-            memory = _Memory(model, leaves, optimizer, draw, self.rule.begin(k, task.seed))
+            memory = _Memory(*trainee, self.rule.begin(k, task.seed))
         else:
             losses = _measured(task.form, live(task.form.descent), None)
             watched = losses if self.rule.watch is None else _measured(task.form, task.form.payoff.walk(), self.rule.watch)
-            memory = _Memory(model, leaves, optimizer, draw, self.rule.begin(k), losses, watched)
-        return State(model.weights(task.start), memory)
+            memory = _Memory(*trainee, self.rule.begin(k), losses, watched)
+        return State(memory.model.weights(task.start), memory)
 
     def step(self, task: Task, state: State) -> State:
         memory: _Memory = state.memory

@@ -14,22 +14,19 @@ from mixopt.forms import Abilities, Form, Saddle, kind
 from mixopt.language.expression import Expr
 from mixopt.language.symbols import domains_of
 from mixopt.rules import Rule, Scene, Seen, Standing
+from mixopt.rules.rule import filled
 from mixopt.runtime.evaluate import Lowered
-from mixopt.runtime.modelled import Modelled
-from mixopt.runtime.tree import Leaves, copied
+from mixopt.runtime.tree import Leaves
 from mixopt.solver import Average, Pace, Solver, State, Task
 
 from .constraints import refuses_region
 from .measures import measures
-from .steps import check_counts
+from .steps import check_counts, hosted
+from .trainee import Trainee, begun
 
 
 @dataclass(frozen=True)
-class _Memory:
-    model: Modelled
-    leaves: Leaves
-    optimizer: torch.optim.Optimizer
-    draw: torch.Generator
+class _Memory(Trainee):
     scene: Scene
     at: Standing
     measure: dict[str, Lowered]
@@ -89,17 +86,15 @@ class Online(Solver):
         return Pace(self.steps, 1 if task.model.exact else 25, average)
 
     def begin(self, task: Task) -> State:
-        model = task.model
-        assert model is not None
         assert isinstance(task.form, Saddle)
-        leaves = copied(model.learner.start(), trainable=True)
+        trainee = begun(task)
+        model = trainee[0]
         scene = Scene(domains_of(task.form.mixture), task.region, task.start, task.given, task.seed)
         known: dict[str, Expr] = {name: node for name, (node, _) in measures(task.form).items()}
         wanted = [n.name for n in self.rule.needs(scene.domains) if n.name in known]
         lowered = {name: Lowered((known[name],), model.device, (task.form.theta,)) for name in wanted}
-        at = self.rule.begin(scene)
-        memory = _Memory(model, leaves, model.learner.optimizer(leaves), model.generator(task.seed), scene, at, lowered)
-        return State(model.weights(at.weights), memory)
+        at = self.rule.allowed(scene, self.rule.begin(scene))
+        return State(model.weights(at.weights), _Memory(*trainee, scene, at, lowered))
 
     def step(self, task: Task, state: State) -> State:
         memory: _Memory = state.memory
@@ -127,19 +122,16 @@ class Online(Solver):
         """The memory after the rule's move by what this batch measures."""
         model = memory.model
         there = model.present(env)
-        found, present = {}, {}
+        found, present, last = {}, {}, {}
         for name, lowered in memory.measure.items():
-            value = lowered(env)[0].detach().double().cpu().numpy()
-            seen = np.ones(value.shape, dtype=bool)
+            value = hosted(lowered(env)[0].detach())
+            present[name] = np.ones(value.shape, dtype=bool)
             if there is not None and value.shape == tuple(there.shape):
-                seen = there.cpu().numpy()
-            last = memory.last.get(name, np.full(value.shape, value[seen].mean() if seen.any() else np.nan))
-            found[name], present[name] = np.where(seen, value, last), seen
-        seen_all = Seen(found, present, memory.taken // self.every, memory.taken + 1, float(model.meter.tokens))
-        at = self.rule.move(memory.scene, memory.at, seen_all)
-        if not self.rule.constrained:
-            at = replace(at, weights=memory.scene.nearest(at.weights))
-        return replace(memory, at=at, last=found)
+                present[name] = there.cpu().numpy()
+            found[name], last[name] = filled(value, present[name], memory.last.get(name))
+        seen = Seen(found, present, memory.taken // self.every, memory.taken + 1, float(model.meter.tokens))
+        at = self.rule.allowed(memory.scene, self.rule.move(memory.scene, memory.at, seen))
+        return replace(memory, at=at, last=last)
 
 
 def _numbers(info: Any) -> dict[str, np.ndarray]:

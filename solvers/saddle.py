@@ -20,12 +20,13 @@ from mixopt.runtime.evaluate import Env
 from mixopt.runtime.learner import Batch
 from mixopt.runtime.modelled import Modelled
 from mixopt.runtime.simplex import entropy, namespace
-from mixopt.runtime.tree import Leaves, copied
+from mixopt.runtime.tree import Leaves
 from mixopt.solver import Average, Pace, Solver, State, Task
 
 from .constraints import Geometry, refuses_region
 from .schedules import AdaGradNorm, Backtracking, Schedule, factor
 from .steps import Normalised, check_counts, check_settings, move
+from .trainee import Trainee, begun
 
 Absent = Literal["zero", "carry", "last loss", "batch mean"]
 Slopes = Sequence[Tensor | None]
@@ -51,16 +52,12 @@ C = TypeVar("C", bound=Climbing)
 
 
 @dataclass(frozen=True)
-class Playing(Climbing):
-    """Where a run stands: the model's leaves (moved in place) with their optimizer, and what the method keeps between steps.
+class Playing(Climbing, Trainee):
+    """Where a run stands: the model, what the weights' half of a step leaves, and what the method keeps between steps.
 
     ``kept`` is the method's own, ``total`` the sums of both players since the last restart, ``shown`` the trace's last entries.
     """
 
-    model: Modelled
-    leaves: Leaves
-    optimizer: torch.optim.Optimizer
-    draw: torch.Generator
     kept: Any = None
     total: tuple[Tensor, Leaves] | None = None
     shown: dict[str, Tensor] = field(default_factory=dict)
@@ -123,10 +120,8 @@ class SaddleSolver(Solver):
         return Pace(self.steps, 1 if task.model.exact else 25, self.average)
 
     def begin(self, task: Task) -> State:
-        model = task.model
-        assert model is not None
-        leaves = copied(model.learner.start(), trainable=True)
-        return State(model.weights(task.start), Playing(model, leaves, model.learner.optimizer(leaves), model.generator(task.seed)))
+        play = Playing(*begun(task))
+        return State(play.model.weights(task.start), play)
 
     def step(self, task: Task, state: State) -> State:
         new = self.turn(task, state)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -36,7 +37,7 @@ class Need:
     optional: bool = False
     each: bool = True
 
-    @property
+    @cached_property
     def shape(self) -> tuple[int, ...]:
         """The shape of the value."""
         return tuple(len(side) for side in (self.names, self.columns) if side is not None)
@@ -129,3 +130,16 @@ class Rule(ABC):
     @abstractmethod
     def move(self, scene: Scene, at: Standing, seen: Seen) -> Standing:
         """The standing after a move."""
+
+    def allowed(self, scene: Scene, at: Standing) -> Standing:
+        """A standing of this rule, at the nearest weights allowed where its own step does not see to that."""
+        return at if self.constrained else replace(at, weights=scene.nearest(at.weights))
+
+
+def filled(value: np.ndarray, there: np.ndarray, last: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """What ``Seen`` has of a measurement of which the entries ``there`` were measured, and the last values measured, NaN before any."""
+    if there.all():
+        return value, value
+    last = np.full_like(value, np.nan) if last is None else last
+    others = value[there].mean() if there.any() else np.nan
+    return np.where(there, value, np.where(np.isfinite(last), last, others)), np.where(there, value, last)

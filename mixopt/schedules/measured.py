@@ -54,14 +54,18 @@ class Tally:
         """Bring what waits to the host, and add it; values that are NaN or infinite are kept out, and counted by name."""
         if not self.waiting:
             return
-        values = _hosted([value for value, _ in self.waiting])
-        counts = [np.ones(self.need.shape) if c is None else c for c in _hosted([count for _, count in self.waiting])]
-        for value, count in zip(values, counts, strict=True):
-            fine = np.isfinite(value) & (count > 0)
-            self._drop(~np.isfinite(value) & (count > 0))
+        values, counts = zip(*self.waiting, strict=True)
+        for value, count in zip(_hosted(values), _hosted(counts), strict=True):
+            fine = np.isfinite(value)
+            if count is not None:
+                fine = fine & (count > 0)
+            elif fine.all() and self.need.each:  # the usual case, at the cost of a few array operations
+                self.total, self.count = self.total + value, self.count + 1.0
+                continue
+            self._drop(~np.isfinite(value) & (True if count is None else count > 0))
             if self.need.each:
-                self.total = self.total + np.where(fine, value, 0.0) * np.where(fine, count, 0.0)
-                self.count = self.count + np.where(fine, count, 0.0)
+                by = np.where(fine, 1.0 if count is None else count, 0.0)
+                self.total, self.count = self.total + np.where(fine, value, 0.0) * by, self.count + by
             else:
                 self.total, self.count = np.where(fine, value, self.total), np.where(fine, 1.0, self.count)
         self.waiting = []
@@ -69,7 +73,8 @@ class Tally:
     def mean(self) -> np.ndarray:
         """The mean since the last move, NaN where nothing was measured."""
         self.fold()
-        return np.where(self.count > 0, self.total / np.where(self.count > 0, self.count, 1.0), np.nan)
+        there = self.count > 0
+        return self.total / self.count if there.all() else np.where(there, self.total / np.where(there, self.count, 1.0), np.nan)
 
     def clear(self) -> None:
         """Begin anew after a move; what was dropped stays on the record."""
@@ -106,7 +111,9 @@ def numbers(need: Need, given: Any, what: str, absent: Any = None) -> Any:
     if isinstance(given, Mapping):
         given = _by_name(need, given, what, absent)
     if hasattr(given, "detach"):
-        found = given.detach().double().clone()
+        plain = given.detach()
+        found = plain.double()
+        found = plain.clone() if found is plain else found
         shape = tuple(found.shape)
     else:
         try:
@@ -159,6 +166,8 @@ def _hosted(values: Sequence[Any]) -> list[Any]:
     tensors = [v for v in values if hasattr(v, "detach")]
     if not tensors:
         return list(values)
+    if len(tensors) == 1:
+        return [v.cpu().numpy() if v is tensors[0] else v for v in values]
     import torch
 
     by_device: dict[Any, list[Any]] = {}

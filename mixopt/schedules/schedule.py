@@ -8,7 +8,7 @@ import math
 import os
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, final
@@ -19,6 +19,7 @@ from mixopt.errors import InputError, listed, nearest
 from mixopt.files import write
 from mixopt.language.domains import Domains
 from mixopt.rules import Need, Rule, Scene, Seen, Standing
+from mixopt.rules.rule import filled
 from mixopt.runtime.simplex import entropy, smoothed
 
 from .history import History
@@ -68,8 +69,7 @@ class Schedule:
             raise InputError(f"the schedule moves when {seen!r} is seen, and it needs {listed(self._needs)}{nearest(seen, self._needs)}")
         self._tallies = {name: Tally(need) for name, need in self._needs.items()}
         self._last: dict[str, np.ndarray] = {}
-        at = rule.begin(scene)
-        self._at = at if rule.constrained else replace(at, weights=scene.nearest(at.weights))
+        self._at = rule.allowed(scene, rule.begin(scene))
         self._shown = self._handed(self._at.weights, None)
         self._step, self._tokens, self._moves = 0, 0.0, 0
         self._uncounted: list[Any] = []  # tokens that wait on their device
@@ -292,12 +292,13 @@ class Schedule:
                     continue
                 if name not in self._last:
                     raise InputError(f"the weights are due to move, and no {name} has been observed; {self._needs[name]}")
-            values[name], present[name] = self._filled(name, mean, there), there
+            values[name], self._last[name] = filled(mean, there, self._last.get(name))
+            present[name] = there
         before = self._moves
         at = self._rule.move(self._scene, self._at, Seen(values, present, before, self._step, self.tokens))
         if not np.isfinite(at.weights).all():
             raise InputError(f"the rule's weights are not finite at step {self._step}: {at.weights.tolist()}; lower its rate")
-        self._at = at if self._rule.constrained else replace(at, weights=self._scene.nearest(at.weights))
+        self._at = self._rule.allowed(self._scene, at)
         self._shown = self._handed(self._at.weights, self._shown)
         self._moves, self._since = before + 1, (self._step, self.tokens)
         self._sum = self._sum + self._shown
@@ -305,13 +306,6 @@ class Schedule:
             tally.clear()
         self._remark()
         self.history.add(self._step, self.tokens, self._shown)
-
-    def _filled(self, name: str, mean: np.ndarray, there: np.ndarray) -> np.ndarray:
-        """The means, where nothing was measured the last value that was, and before there is one the mean of the others."""
-        others = np.full_like(mean, mean[there].mean() if there.any() else np.nan)
-        last = self._last.get(name, np.full_like(mean, np.nan))
-        self._last[name] = np.where(there, mean, last)
-        return np.where(there, mean, np.where(np.isfinite(last), last, others))
 
     def _handed(self, weights: np.ndarray, last: np.ndarray | None) -> np.ndarray:
         """The rule's weights as the user sees them: smoothing, inertia, the weights allowed, and exactly on the simplex."""
