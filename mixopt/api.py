@@ -83,6 +83,7 @@ def _choice(problem: Problem, plain: Rewritten, form: Form, abilities: Abilities
             *told(form, abilities),
             *repeated(form, abilities),
             *fused(form, abilities),
+            *(chosen.idle(form, abilities) if chosen else ()),
         ),
         printed(form, abilities, name) if free else "",
     )

@@ -165,15 +165,23 @@ class Solver(ABC):
         """What a user should know of a run that is not solved, by its weights [T, k] after each step; nothing for most."""
         return ""
 
-    def __str__(self) -> str:
-        """The name, with the settings that are not the defaults."""
-        shown = []
+    def idle(self, form: Form, abilities: Abilities | None) -> tuple[str, ...]:
+        """Which settings were given though nothing reads them here, in words for a plan's notes; nothing for most."""
+        return ()
+
+    def chosen(self) -> dict[str, Any]:
+        """The settings that are not the defaults, by name."""
+        found = {}
         for entry in fields(self):  # type: ignore[arg-type]
             value = getattr(self, entry.name)
             default = entry.default_factory() if entry.default_factory is not MISSING else entry.default
             if value != default:
-                shown.append(f"{entry.name}={value!r}")
-        return f"{type(self).__name__}({', '.join(shown)})"
+                found[entry.name] = value
+        return found
+
+    def __str__(self) -> str:
+        """The name, with the settings that are not the defaults."""
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self.chosen().items())})"
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,9 @@ from .doubts import NEGATIVE, flat
 from .outer import Ahead, BilevelGeometry, LineSearch, check_outer, outer_step, refuses_logits
 from .steps import Normalised, check_counts
 
+ON_BATCHES = ("rate", "momentum", "smoothing", "average", "warmup", "train")
+EXACTLY = ("tolerance", "inner")
+"""Settings that are read in runs on batches alone, and with exact learners alone."""
 STILL = 1e-10
 """A step that moves no weight farther gets nowhere."""
 
@@ -150,6 +153,13 @@ class BilevelSolver(Solver):
             other = f"its hypergradient is that of an argmin, and '{form.trained}' is where {form.steps} training steps lead"
             reasons = (*reasons, f"{other}; Unrolled is exact for it, or write argmin(...)")
         return reasons if abilities is None else (*reasons, *self.limits(form, abilities))
+
+    def idle(self, form: Form, abilities: Abilities | None) -> tuple[str, ...]:
+        if abilities is None:
+            return ()
+        unread, what = (ON_BATCHES, "an exact learner") if abilities.exact else (EXACTLY, "a learner on batches")
+        names = [name for name in self.chosen() if name in unread]
+        return (f"{type(self).__name__} does not read {', '.join(names)} with {what}",) if names else ()
 
     def pace(self, task: Task) -> Pace:
         assert task.model is not None

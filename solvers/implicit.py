@@ -53,6 +53,10 @@ class Implicit(BilevelSolver):
             raise InputError(f"the curvature is {self.curvature!r}; it is 'hessian' or 'gauss-newton'")
         if self.products not in ("reverse", "forward", "differences"):
             raise InputError(f"products are {self.products!r}; they are 'reverse', 'forward' or 'differences'")
+        if self.curvature == "gauss-newton" and self.products != "reverse":
+            raise InputError(
+                f"products={self.products!r} are of the Hessian, and Gauss-Newton products have one way; leave one of them out"
+            )
         if not isinstance(self.system, System):
             raise InputError(f"the system is {self.system!r}; give ConjugateGradients(), MinRes(), Neumann(), Dense() or Nystroem(rank)")
 
@@ -61,7 +65,7 @@ class Implicit(BilevelSolver):
         damped = f", damping {self.system.damping:g}" if self.system.damping else ""
         by = {"reverse": "", "forward": " by forward over reverse", "differences": " by differences of gradients"}[self.products]
         how = "" if isinstance(self.system, ConjugateGradients) else f", {type(self.system).__name__}"
-        return f"the implicit function theorem ({self.curvature} products{by if self.curvature == 'hessian' else ''}{how}{damped})"
+        return f"the implicit function theorem ({self.curvature} products{by}{how}{damped})"
 
     def limits(self, form: Bilevel, abilities: Abilities) -> tuple[str, ...]:
         if self.curvature == "gauss-newton" and any(n.op == "tokens" for n in form.lower.walk()):

@@ -65,6 +65,10 @@ class Unrolled(BilevelSolver):
             raise InputError(
                 "steps=None unrolls accelerated steps to convergence, not the learner's optimizer; give rule='gradient', or steps"
             )
+        if self.rule == "optimizer" and "step_size" in self.chosen():
+            raise InputError("step_size is of plain steps; the learner's optimizer has a rate of its own, so leave step_size or rule out")
+        if self.steps is not None and "inner" in self.chosen():
+            raise InputError(f"inner says when steps to convergence end, which is steps=None; this takes {self.steps}")
         if self.inner.by != "newton":
             raise InputError(
                 f"Unrolled converges by steps of its own, not by {self.inner.by!r}; Inner(by=...) is for Implicit and ValueFunction"
@@ -127,7 +131,7 @@ class Unrolled(BilevelSolver):
         course = self._course(model, start, (None,) * (self._steps(model) + 1), sizes)
         leaves = tuple(leaf.requires_grad_() for leaf in course.end(w))
         inner = float(vector(model.gradient(model.lower(w, leaves, None), leaves)).norm())
-        return Trained(leaves, inner, start, doubt="" if inner < math.inf else self._diverged(course, sizes))
+        return Trained(leaves, inner, start, doubt="" if inner < math.inf else self._diverged(model, course, sizes))
 
     def _converged(self, model: Modelled, w: Tensor, start: Leaves) -> Trained:
         """The lower level trained from the start to its minimum by steps that can be differentiated."""
@@ -205,8 +209,7 @@ class Unrolled(BilevelSolver):
 
     def _course(self, model: Modelled, start: Leaves, batches: Sequence[Batch], sizes: list[Tensor]) -> Course:
         """The training run; the norms of its gradients are noted."""
-        own = self.rule == "optimizer" or bool(_form(model).steps)
-        rule = Rule.of(model.learner.optimizer, start) if own else Rule.plain(self.step_size, len(start))
+        rule = Rule.of(model.learner.optimizer, start) if self._own(model) else Rule.plain(self.step_size, len(start))
         return Course(start, rule, self._slopes(model, batches, sizes), self._steps(model))
 
     def _slopes(self, model: Modelled, batches: Sequence[Batch], sizes: list[Tensor]) -> Slopes:
@@ -219,6 +222,10 @@ class Unrolled(BilevelSolver):
 
         return slopes
 
+    def _own(self, model: Modelled) -> bool:
+        """Whether the steps are those of the learner's optimizer."""
+        return self.rule == "optimizer" or bool(_form(model).steps)
+
     def _steps(self, model: Modelled) -> int:
         steps = _form(model).steps or self.steps
         assert steps is not None
@@ -227,11 +234,11 @@ class Unrolled(BilevelSolver):
     def _stride(self, last: int) -> int:
         return last if self.mode == "reverse" else math.ceil(math.sqrt(last))
 
-    def _diverged(self, course: Course, sizes: Sequence[Tensor]) -> str:
+    def _diverged(self, model: Modelled, course: Course, sizes: Sequence[Tensor]) -> str:
         """Which step was the first without a finite gradient, in words."""
         finite = torch.isfinite(torch.stack(list(sizes))).tolist()
         which = finite.index(False) if False in finite else course.steps
-        what = "step_size" if course.rule.rate == self.step_size and self.rule == "gradient" else "the learner's rate"
+        what = "the learner's rate" if self._own(model) else "step_size"
         many = f"the {course.steps} unrolled steps of {course.rule.rate:g}"
         return f"{many} diverged; lower {what} (the gradient was no longer finite after {which} of them)"
 

@@ -97,7 +97,7 @@ class Rule:
 
     def _sgd(self, t: int, own: Mapping[str, Any], leaf: Tensor, slope: Tensor, slots: Leaves) -> tuple[Tensor, Leaves]:
         d = slope + own["weight_decay"] * leaf if own["weight_decay"] else slope
-        if slots:
+        if slots and own["momentum"]:
             buffer = own["momentum"] * slots[0] + (1 - own["dampening"]) * d if t else d
             d, slots = (d + own["momentum"] * buffer if own["nesterov"] else buffer), (buffer,)
         return leaf - float(own["lr"]) * d, slots

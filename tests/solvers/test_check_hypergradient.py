@@ -68,6 +68,15 @@ def test_a_direct_term_is_within_the_identity(toy):
     assert check.rows[0].euler < 1e-8
 
 
+def test_a_direct_term_that_depends_on_the_model_is_within_the_identity(toy):
+    theta = mx.model()
+    trained = mx.argmin(toy.w @ mx.losses(theta, toy.domains) + 0.1 * mx.sum_squares(theta), over=theta)
+    problem = mx.minimize(toy.w @ mx.losses(trained, toy.domains) + mx.loss(trained, "val"), over=toy.w)
+    row = mx.check_hypergradient(problem, toy.learner, at=POINT, solvers=[Implicit()]).rows[0]
+    assert row.verdict == "right"
+    assert row.euler < 1e-8
+
+
 def test_without_a_regulariser_the_identity_says_zero():
     centres = torch.tensor([[0.0, 0.0], [2.0, 1.0], [1.0, 3.0]], dtype=torch.float64)
     losses = {"train": lambda p: ((p - centres) ** 2).sum(1), "val": lambda p: ((p - 0.7) ** 2).sum()}

@@ -282,6 +282,16 @@ def test_settings_outside_their_range_are_refused_when_made(make, text):
         make()
 
 
+def test_a_plan_notes_the_settings_that_nothing_reads(toy):
+    noted = str(mx.plan(toy.problem(), toy.learner, solver=Implicit(rate=0.1, warmup=5, tolerance=1e-6)))
+    assert "Implicit does not read rate, warmup with an exact learner" in " ".join(noted.split())
+    assert "does not read" not in str(mx.plan(toy.problem(), toy.learner, solver=Implicit(geometry="entropic")))
+    form = mx.plan(toy.problem()).form
+    assert Implicit(rate=0.1, inner=Inner(steps=3)).idle(form, Abilities(exact=False)) == (
+        "Implicit does not read inner with a learner on batches",
+    )
+
+
 def test_the_text_of_a_solver_shows_what_is_not_a_default():
     assert str(Implicit()) == "Implicit()"
     assert "damping=0.1" in str(Implicit(system=ConjugateGradients(damping=0.1)))

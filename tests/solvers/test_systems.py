@@ -89,6 +89,7 @@ def test_an_indefinite_hessian_is_told_by_conjugate_gradients_and_solved_by_minr
         (lambda: Dense(most=0), "most is > 0"),
         (lambda: Nystroem(damping=0.0), "damping is > 0"),
         (lambda: Implicit(products="fast"), "'reverse', 'forward' or 'differences'"),
+        (lambda: Implicit(products="forward", curvature="gauss-newton"), "leave one of them out"),
         (lambda: Implicit(system="cg"), r"give ConjugateGradients\(\), MinRes"),
     ],
 )

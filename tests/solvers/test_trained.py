@@ -24,6 +24,7 @@ OPTIMIZERS = {
     "adam": lambda p: torch.optim.Adam(p, lr=0.1, weight_decay=0.1),
     "adamw": lambda p: torch.optim.AdamW(p, lr=0.1, betas=(0.8, 0.9)),
     "groups": lambda p: torch.optim.SGD([{"params": p[:1], "lr": 0.2}, {"params": p[1:]}], lr=0.05),
+    "one in motion": lambda p: torch.optim.SGD([{"params": p[:1], "momentum": 0.9}, {"params": p[1:]}], lr=0.05, dampening=0.4),
 }
 
 
@@ -231,3 +232,12 @@ def test_a_sampled_run_trains_anew_at_each_step_and_leaves_for_what_helps():
     assert "6 unrolled steps of the learner's optimizer, on the evaluation sample" in result.check.oracle
     assert all(torch.equal(a, b) for a, b in zip(before, made.start(), strict=True))
     assert result.trace["losses"].shape == (8, 2)
+
+
+def test_an_outcome_that_diverges_names_the_learner_s_rate():
+    """The learner's rate is 0.1 by default, as step_size is, which plays no part here."""
+    steep = {"train": lambda p: 50 * ((torch.cat([p["x"], p["y"]]) - CENTRES) ** 2).sum(1), "val": val}
+    plain = learner(None)
+    result = mx.solve(problem(steps=500), mx.FunctionLearner(plain.tree(plain.start()), steep))
+    assert result.status is mx.Status.FAILED
+    assert "diverged; lower the learner's rate" in result.message

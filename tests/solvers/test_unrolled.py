@@ -109,6 +109,10 @@ def test_convergence_is_for_exact_learners_and_plain_steps(toy):
     form = mx.plan(toy.problem()).form
     sampled = Abilities(exact=False, double_backward=True)
     assert "on batches it never is; give a number of steps" in Unrolled(steps=None).refuses(form, sampled)[0]
+    with pytest.raises(InputError, match="leave step_size or rule out"):
+        Unrolled(steps=3, rule="optimizer", step_size=0.3)
+    with pytest.raises(InputError, match="which is steps=None; this takes 3"):
+        Unrolled(steps=3, inner=Inner(steps=9))
     with pytest.raises(InputError, match="not the learner's optimizer"):
         Unrolled(steps=None, rule="optimizer")
     outcome = mx.loss(mx.trained(toy.w @ mx.losses(mx.model(), toy.domains), over=mx.model(), steps=4), "val")
