@@ -4,28 +4,31 @@ from __future__ import annotations
 
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, final
 
 import torch
 
 from mixopt.errors import InputError, MixoptError
-from mixopt.runtime.ensemble import TOGETHER_ON_CPU
+from mixopt.runtime.ensemble import Program
 from mixopt.runtime.fleet import DivergedError
+from mixopt.runtime.lanes import Lanes, Later, Task
+from mixopt.runtime.room import split
 
 from .job import Finished, Job
-from .work import Work, planned, trained
+from .work import Group, Work, planned, side_by_side, trained
 
-Take = Callable[[int], list[tuple[Job, str]]]
+Run = tuple[Job, str]
+"""A run and its key."""
+
+Take = Callable[[int], list[Run]]
 """Hands out at most so many runs that are neither finished nor in other hands, with their keys; none when there are none left."""
 
 Done = Callable[[Sequence[Finished]], None]
 Tell = Callable[[Sequence[str], int], None]
 """Hears of the runs in training, by key, and the steps that they have done."""
-
-
-MANY = 1024  # runs to plan a GPU's share of
 
 
 class LostError(MixoptError):
@@ -40,6 +43,10 @@ class Executor(ABC):
     @abstractmethod
     def carry_out(self, work: Work, take: Take, done: Done, tell: Tell) -> None:
         """Train what ``take`` hands out until it hands out nothing, and hand each run to ``done`` as it finishes."""
+
+    def stops(self) -> dict[str, Any]:
+        """What decides which runs are stopped early, as plain values: "at", shares of the steps, and the like; none are if it is empty."""
+        return {}
 
 
 @final
@@ -68,12 +75,13 @@ class Sequential(Executor):
 @final
 @dataclass(frozen=True)
 class Ensemble(Executor):
-    """Runs of one shape as one vmapped program, ``together`` at a time: their parameters and optimiser states stacked.
+    """Runs of one shape as one vmapped program, at most ``together`` at a time: their parameters and optimiser states stacked.
 
-    Without a number it is planned before anything runs: a few on a CPU, on a GPU what its memory holds by a trial of one and of two
-    runs; where that was too many after all, half as many go on, with a word. Runs whose losses become NaN or infinite are left behind,
-    and told of when the others are finished. ``compiled`` hands the program to ``torch.compile``,
-    which pays for long runs on a GPU.
+    Without a number it is planned before anything runs: on a CPU as many as keep 32 MiB for a step's backward pass, on a GPU what its
+    memory holds by a trial of one and of two runs; where that was too many after all, half as many go on, with a word. On a CPU several
+    programs train at once, one for each of torch's threads. Runs whose losses become NaN or infinite are left behind, and told of when
+    the others are finished. ``compiled`` hands the program to ``torch.compile``, which pays for long runs on a GPU; on a CPU one program
+    then has all threads.
     """
 
     together: int | None = None
@@ -85,38 +93,62 @@ class Ensemble(Executor):
 
     def carry_out(self, work: Work, take: Take, done: Done, tell: Tell) -> None:
         work = work.on(self.device) if self.device else work
-        fits: dict[Any, int] = {}  # how many runs of a kind go together, where that is less than all of them
-        waiting: list[tuple[Job, str]] = []
-        diverged: DivergedError | None = None
-        while waiting := waiting or take(self._at_once(work)):
-            same = of_one_kind(waiting)
-            kind = same[0][0].kind
-            most = fits.get(kind) or self.together or planned(work, [job for job, _ in same])
-            if most < len(same):
-                fits[kind] = most
-            part = same[:most]
-            jobs, keys = [job for job, _ in part], [key for _, key in part]
+        plans: dict[Any, tuple[Program, int, Lanes]] = {}
+        waiting: list[Run] = []
+        diverged: list[DivergedError] = []
+        while waiting := waiting or take(1):
+            kind = waiting[0][0].kind
+            program, most, lanes = plans[kind] = plans.get(kind) or self._planned(work, waiting[0][0])
+            task = partial(self._task, work, program, done, tell, diverged)
+            waiting += take(max(0, most * lanes.count - len(waiting)))
             try:
-                found = trained(work, jobs, keys, together=True, compiled=self.compiled, tell=lambda step, keys=keys: tell(keys, step))  # type: ignore[misc]
+                lanes.at_most(len(of_one_kind(waiting))).carry_out(map(task, _parts(waiting, most, lanes.count, take)))
             except torch.OutOfMemoryError:
-                if len(part) == 1:
+                most = min(most, len(of_one_kind(waiting)))
+                if most == 1:
                     raise InputError("the GPU's memory does not hold one run; take a smaller model, batch or context") from None
-                fits[kind] = len(part) // 2
-                warnings.warn(f"the GPU's memory does not hold {len(part)} runs together; {fits[kind]} at a time go on", stacklevel=2)
-                continue
+                plans[kind] = program, most // 2, lanes
+                warnings.warn(f"the GPU's memory does not hold {most} runs together; {most // 2} at a time go on", stacklevel=2)
+        if diverged:
+            raise diverged[0]
+
+    def _planned(self, work: Work, job: Job) -> tuple[Program, int, Lanes]:
+        """What runs like this one train by, how many of them together at most, and how many such groups at once."""
+        program = side_by_side(work.made(job.model, job.seed), work.corpus.train)
+        most, lanes = planned(work, job, program, self.together)
+        return program, most, Lanes() if self.compiled else lanes
+
+    def _task(self, work: Work, program: Program, done: Done, tell: Tell, diverged: list[DivergedError], part: Sequence[Run]) -> Task:
+        """What a lane does with some runs that train together, made in the thread of the sweep."""
+        jobs, keys = [job for job, _ in part], [key for _, key in part]
+        group = Group(work, jobs, keys, together=True, program=program, compiled=self.compiled)
+
+        def ended() -> None:
+            diverged.extend([group.diverged] if group.diverged else [])
+            done(group.finished())
+
+        def carried_out(say: Callable[[Later], None]) -> Later:
+            try:
+                group.advance(jobs[0].recipe.steps, lambda step: say(partial(tell, keys, step)))
             except DivergedError as error:
-                diverged, found = diverged or error, error.finished
-            done(found)
-            waiting = [run for run in waiting if run not in part]
-        if diverged is not None:
-            raise diverged
+                return partial(diverged.append, error)
+            return ended
 
-    def _at_once(self, work: Work) -> int:
-        """How many runs to take in hand."""
-        return self.together or (MANY if work.corpus.train.device.type == "cuda" else TOGETHER_ON_CPU)
+        return carried_out
 
 
-def of_one_kind(waiting: Sequence[tuple[Job, str]]) -> list[tuple[Job, str]]:
+def _parts(waiting: list[Run], most: int, lanes: int, take: Take) -> Iterator[list[Run]]:
+    """The runs like the first that waits, at most so many together, and then those that are taken, until one is of another kind."""
+    kind = waiting[0][0].kind
+    while waiting and waiting[0][0].kind == kind:
+        same = of_one_kind(waiting)
+        for part in split(len(same), most, lanes):
+            yield [same[i] for i in part]
+            waiting[:] = [run for run in waiting if run not in same[: part.stop]]
+        waiting += [] if waiting else take(most * lanes)
+
+
+def of_one_kind(waiting: Sequence[Run]) -> list[Run]:
     """The runs that may train as one program with the first of them."""
     return [run for run in waiting if run[0].kind == waiting[0][0].kind]
 

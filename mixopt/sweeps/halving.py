@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, final
 
 import numpy as np
 
 from mixopt.errors import InputError
+from mixopt.runtime.lanes import Later, Task, nothing
+from mixopt.runtime.room import split
 
 from .executors import Done, Executor, Take, Tell, count
-from .work import Group, Work, alike, planned
+from .work import Group, Work, alike, planned, side_by_side
 
 POWERS = np.linspace(0.05, 1.5, 30)
 
@@ -44,6 +47,9 @@ class Halving(Executor):
             raise InputError(f"halving weighs the targets by {self.weights}; weights are >= 0, and not all 0")
         count("together", self.together, none=True)
 
+    def stops(self) -> dict[str, Any]:
+        return {"at": list(self.at), "keep": self.keep, "weights": self.weights}
+
     def carry_out(self, work: Work, take: Take, done: Done, tell: Tell) -> None:
         work = work.on(self.device) if self.device else work
         some = take(10**9)
@@ -52,15 +58,15 @@ class Halving(Executor):
         jobs = [job for job, _ in some]
         if not alike(jobs):
             raise InputError("successive halving compares runs of one model and one recipe; sweep each size by itself")
-        most = self.together or planned(work, jobs)
-        parts = [some[i : i + most] for i in range(0, len(some), most)]
-        groups = [Group(work, [job for job, _ in part], [key for _, key in part], together=True) for part in parts]
+        program = side_by_side(work.made(jobs[0].model, jobs[0].seed), work.corpus.train)
+        most, lanes = planned(work, jobs[0], program, self.together)
+        parts = [some[part.start : part.stop] for part in split(len(some), most, lanes.count)]
+        groups = [Group(work, [job for job, _ in part], [key for _, key in part], together=True, program=program) for part in parts]
         every = list(groups)
         steps = jobs[0].recipe.steps
         for rung, share in enumerate((*self.at, 1.0), 1):
             until = max(1, round(share * steps))
-            for group in groups:
-                group.advance(until, lambda step, group=group: tell(group.keys, step))  # type: ignore[misc]
+            lanes.at_most(len(groups)).carry_out(_task(group, until, tell) for group in groups)
             if groups and until < steps:
                 groups = self._halved(work, groups, rung, done)
         for group in groups:
@@ -94,6 +100,16 @@ class Halving(Executor):
             raise InputError(f"halving weighs {unknown[0]!r}, and the targets are {', '.join(names)}")
         shares = np.array([self.weights.get(name, 0.0) for name in names]) if self.weights else np.ones(len(names))
         return np.asarray(shares / shares.sum())
+
+
+def _task(group: Group, until: int, tell: Tell) -> Task:
+    """What a lane does with a group between two rungs."""
+
+    def carried_out(say: Callable[[Later], None]) -> Later:
+        group.advance(until, lambda step: say(partial(tell, list(group.keys), step)))
+        return nothing
+
+    return carried_out
 
 
 def predicted(curves: Sequence[Sequence[tuple[int, Sequence[float]]]], steps: int) -> np.ndarray:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -12,13 +11,15 @@ from typing import final
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from mixopt.errors import InputError, listed
-from mixopt.runtime.ensemble import TOGETHER_ON_CPU, Ensemble, called
-from mixopt.runtime.fleet import Call, DivergedError, Fleet
+from mixopt.runtime import room
+from mixopt.runtime.ensemble import Ensemble, Program, alone, in_turn, refuse_small, tried
+from mixopt.runtime.fleet import DivergedError, Fleet
 from mixopt.runtime.gpt import parameter_count
+from mixopt.runtime.lanes import Lanes
 from mixopt.runtime.recipe import Recipe
+from mixopt.runtime.streams import Streams
 
 from .corpus import Corpus
 from .job import Finished, Job
@@ -55,7 +56,10 @@ class Work:
     def made(self, model: str, seed: int) -> nn.Module:
         """A model on the corpus's device, the same again even where its factory leaves the seed to torch."""
         with _seeded(seed):
-            return self.factories[model](seed).to(self.corpus.train.device).train()
+            made = self.factories[model](seed)
+        if not isinstance(made, nn.Module):
+            raise InputError(f"the factory of {model!r} made a {type(made).__name__}; it is to make a torch.nn.Module from a seed")
+        return made.to(self.corpus.train.device).train()
 
     def digest(self, model: str) -> str:
         """A digest of the names, shapes and sizes of a model's first parameters, which differ from checkpoint to checkpoint."""
@@ -73,14 +77,23 @@ def alike(jobs: Sequence[Job]) -> bool:
 
 @final
 class Group:
-    """A few runs that train side by side, together as one vmapped program or alone.
+    """A few runs that train side by side, together as one vmapped program, which may be known already, or one alone.
 
     Raises:
         InputError: models that differ in shape, or that cannot be trained together.
         DivergedError: the losses of all runs are NaN or infinite; those of some leave the group, and ``diverged`` tells of the first.
     """
 
-    def __init__(self, work: Work, jobs: Sequence[Job], keys: Sequence[str], *, together: bool, compiled: bool = False):
+    def __init__(
+        self,
+        work: Work,
+        jobs: Sequence[Job],
+        keys: Sequence[str],
+        *,
+        together: bool,
+        program: Program | None = None,
+        compiled: bool = False,
+    ):
         self.work, self.jobs, self.keys = work, list(jobs), list(keys)
         self.seconds = 0.0
         corpus, recipe = work.corpus, jobs[0].recipe
@@ -88,18 +101,16 @@ class Group:
         self.template = models[0]
         if together:
             refuse_mixed(models, [job.id for job in jobs])
-            call = called(self.template, corpus.train)
-            refuse_apart(self.template, corpus.train.fixed(1)[0, :, :-1])
+            program = program or side_by_side(self.template, corpus.train)
         else:
-            called(self.template, corpus.train)
-            call = _alone(self.template)
-        self.together = together
+            refuse_small(self.template, corpus.train)
+        self.call = program(self.template) if program and len(jobs) > 1 else alone(self.template)
         self.diverged: DivergedError | None = None
         bounds = corpus.train.bounds([list(job.mixture) for job in jobs])
         self.curves: list[list[tuple[int, tuple[float, ...]]]] = [[] for _ in jobs]
         self.fleet = Fleet(
             models,
-            torch.compile(call) if compiled else call,
+            torch.compile(self.call) if compiled else self.call,
             bounds,
             [job.data_seed for job in jobs],
             corpus.train,
@@ -151,10 +162,7 @@ class Group:
         windows = self.work.corpus.measured()
         self.template.eval()
         try:
-            if self.together:
-                return Ensemble(self.template, self.fleet.values()).losses(windows)
-            values = {name: value[:1] for name, value in self.fleet.values().items()}
-            return Ensemble(self.template, values).losses(windows, call=_alone(self.template))
+            return Ensemble(self.template, self.fleet.values()).losses(windows, call=self.call)
         finally:
             self.template.train()
 
@@ -173,21 +181,27 @@ def trained(work: Work, jobs: Sequence[Job], keys: Sequence[str], *, together: b
     return group.finished()
 
 
-def planned(work: Work, jobs: Sequence[Job]) -> int:
-    """How many runs train together: even pieces of a few on a CPU, and on a GPU what its memory holds.
+def planned(work: Work, job: Job, program: Program, together: int | None) -> tuple[int, Lanes]:
+    """How many runs like one train together at most, where it is not given, and how many such groups at once.
 
-    On a GPU one run and two runs take a step and are measured, and the bytes that the second adds are those of every other.
+    On a CPU both are by ``room.planned``. On a GPU, which trains one group at a time, one run and two runs take a step and are measured,
+    and the bytes that the second adds are those of every other. Models that vmap refuses train alone.
     """
     device = work.corpus.train.device
+    if program is in_turn:
+        return 1, Lanes()
     if device.type != "cuda":
-        return math.ceil(len(jobs) / math.ceil(len(jobs) / TOGETHER_ON_CPU))
+        most, lanes = room.planned(work.made(job.model, job.seed), work.corpus.train, job.recipe)
+        return together or most, lanes
+    if together:
+        return together, Lanes()
     try:
-        peaks = [_peak(work, [replace(jobs[0], id=f"{jobs[0].id}-{i}") for i in range(count)]) for count in (1, 2)]
+        peaks = [_peak(work, [replace(job, id=f"{job.id}-{i}") for i in range(count)]) for count in (1, 2)]
     except torch.OutOfMemoryError:
-        return 1
+        return 1, Lanes()
     free, _ = torch.cuda.mem_get_info(device)
     each = max(peaks[1] - peaks[0], 1)
-    return max(1, min(len(jobs), int((0.8 * free - peaks[0]) / each) + 1))
+    return max(1, int((0.8 * free - peaks[0]) / each) + 1), Lanes()
 
 
 def _peak(work: Work, jobs: Sequence[Job]) -> int:
@@ -215,6 +229,17 @@ def refuse_mixed(models: Sequence[nn.Module], ids: Sequence[str]) -> None:
             )
 
 
+def side_by_side(template: nn.Module, streams: Streams) -> Program:
+    """The program that models like this one train by together.
+
+    Raises:
+        InputError: they cannot, or the data hold a token for which they have no logit.
+    """
+    program = tried(template, streams)
+    refuse_apart(template, streams.fixed(1)[0, :, :-1])
+    return program
+
+
 def refuse_apart(template: nn.Module, row: Tensor) -> None:
     """Raise for modules that models trained as one program would share, or draw random numbers for together."""
     moving = [n for n, m in template.named_modules() if isinstance(m, BATCH_NORMS) and m.track_running_stats]
@@ -230,15 +255,6 @@ def refuse_apart(template: nn.Module, row: Tensor) -> None:
     changed = [name for name, value in template.named_buffers() if not torch.equal(value, before[name])]
     if changed:
         raise InputError(f"{listed(changed)} change during a forward pass, and an ensemble's models would share them; {mend}")
-
-
-def _alone(model: nn.Module) -> Call:
-    """One model by itself, whose buffers may change as it goes."""
-
-    def call(parameters: Mapping[str, Tensor], tokens: Tensor) -> Tensor:
-        return functional_call(model, {name: value[0] for name, value in parameters.items()}, (tokens[0],))[None]
-
-    return call
 
 
 @contextmanager

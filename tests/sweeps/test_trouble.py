@@ -18,7 +18,9 @@ from torch import nn
 
 import mixopt as mx
 from mixopt.errors import InputError, LearnerError, MixoptError
+from mixopt.runtime.ensemble import together as as_one
 from mixopt.runtime.fleet import DivergedError
+from mixopt.runtime.lanes import Lanes
 from mixopt.runtime.recipe import Recipe
 from mixopt.sweeps import (
     Ensemble,
@@ -136,8 +138,8 @@ def test_parameters_that_are_frozen_stay(together):
 
 
 def test_runs_of_one_size_go_together_whatever_others_there_are(monkeypatch):
-    sizes, plain = [], executors.trained
-    monkeypatch.setattr(executors, "trained", lambda work, jobs, *a, **k: sizes.append(len(jobs)) or plain(work, jobs, *a, **k))
+    sizes, plain = [], executors.Group
+    monkeypatch.setattr(executors, "Group", lambda work, jobs, *a, **k: sizes.append(len(jobs)) or plain(work, jobs, *a, **k))
     found = mx.sweep(TRAIN, {"tiny": models.tiny, "wide": models.wide}, [*MIXTURES, *MIXTURES[:2]], **SETTINGS)
     assert sizes == [6, 6]
     assert found.ids[:2] == ("0/tiny/24", "0/wide/24")
@@ -322,7 +324,7 @@ def test_a_gpu_that_does_not_hold_two_runs_takes_one(monkeypatch):
 
     monkeypatch.setattr(work, "_peak", full)
     on_gpu = SimpleNamespace(corpus=SimpleNamespace(train=SimpleNamespace(device=torch.device("cuda"))))
-    assert work.planned(on_gpu, [ONE, ONE]) == 1
+    assert work.planned(on_gpu, ONE, as_one, None) == (1, Lanes())
 
 
 @pytest.mark.parametrize(

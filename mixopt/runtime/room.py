@@ -1,0 +1,60 @@
+"""How many models train as one program, and how many programs at once, by the bytes that a step of one of them keeps."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from .fleet import spent_losses
+from .gpt import parameter_count
+from .lanes import Lanes
+from .recipe import Recipe
+from .streams import Streams
+
+KEPT = 2**25  # bytes for the backward pass beyond which a thread of a CPU gains nothing by more models; see benchmarks/ensemble.py
+MEMORY = 2**32  # bytes that all lanes may take
+MOST = 16  # lanes; each takes the interpreter for a few milliseconds a step
+ADAMW = 16  # bytes a parameter: itself, its gradient and two moments
+
+
+def kept(template: nn.Module, context: int, recipe: Recipe) -> int:
+    """Bytes of the tensors that a training step of one model keeps for its backward pass."""
+    found: dict[int, torch.UntypedStorage] = {}
+
+    def pack(value: Tensor) -> Tensor:
+        storage = value.untyped_storage()
+        found[storage.data_ptr()] = storage
+        return value
+
+    device = next(template.parameters()).device
+    tokens = torch.zeros(recipe.batch, context, dtype=torch.long, device=device)
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda value: value):
+        with torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
+            logits = template(tokens)
+        losses = spent_losses(logits, tokens)
+    del losses
+    return sum(storage.nbytes() for storage in found.values())
+
+
+def planned(template: nn.Module, streams: Streams, recipe: Recipe) -> tuple[int, Lanes]:
+    """How many models of the template's shape train as one program on a CPU, and the lanes: as many as torch has threads.
+
+    Together are as many as keep at most 32 MiB for the backward pass. Lanes are fewer than torch's threads where more would take above
+    4 GiB, and then have several of these threads each.
+    """
+    each = kept(template, streams.context, recipe)
+    together = max(1, KEPT // each)
+    lane = together * (each + ADAMW * parameter_count(template))
+    threads = torch.get_num_threads()
+    count = max(1, min(threads, MOST, MEMORY // lane))
+    return together, Lanes(count, threads // count)
+
+
+def split(runs: int, together: int, lanes: int) -> list[range]:
+    """So many runs as even pieces of at most ``together``, a multiple of ``lanes`` of them where there are runs enough."""
+    pieces = min(runs, lanes * math.ceil(runs / (together * lanes)))
+    ends = [runs * i // pieces for i in range(pieces + 1)]
+    return [range(start, end) for start, end in pairwise(ends)]
