@@ -43,6 +43,11 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
+def cause(error: Exception) -> str:
+    """What the system says of an error, without the number and the path that a message has already: 'No such file or directory'."""
+    return (isinstance(error, OSError) and error.strerror) or str(error)
+
+
 def listed(names: Iterable[object], most: int = 8) -> str:
     """Names in brackets, cut after ``most``."""
     texts = [str(n) for n in names]

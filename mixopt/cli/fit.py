@@ -70,7 +70,7 @@ def fit(
     voice = Voice(json, quiet)
     request = requested(ctx.params, config)
     runs = request.runs()
-    voice.say(f"{len(runs)} runs, {len(runs.domains)} domains, {len(runs.targets)} targets")
+    voice.say(f"{len(runs)} runs, {len(runs.domains)} domains, {len(runs.targets)} target{'s' if len(runs.targets) != 1 else ''}")
     for line in (*renamed(runs), *runs.notes):
         voice.say(f"  {line}")
     known: dict[str, Any] = {"paths": texts(path or (), "--path"), "root": root}

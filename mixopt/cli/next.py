@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mixopt.errors import InputError, listed, nearest
+from mixopt.errors import InputError, cause, listed, nearest
 from mixopt.export import Blend, read_paths
 from mixopt.export import export as write
 
@@ -104,7 +104,7 @@ def _numbers(path: Path) -> dict[str, Any]:
     try:
         content = text.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read as JSON: {error}") from None
+        raise InputError(f"{path} cannot be read as JSON: {cause(error)}") from None
     if not isinstance(content, dict):
         raise InputError(f"{path} is no object; write {{NAME: {{DOMAIN: number}}}}")
     return content

@@ -62,7 +62,7 @@ def discover(folder: str | os.PathLike[str], reading: Reading | None = None) -> 
     reading = reading or Reading()
     root = Path(folder)
     if not root.exists():
-        raise InputError(f"there is no {root}; give a folder with text or token files, or one such file")
+        raise InputError(f"there is no file or folder {root}; give a folder with text or token files, or one such file")
     sources: list[Source] = []
     places: dict[str, Path] = {}
     unknown, empty, several = [], [], []

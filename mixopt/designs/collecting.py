@@ -14,7 +14,7 @@ from typing import Any, final
 
 import numpy as np
 
-from mixopt.errors import InputError, listed
+from mixopt.errors import InputError, cause, listed
 from mixopt.files import write
 from mixopt.runs import Runs
 from mixopt.runs.targets import settled
@@ -254,4 +254,4 @@ def _text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read: {error}") from None
+        raise InputError(f"{path} cannot be read: {cause(error)}") from None

@@ -258,7 +258,8 @@ def one(weights: Mapping[str, Any], normalise: bool) -> dict[str, float]:
         return values
     if total <= 0 or (abs(total - 1) > 0.005 and not normalise):
         raise InputError(
-            f"the weights sum to {total:.6g}, not 1; if only their ratios count, ask for that with normalise=True (--normalise)"
+            f"the weights sum to {total:.6g}, not 1; where only their ratios count, divide them by their sum, as mixopt export does with "
+            "--normalise (normalise=True)"
         )
     return {name: value / total for name, value in values.items()}
 

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mixopt.errors import InputError, listed, unknown
+from mixopt.errors import InputError, cause, listed, unknown
 
 FIELDS = ("weights", "tokens", "budget", "unit", "paths", "tokens_per_example", "stages")
 COLUMNS = ("domain", "weight", "tokens", "tokens_per_example", "path")
@@ -78,7 +78,7 @@ def _text(path: str | os.PathLike[str]) -> str:
     try:
         return Path(path).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read: {error}") from None
+        raise InputError(f"{path} cannot be read: {cause(error)}") from None
 
 
 def _fields(path: object, content: Mapping[str, Any]) -> dict[str, Any]:

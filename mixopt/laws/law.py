@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Self, final
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mixopt.errors import InputError, listed
+from mixopt.errors import InputError, cause, listed
 from mixopt.files import write
 from mixopt.language.domains import Domains
 from mixopt.language.expression import Expr, constant
@@ -299,7 +299,7 @@ def read(path: str | os.PathLike[str]) -> dict[str, Any]:
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read as a saved law: {error}") from None
+        raise InputError(f"{path} cannot be read as a saved law: {cause(error)}") from None
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise InputError(f"{path} is no saved law; give a file written by law.save(path), as mixopt fit writes law.json")
     return content

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from mixopt.errors import InputError, MissingExtraError
+from mixopt.errors import InputError, MissingExtraError, cause
 from mixopt.files import write
 
 from .blocks import Formula, Picture
@@ -50,7 +50,7 @@ def load(path: str | os.PathLike[str]) -> dict[str, Any]:
     try:
         found = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read as a report: {error}") from None
+        raise InputError(f"{path} cannot be read as a report: {cause(error)}") from None
     if not isinstance(found, dict) or found.get("format") != FORMAT:
         raise InputError(f"{path} is no report in the format {FORMAT!r}; give a report.json that mixopt wrote")
     return found

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mixopt.errors import InputError, ProblemError, listed
+from mixopt.errors import InputError, ProblemError, cause, listed
 from mixopt.export import Blend, Exported, export
 from mixopt.files import write
 from mixopt.language.expression import Expr
@@ -337,7 +337,7 @@ def saved_weights(path: str | os.PathLike[str], problem: Problem) -> dict[str, f
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read as a saved result: {error}") from None
+        raise InputError(f"{path} cannot be read as a saved result: {cause(error)}") from None
     known = isinstance(content, dict) and content.get("format") == "mixopt result 1"
     if not known or "problem" not in content or not isinstance(content.get("weights"), dict):
         raise InputError(f"{path} is no saved result; give a file written by result.save(path)")

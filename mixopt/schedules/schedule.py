@@ -15,7 +15,7 @@ from typing import Any, final
 
 import numpy as np
 
-from mixopt.errors import InputError, listed, nearest
+from mixopt.errors import InputError, cause, listed, nearest
 from mixopt.files import write
 from mixopt.language.domains import Domains
 from mixopt.rules import Need, Rule, Scene, Seen, Standing
@@ -213,7 +213,7 @@ class Schedule:
         try:
             state = json.loads(Path(path).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise InputError(f"{path} cannot be read as a schedule's state: {error}; give a file that schedule.save wrote") from None
+            raise InputError(f"{path} cannot be read as a schedule's state: {cause(error)}; give a file that schedule.save wrote") from None
         self.load_state_dict(state)
 
     @property

@@ -84,7 +84,7 @@ def test_folders_that_do_not_fit_are_refused(lay, files, message):
 def test_an_empty_folder_and_none_are_refused(tmp_path):
     with pytest.raises(InputError, match="has nothing to read: it is empty"):
         discover(tmp_path)
-    with pytest.raises(InputError, match=r"there is no .*absent; give a folder"):
+    with pytest.raises(InputError, match=r"there is no file or folder .*absent; give a folder"):
         discover(tmp_path / "absent")
 
 
