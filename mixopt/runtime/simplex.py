@@ -13,8 +13,6 @@ import numpy as np
 Vector = Any
 """A numpy array or a torch tensor [k]; results are of the same kind."""
 
-HALVINGS = 64
-
 
 def namespace(x: Vector) -> Any:
     """numpy for arrays; torch, imported only then, for tensors."""
@@ -95,19 +93,25 @@ def entropy(w: Vector) -> Vector:
 
 
 def _scaled_into(logits: Vector, lower: Vector, upper: Vector) -> Vector:
-    """clip(exp(logits + s), lower, upper) with the s that makes the sum 1: the KL projection onto the box in the simplex."""
+    """clip(exp(logits + s), lower, upper) with the s that makes the sum 1: the KL projection onto the box in the simplex.
+
+    The sum rises with s; the places where an entry leaves a bound are sorted, those next to the answer found by halving among them, and
+    between them the entries that are free share what the others leave.
+    """
     xp = namespace(logits)
     low = xp.zeros_like(logits) if lower is None else lower
     high = xp.ones_like(logits) if upper is None else upper
-    least, most = -logits.max() - 800, -logits.min()
-    for _ in range(HALVINGS):
-        middle = (least + most) / 2
-        over = xp.clip(xp.exp(xp.clip(logits + middle, None, 0)), low, high).sum() > 1
-        least, most = xp.where(over, least, middle), xp.where(over, middle, most)
-    scaled = xp.exp(xp.clip(logits + (least + most) / 2, None, 0))
-    v = xp.clip(scaled, low, high)
-    free = (scaled > low) & (scaled < high)
-    inside = xp.where(free, v, xp.zeros_like(v)).sum()
-    room = 1 - xp.where(free, xp.zeros_like(v), v).sum()
-    factor = xp.where(inside > 0, room / xp.clip(inside, float(xp.finfo(v.dtype).tiny), None), xp.ones_like(inside))
-    return xp.clip(xp.where(free, v * factor, v), low, high)
+    tiny = float(xp.finfo(logits.dtype).tiny)
+    leaves, meets = xp.log(xp.clip(low, tiny, None)) - logits, xp.log(xp.clip(high, tiny, None)) - logits
+    ends = xp.concatenate((leaves, meets))
+    ends = ends[xp.argsort(ends)]
+    first, last = xp.argmin(ends), xp.argmax(ends)
+    for _ in range((len(ends) - 1).bit_length()):
+        middle = (first + last) // 2
+        over = xp.clip(xp.exp(xp.clip(logits + xp.take(ends, middle), None, 0)), low, high).sum() > 1
+        first, last = xp.where(over, first, middle), xp.where(over, middle, last)
+    full, held = meets <= xp.take(ends, first), leaves >= xp.take(ends, last)
+    fixed, free = xp.where(full, high, low), ~(full | held)
+    room = 1 - xp.where(free, xp.zeros_like(fixed), fixed).sum()
+    sizes = xp.where(free, xp.exp(xp.clip(logits - xp.where(free, logits, logits.min()).max(), None, 0)), xp.zeros_like(logits))
+    return xp.clip(xp.where(free, sizes * (room / xp.clip(sizes.sum(), tiny, None)), fixed), low, high)
