@@ -8,18 +8,21 @@ from typing import ClassVar, final
 
 import numpy as np
 
-from mixopt.errors import InputError
+from mixopt.errors import InputError, listed
 from mixopt.laws import GaussianProcess, bootstrap, suggest
 from mixopt.laws.curve import CurveLaw
-from mixopt.laws.law import Law
+from mixopt.laws.law import At, Law
 from mixopt.laws.named import Fitter, fitter
 from mixopt.laws.suggestion import around, greedy
 from mixopt.runs import Runs
 
+from .advice import curve_of
 from .kinds import Ask, Dirichlet, Kind, Proposal, Uniform, distinct
 
-_DRAWS = 20
-"""Bootstrap draws for laws without a Jacobian."""
+_DRAWS, _PARAMETERS = 20, 16
+"""Bootstrap draws for laws without a Jacobian; draws of a law's parameters before there are runs."""
+_DIRECTIONS = 200
+"""Directions in which vertices of the constraints are looked for."""
 
 
 @final
@@ -28,11 +31,12 @@ class DOptimal(Kind):
     """The mixtures whose outcomes would together tell most of the law's parameters, chosen one after the other out of candidates.
 
     With runs, the law is fitted to them and ``laws.suggest`` goes on from what they tell: by the Jacobian at the fit, or by
-    bootstrap draws of laws that have none. Without, nothing is known of the slopes, and at slopes of zero every smooth law of the mixture
-    is a linear one: the design is D-optimal for that, and its first k mixtures are the corners. Candidates are ``candidates`` draws
-    around the prior and all over the space, its corners and centre, and blends of the runs.
+    bootstrap draws of laws that have none. Without, sum_s log det J_s'J_s is raised over 16 draws of the parameters, each standard
+    normal within its bounds, and a mixture may come again; of a law fitted elsewhere J is that at its fit. For trees, processes and laws
+    that see scales the exponential law stands in. Candidates are ``candidates`` draws around the prior and all over the space, its
+    vertices and centre, and blends of the runs.
 
-    Source: Fedorov 1972, Theory of Optimal Experiments.
+    Source: Fedorov 1972, Theory of Optimal Experiments; over draws of the parameters Chaloner and Larntz 1989.
     """
 
     candidates: int = 2000
@@ -41,12 +45,13 @@ class DOptimal(Kind):
 
     def propose(self, ask: Ask) -> Proposal:
         table = pool(ask, self.candidates)
+        if ask.space.linear:
+            table = distinct(np.vstack([ask.space.vertices(_DIRECTIONS, ask.rng), table]))
         if len(table) < ask.count:
             raise InputError(f"{ask.count} mixtures are asked for, and there are {len(table)} candidates; give more candidates")
         if ask.runs is None:
-            note = "the law's slopes are not known before there are runs: D-optimal for a linear law"
-            chosen = greedy(table[None] * 1e3, ask.count)
-            return Proposal(table[chosen], (self.name,) * ask.count, notes=(note,))
+            features, notes = _slopes(ask, table)
+            return Proposal(table[greedy(features * 1e3, ask.count, repeats=True)], (self.name,) * ask.count, notes=notes)
         law = ask.law if isinstance(ask.law, Law) else fitter(ask.law)(ask.runs)
         by = law if isinstance(law, CurveLaw) else bootstrap(_fit(ask), ask.runs, draws=_DRAWS)
         return Proposal(suggest(by, ask.runs, ask.count, candidates=table), (self.name,) * ask.count)
@@ -169,6 +174,23 @@ def judged(ask: Ask) -> Runs:
     if not there.any():
         raise InputError("no run has all the metrics that the objective is made of; name those that they have, objective={...}")
     return Runs.from_arrays(runs.domains, runs.mixtures[there], ["objective"], losses[there][:, None])
+
+
+def _slopes(ask: Ask, table: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
+    """The Jacobians [S, N, p] of the law at a table of mixtures before there are runs, and what to know of them."""
+    notes: tuple[str, ...] = ()
+    curve, needs = curve_of(ask.law, ask.space.domains)
+    if curve is None or needs:
+        name = ask.law if isinstance(ask.law, str) else ask.law.name
+        why = f"sees {listed(needs)} too" if needs else "has no slopes"
+        notes = (f"the {name} law {why}: the design is D-optimal for the exponential law",)
+        curve, _ = curve_of("exponential", ask.space.domains)
+        assert curve is not None
+    at = At(table)
+    if isinstance(ask.law, CurveLaw) and not notes:
+        return np.concatenate([curve.of_target(j).jacobian(ask.law.theta[[j]], at) for j in range(len(ask.law.targets))]), ()
+    theta = np.random.default_rng(0).standard_normal((_PARAMETERS, curve.size(ask.space.k)))
+    return curve.jacobian(np.clip(theta, *curve.bounds(at, np.zeros(len(table)))), at), notes
 
 
 def _fit(ask: Ask) -> Fitter:

@@ -37,13 +37,17 @@ def suggest(law: Law | Posterior, runs: Runs, n: int, *, candidates: ArrayLike |
     return table[greedy(features, n)]
 
 
-def greedy(features: np.ndarray, n: int) -> list[int]:
-    """The places of n rows of features [m, N, p], one after the other that which adds most to sum_j log det (1 + sum_r f_jr f_jr')."""
+def greedy(features: np.ndarray, n: int, *, repeats: bool = False) -> list[int]:
+    """The places of n rows of features [m, N, p], one after the other that which adds most to sum_j log det (1 + sum_r f_jr f_jr').
+
+    No row is taken twice but with ``repeats``.
+    """
     chosen: list[int] = []
     for _ in range(n):
         told = (features**2).sum(axis=2)  # [m, N]
         worth = np.log1p(told).sum(axis=0)
-        worth[chosen] = -np.inf
+        if not repeats:
+            worth[chosen] = -np.inf
         best = int(worth.argmax())
         chosen.append(best)
         along = features[:, best]  # [m, p]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from itertools import combinations_with_replacement, product
+
 import numpy as np
 import pytest
 from scipy.integrate import quad
@@ -9,8 +12,10 @@ from scipy.stats import norm
 
 import mixopt as mx
 from mixopt.designs import KINDS, Bayesian, Climb, DOptimal
+from mixopt.designs.advice import curve_of
 from mixopt.designs.learning import improvement
 from mixopt.designs.space import Space
+from mixopt.laws.law import At
 
 DOMAINS = mx.Domains(["web", "code", "books"], tokens=[6e11, 3e11, 1e11])
 W = mx.Mixture(DOMAINS)
@@ -33,10 +38,55 @@ def first():
     return measured(mx.design(DOMAINS, runs=16, kind="sobol"))
 
 
-def test_without_runs_the_corners_come_first():
-    found = mx.design(DOMAINS, runs=3, kind="d-optimal", replicates=0)
-    assert sorted(map(tuple, found.mixtures)) == sorted(map(tuple, np.eye(3)))
-    assert "D-optimal for a linear law" in found.notes[0]
+def test_without_runs_a_linear_law_has_its_corners_evenly():
+    found = mx.design(DOMAINS, runs=6, kind="d-optimal", law="linear", replicates=0)
+    assert sorted(map(tuple, found.mixtures)) == sorted(map(tuple, np.repeat(np.eye(3), 2, axis=0)))
+    assert found.notes == ("6 runs are fewer than the 12 = 3 (k + 1) that are advised for the linear law; expect wide intervals",)
+
+
+@pytest.mark.parametrize("runs", [5, 7])
+def test_d_optimal_for_a_linear_law_is_the_best_of_all_subsets_of_vertices(runs):
+    """max det X'X is convex in each row, so that the optimum is at vertices: all choices of five, or seven, out of ten."""
+    names = [f"d{i}" for i in range(5)]
+    caps = [(mx.Mixture(names) <= 0.5).named("caps")]
+    found = mx.design(names, runs=runs, kind=DOptimal(200), law="linear", subject_to=caps, replicates=0).mixtures
+    vertices = np.array([row for row in product((0, 0.5), repeat=5) if sum(row) == 1])
+    subsets = vertices[np.array(list(combinations_with_replacement(range(len(vertices)), runs)))]
+    best = np.linalg.det(subsets.transpose(0, 2, 1) @ subsets).max()
+    assert np.linalg.det(found.T @ found) == pytest.approx(best, rel=1e-6)
+
+
+@pytest.mark.parametrize("law", ["exponential", "additive-power", "c + exp(A @ w)"])
+def test_without_runs_a_bent_law_is_told_more_than_by_any_other_kind(law):
+    """The information on its parameters, over draws of them that the design did not see; corners alone would tell less than draws do."""
+    curve, _ = curve_of(law, DOMAINS)
+    theta = np.random.default_rng(5).standard_normal((200, curve.size(3)))
+    theta = np.clip(theta, *curve.bounds(At(np.eye(3)), np.zeros(3)))
+
+    def told(kind):
+        jacobian = curve.jacobian(theta, At(mx.design(DOMAINS, runs=12, kind=kind, law=law, replicates=0).mixtures))
+        return np.linalg.slogdet(jacobian.transpose(0, 2, 1) @ jacobian)[1].mean()
+
+    assert told("d-optimal") > max(map(told, ("dirichlet", "sobol", "uniform")))
+
+
+def test_laws_without_slopes_are_designed_for_as_the_exponential_law():
+    bent = mx.design(DOMAINS, runs=12, kind="d-optimal")
+    for law, why in (("lightgbm", "has no slopes"), ("chinchilla", r"sees \(params, tokens\) too")):
+        found = mx.design(DOMAINS, runs=12, kind="d-optimal", law=law)
+        assert re.search(f"the {law} law {why}: the design is D-optimal for the exponential law", found.notes[0])
+        assert (found.mixtures == bent.mixtures).all()
+
+
+def test_a_law_fitted_elsewhere_is_designed_for_at_its_fit(first):
+    law = mx.laws.Exponential.fit(first)
+    found = mx.design(DOMAINS, runs=8, kind="d-optimal", law=law, replicates=0).mixtures
+
+    def told(mixtures):
+        jacobian = law.curve.jacobian(law.theta, At(mixtures))[0]
+        return np.linalg.slogdet(jacobian.T @ jacobian)[1]
+
+    assert told(found) > told(mx.design(DOMAINS, runs=8, kind="d-optimal", replicates=0).mixtures)
 
 
 def test_d_optimal_mixtures_tell_more_than_draws(first):
@@ -44,7 +94,7 @@ def test_d_optimal_mixtures_tell_more_than_draws(first):
 
     def told(mixtures):
         both = np.vstack([first.mixtures, mixtures])
-        jacobian = law.curve.jacobian(law.theta, mx.laws.law.At(both))[0]
+        jacobian = law.curve.jacobian(law.theta, At(both))[0]
         return np.linalg.slogdet(jacobian.T @ jacobian + 1e-9 * np.eye(jacobian.shape[1]))[1]
 
     found = mx.design(DOMAINS, runs=5, kind=DOptimal(400), law=law, after=first, replicates=0).mixtures
