@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, final
 
@@ -54,13 +54,15 @@ class Executor(ABC):
 class Sequential(Executor):
     """One run after another, each model as the module that it is: the plain way, for models that nothing else takes.
 
-    Runs whose losses become NaN or infinite are left behind, and told of when the others are finished.
+    Runs whose losses become NaN or infinite are left behind, and told of when the others are finished. ``compiled`` trains by
+    ``torch.compile``.
     """
 
     device: str | None = None
+    compiled: bool = False
 
     def carry_out(self, work: Work, take: Take, done: Done, tell: Tell) -> None:
-        work = work.on(self.device) if self.device else work
+        work = replace(work.on(self.device) if self.device else work, compiled=self.compiled)
         diverged: list[DivergedError] = []
         while some := take(1):
             ((job, key),) = some
@@ -92,7 +94,7 @@ class Ensemble(Executor):
         count("together", self.together, none=True)
 
     def carry_out(self, work: Work, take: Take, done: Done, tell: Tell) -> None:
-        work = work.on(self.device) if self.device else work
+        work = replace(work.on(self.device) if self.device else work, compiled=self.compiled)
         plans: dict[Any, tuple[Program, int, Lanes]] = {}
         waiting: list[Run] = []
         diverged: list[DivergedError] = []
@@ -116,12 +118,12 @@ class Ensemble(Executor):
         """What runs like this one train by, how many of them together at most, and how many such groups at once."""
         program = side_by_side(work.made(job.model, job.seed), work.corpus.train)
         most, lanes = planned(work, job, program, self.together)
-        return program, most, Lanes() if self.compiled else lanes
+        return program, most, Lanes() if work.compiled else lanes
 
     def _task(self, work: Work, program: Program, done: Done, tell: Tell, diverged: list[DivergedError], part: Sequence[Run]) -> Task:
         """What a lane does with some runs that train together, made in the thread of the sweep."""
         jobs, keys = [job for job, _ in part], [key for _, key in part]
-        group = Group(work, jobs, keys, together=True, program=program, compiled=self.compiled)
+        group = Group(work, jobs, keys, together=True, program=program)
 
         def ended() -> None:
             diverged.extend([group.diverged] if group.diverged else [])

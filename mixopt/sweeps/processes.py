@@ -11,7 +11,7 @@ import time
 import traceback
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from multiprocessing.connection import wait as ready
 from typing import Any, final
@@ -44,12 +44,14 @@ class Processes(Executor):
 
     The factory has to be importable: a function of a module, no lambda. A worker that dies is replaced, and its run is tried
     ``retries`` times more; the other workers go on meanwhile. A run whose losses become NaN or infinite, or that is lost for good, is
-    left behind, and told of when the others are finished.
+    left behind, and told of when the others are finished. With ``compiled`` each worker trains by ``torch.compile``, which takes it some
+    tens of seconds before its first run.
     """
 
     workers: int | None = None
     device: str | None = None
     retries: int = 2
+    compiled: bool = False
 
     def __post_init__(self) -> None:
         count("workers", self.workers, none=True)
@@ -57,6 +59,7 @@ class Processes(Executor):
 
     def carry_out(self, work: Work, take: Take, done: Done, tell: Tell) -> None:
         _refuse_unpicklable(work)
+        work = replace(work, compiled=self.compiled)
         idle = [_Worker(work, device) for device in _devices(self.device, self.workers or _cores())]
         busy: dict[Pipe, tuple[_Worker, Run]] = {}
         again: list[Run] = []

@@ -36,7 +36,8 @@ DROPOUTS = (nn.modules.dropout._DropoutNd,)
 class Work:
     """What the runs of a sweep share: the corpus, the models by name, and after which shares of the steps losses are measured.
 
-    ``runs`` are all runs of the sweep, ``before`` the steps of those that had finished before it began.
+    ``runs`` are all runs of the sweep, ``before`` the steps of those that had finished before it began. ``compiled`` says that models
+    train by ``torch.compile``.
     """
 
     corpus: Corpus
@@ -44,6 +45,7 @@ class Work:
     curve: tuple[float, ...] = ()
     runs: int = 0
     before: tuple[int, ...] = ()
+    compiled: bool = False
 
     def on(self, device: str | torch.device) -> Work:
         """The same work on a device."""
@@ -92,7 +94,6 @@ class Group:
         *,
         together: bool,
         program: Program | None = None,
-        compiled: bool = False,
     ):
         self.work, self.jobs, self.keys = work, list(jobs), list(keys)
         self.seconds = 0.0
@@ -110,7 +111,7 @@ class Group:
         self.curves: list[list[tuple[int, tuple[float, ...]]]] = [[] for _ in jobs]
         self.fleet = Fleet(
             models,
-            torch.compile(self.call) if compiled else self.call,
+            torch.compile(self.call) if work.compiled else self.call,
             bounds,
             [job.data_seed for job in jobs],
             corpus.train,
@@ -167,14 +168,14 @@ class Group:
             self.template.train()
 
 
-def trained(work: Work, jobs: Sequence[Job], keys: Sequence[str], *, together: bool, compiled: bool = False, tell: Tell) -> list[Finished]:
+def trained(work: Work, jobs: Sequence[Job], keys: Sequence[str], *, together: bool, tell: Tell) -> list[Finished]:
     """The runs, trained to their ends.
 
     Raises:
         DivergedError: the losses of some of them are NaN or infinite; it has the others, ``finished``.
     """
     with nullcontext() if together else _seeded(jobs[0].seed):
-        group = Group(work, jobs, keys, together=together, compiled=compiled)
+        group = Group(work, jobs, keys, together=together)
         group.advance(jobs[0].recipe.steps, tell)
     if group.diverged is not None:
         raise DivergedError(str(group.diverged), finished=group.finished())
@@ -217,7 +218,7 @@ def _peak(work: Work, jobs: Sequence[Job]) -> int:
 
 
 def refuse_mixed(models: Sequence[nn.Module], ids: Sequence[str]) -> None:
-    """Raise where models to be stacked differ in shape."""
+    """Raise where models to be stacked differ in shape, or in their buffers."""
     first = {name: tuple(value.shape) for name, value in models[0].named_parameters()}
     for model, run in zip(models[1:], ids[1:], strict=True):
         other = {name: tuple(value.shape) for name, value in model.named_parameters()}
@@ -227,6 +228,12 @@ def refuse_mixed(models: Sequence[nn.Module], ids: Sequence[str]) -> None:
                 f"the factory's models differ: {odd!r} has the shape {first.get(odd)} in run {ids[0]} and {other.get(odd)} in run {run}; "
                 "give models of one shape, or executor='sequential'"
             )
+        for (name, value), own in zip(models[0].named_buffers(), model.buffers(), strict=True):
+            if not torch.equal(value, own):
+                raise InputError(
+                    f"the buffer {name!r} differs between run {ids[0]} and run {run}, and an ensemble's models would share it; "
+                    "make it alike, or a parameter, or take executor='sequential'"
+                )
 
 
 def side_by_side(template: nn.Module, streams: Streams) -> Program:
