@@ -14,7 +14,7 @@ from .lanes import Lanes
 from .recipe import Recipe
 from .streams import Streams
 
-KEPT = 2**25  # bytes for the backward pass beyond which a thread of a CPU gains nothing by more models; see benchmarks/ensemble.py
+KEPT = 36 * 2**20  # bytes for the backward pass beyond which a thread of a CPU gains nothing by more models; see benchmarks/ensemble.py
 MEMORY = 2**32  # bytes that all lanes may take
 MOST = 16  # lanes; each takes the interpreter for a few milliseconds a step
 ADAMW = 16  # bytes a parameter: itself, its gradient and two moments
@@ -42,11 +42,11 @@ def kept(template: nn.Module, context: int, recipe: Recipe) -> int:
 def planned(template: nn.Module, streams: Streams, recipe: Recipe) -> tuple[int, Lanes]:
     """How many models of the template's shape train as one program on a CPU, and the lanes: as many as torch has threads.
 
-    Together are as many as keep at most 32 MiB for the backward pass. Lanes are fewer than torch's threads where more would take above
-    4 GiB, and then have several of these threads each.
+    Together are the largest power of two that keep at most 36 MiB for the backward pass, so that programs are mostly of one shape. Lanes
+    are fewer than torch's threads where more would take above 4 GiB, and then have several of these threads each.
     """
     each = kept(template, streams.context, recipe)
-    together = max(1, KEPT // each)
+    together = 1 << (max(1, KEPT // each).bit_length() - 1)
     lane = together * (each + ADAMW * parameter_count(template))
     threads = torch.get_num_threads()
     count = max(1, min(threads, MOST, MEMORY // lane))

@@ -79,7 +79,7 @@ class Sequential(Executor):
 class Ensemble(Executor):
     """Runs of one shape as one vmapped program, at most ``together`` at a time: their parameters and optimiser states stacked.
 
-    Without a number it is planned before anything runs: on a CPU as many as keep 32 MiB for a step's backward pass, on a GPU what its
+    Without a number it is planned before anything runs: on a CPU as many as keep 36 MiB for a step's backward pass, on a GPU what its
     memory holds by a trial of one and of two runs; where that was too many after all, half as many go on, with a word. On a CPU several
     programs train at once, one for each of torch's threads. Runs whose losses become NaN or infinite are left behind, and told of when
     the others are finished. ``compiled`` hands the program to ``torch.compile``, which pays for long runs on a GPU; on a CPU one program

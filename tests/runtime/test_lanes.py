@@ -139,9 +139,9 @@ def test_what_a_step_keeps_is_counted_by_hand_and_sets_what_trains_together(two,
     each = 4 * 6 * (4 * 8 + 8)  # the softmax, and the tokens, which are indices and targets alike
     assert kept(Bigram(), 6, recipe) == each
     monkeypatch.setattr(room, "KEPT", 3 * each)
-    assert planned(Bigram(), streams, recipe) == (3, Lanes(2, 1))
-    monkeypatch.setattr(room, "MEMORY", 4 * each)
-    assert planned(Bigram(), streams, recipe) == (3, Lanes(1, 2))
+    assert planned(Bigram(), streams, recipe) == (2, Lanes(2, 1))
+    monkeypatch.setattr(room, "MEMORY", 5 * each)
+    assert planned(Bigram(), streams, recipe) == (2, Lanes(1, 2))
     monkeypatch.setattr(room, "KEPT", each // 2)
     assert planned(Bigram(), streams, recipe)[0] == 1
     assert Lanes(2, 1).at_most(1) == Lanes(1, 2)
