@@ -6,7 +6,8 @@ import csv
 import io
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any, final
 
 import numpy as np
 
-from mixopt.errors import InputError, cause, listed
+from mixopt.errors import InputError, cause, listed, nearest
 from mixopt.files import write
 from mixopt.runs import Runs
 from mixopt.runs.targets import settled
@@ -40,9 +41,10 @@ def collect(
 
     In a run's folder, at any depth: ``*.jsonl``, of which each number's last value counts, at whatever step it was logged; ``*.csv``,
     with a header, of which the last row counts, or rows of metric and value; and lm-eval's ``results*.json``, whose metrics are named
-    task/metric, or task/metric/filter where there is a filter, and whose standard errors are left out. Columns such as step, tokens,
-    time and lr are no metrics. ``only`` are names or patterns, such as "val/*", of those to keep. Directions and units that are not
-    given come from lm-eval, or from the names where those are certain.
+    task/metric, or task/metric/filter where there is a filter, and whose standard errors are left out. Of several files that tell the
+    same metric the last by name counts, step1000 after step500. Columns such as step, tokens, time and lr are no metrics. ``only`` are
+    names or patterns, such as "val/*", of those to keep. Directions and units that are not given come from lm-eval, or from the names
+    where those are certain.
 
     Runs without metrics are left out with a note, and so are those that came less far than the others by their own clock (step,
     tokens, ...), as a share of the design's tokens where these differ, unless ``unfinished``.
@@ -81,14 +83,16 @@ class _Log:
     higher: Mapping[str, bool] = field(default_factory=dict)
     clocks: Mapping[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    twice: frozenset[str] = frozenset()
 
     def with_more(self, other: _Log) -> _Log:
-        """With what a later file tells, which counts where both tell the same."""
+        """With what a later file tells, which counts where both tell the same; metrics that differ are told ``twice``."""
         return _Log(
             {**self.metrics, **other.metrics},
             {**self.higher, **other.higher},
             {**self.clocks, **other.clocks},
             self.notes + other.notes,
+            self.twice | {name for name, value in other.metrics.items() if self.metrics.get(name, value) != value},
         )
 
 
@@ -98,35 +102,58 @@ def _collected(folder: Path, only: tuple[str, ...], direction: Any, unit: Any, u
     design = Design.from_csv(folder / DESIGN)
     logs = {run: _of_run(folder / run) for run in design.ids}
     notes = [note for log in logs.values() for note in log.notes]
+    notes += _odd_files(folder, logs, only)
+    there = list(dict.fromkeys(name for log in logs.values() for name in log.metrics))
+    if not there:
+        raise InputError(f"no run of {folder} has a metric; they are read from *.jsonl, *.csv and results*.json in each run's folder")
+    for wanted in only:
+        if not any(_matches(name, wanted) for name in there):
+            raise InputError(f"no run of {folder} has a metric {wanted!r} among {listed(there)}{nearest(wanted, there)}")
     bare = [run for run, log in logs.items() if not _kept(log, only)]
-    short = (
-        []
-        if unfinished
-        else _short(logs, dict(zip(design.ids, np.ones(len(design)) if design.tokens is None else design.tokens, strict=True)))
-    )
-    for which, why in ((bare, "have no metrics yet"), ([r for r in short if r not in bare], "came less far than the others")):
+    lengths = np.ones(len(design)) if design.tokens is None else design.tokens
+    short = [] if unfinished else [r for r in _short(logs, dict(zip(design.ids, lengths, strict=True))) if r not in bare]
+    for which, why in ((bare, "have no metrics yet"), (short, "came less far than the others")):
         if which:
             notes.append(f"{len(which)} of {len(design)} runs {why} and are left out: {listed(which)}")
     places = [r for r, run in enumerate(design.ids) if run not in bare and run not in short]
     if not places:
-        wanted = f" among {listed(only)}" if only else ""
         raise InputError(
-            f"no run of {folder} has a metric{wanted}; they are read from *.jsonl, *.csv and results*.json in each run's folder"
+            f"no run of {folder} that came as far as the others has a metric that is kept; give unfinished=True (--unfinished)"
         )
     kept = {design.ids[r]: _kept(logs[design.ids[r]], only) for r in places}
     names = list(dict.fromkeys(name for metrics in kept.values() for name in metrics))
-    higher = {name: up for log in logs.values() for name, up in log.higher.items()}
-    ways = {name: "max" if higher[name] else "min" for name in names if name in higher}
+    ways = {name: "max" if up else "min" for log in logs.values() for name, up in log.higher.items() if name in names}
     targets = settled({n: n for n in names}, direction, unit, ways)
     table = np.array([[metrics.get(name, np.nan) for name in names] for metrics in kept.values()])
     known: dict[str, Any] = {"labels": [design.origins[r] for r in places], "seeds": design.seeds[places], **_scales(folder, list(kept))}
     runs = Runs.from_arrays(design.domains, design.mixtures[places], targets, table, ids=list(kept), **known)
+    still = [n for n, y in zip(names, table.T, strict=True) if len(y) > 1 and np.nanmin(y) == np.nanmax(y)]
+    if still:
+        notes.append(f"{listed(still)} came out the same in every run, so that no law can be fitted; leave them out")
     return replace(runs, notes=(*notes, *runs.notes))
 
 
 def _kept(log: _Log, only: tuple[str, ...]) -> dict[str, float]:
     """The metrics of a run by these names or patterns."""
-    return {n: v for n, v in log.metrics.items() if not only or any(n == o or fnmatchcase(n, o) for o in only)}
+    return {n: v for n, v in log.metrics.items() if not only or any(_matches(n, o) for o in only)}
+
+
+def _matches(name: str, wanted: str) -> bool:
+    return name == wanted or fnmatchcase(name, wanted)
+
+
+def _odd_files(folder: Path, logs: Mapping[str, _Log], only: tuple[str, ...]) -> list[str]:
+    """Notes on metrics that several files of a run tell, and on folders with metrics that are of no run."""
+    notes = []
+    twice = {run: found for run, log in logs.items() if (found := sorted(log.twice & _kept(log, only).keys()))}
+    if twice:
+        run = next(iter(twice))
+        many = f"{len(twice)} runs have" if len(twice) > 1 else "1 run has"
+        notes.append(f"{many} several files that differ in a metric, such as {run} in {listed(twice[run])}; the last by name counts")
+    others = sorted(p.name for p in folder.iterdir() if p.is_dir() and p.name not in logs and any(map(_reader, p.rglob("*"))))
+    if others:
+        notes.append(f"{listed(others)} in {folder} {'have' if len(others) > 1 else 'has'} metrics, but no run of the design has the name")
+    return notes
 
 
 def _short(logs: Mapping[str, _Log], lengths: Mapping[str, float]) -> list[str]:
@@ -149,16 +176,29 @@ def _scales(folder: Path, runs: list[str]) -> dict[str, list[float]]:
 
 
 def _of_run(folder: Path) -> _Log:
-    """All that the files of a run's folder tell, in the order of their names."""
+    """All that the files of a run's folder tell, in the order of their names, in which step1000 comes after step500."""
     found = _Log()
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-        if path.suffix == ".jsonl" and not path.name.startswith("samples_"):  # lm-eval's answers to single questions
-            found = found.with_more(_lines(path))
-        elif path.suffix == ".csv":
-            found = found.with_more(_table(path))
-        elif path.suffix == ".json" and path.name.startswith("results"):
-            found = found.with_more(_evaluated(path))
+    for path in sorted(folder.rglob("*"), key=_place):
+        reader = _reader(path)
+        if reader is not None:
+            found = found.with_more(reader(path))
     return found
+
+
+def _place(path: Path) -> list[str | int]:
+    """What paths are sorted by: numbers in them count as numbers, all at odd places."""
+    return [int(part) if i % 2 else part for i, part in enumerate(re.split(r"(\d+)", str(path)))]
+
+
+def _reader(path: Path) -> Callable[[Path], _Log] | None:
+    """What reads a file of metrics; None of another file."""
+    if not path.is_file():
+        return None
+    if path.suffix == ".jsonl" and not path.name.startswith("samples_"):  # lm-eval's answers to single questions
+        return _lines
+    if path.suffix == ".csv":
+        return _table
+    return _evaluated if path.suffix == ".json" and path.name.startswith("results") else None
 
 
 def _lines(path: Path) -> _Log:

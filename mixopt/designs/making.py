@@ -56,7 +56,7 @@ def design(
     that makes less better.
 
     ``replicates`` of the R runs repeat one mixture with training seeds of their own, so that ``runs.noise()`` is known: the reference
-    mixture (by default 2 runs of few, up to 6 of many), or after runs the best of those (1 run). 0 leaves them out.
+    mixture (by default 2 runs, 3 of 12, up to 6 of many), or after runs the best of those (1 run). 0 leaves them out.
     ``tokens`` are training tokens of each run. The same seed and runs give the same design.
 
     Raises:
@@ -114,7 +114,7 @@ def _replicates(given: int | None, count: int, kind: Kind, first: bool) -> int:
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise InputError(f"{name} is {value!r}; it is a whole number >= {least}")
     if given is None:
-        usual = (2 if count < 16 else min(max(count // 16, 3), 6)) if first else 1
+        usual = (2 if count < 12 else min(max(count // 16, 3), 6)) if first else 1
         return 0 if kind.whole or count < 6 else usual
     if (given == 1 and first) or given > count:
         raise InputError(f"{given} of {count} runs as replicates: give 0, or from 2 to {count}, since one run alone tells no noise")

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
 
 _SAME = 9
 """Mixtures are the same where they agree to this many decimals."""
+_LAST = 1e-12
+"""Replicates that differ by less than this share of their size are the same number."""
+_MANY = 30
+"""Degrees of freedom from which on the noise between replicates is taken as known."""
 _FAR = 8.0
 """Robust standard deviations from the median from which on a metric is pointed out."""
 
@@ -33,6 +37,15 @@ def alike(mixtures: np.ndarray, *scales: np.ndarray | None) -> tuple[tuple[int, 
 
 def spread(runs: Runs) -> np.ndarray:
     """The pooled standard deviation of each target [m] between runs of one mixture, in its unit; NaN where there are none."""
+    squares, freedom = _pooled(runs)
+    sizes = np.nanmax(np.abs(np.where(np.isfinite(runs.metrics), runs.metrics, 0)), axis=0)
+    with np.errstate(invalid="ignore"):
+        found = np.sqrt(squares / np.where(freedom > 0, freedom, np.nan))
+    return np.asarray(np.where(found <= _LAST * sizes, 0.0, found))
+
+
+def _pooled(runs: Runs) -> tuple[np.ndarray, np.ndarray]:
+    """The squares of each target [m] about the means of repeated mixtures, and their degrees of freedom [m]."""
     squares, freedom = np.zeros(len(runs.targets)), np.zeros(len(runs.targets))
     for group in replicates(runs):
         y = runs.metrics[list(group)]
@@ -41,8 +54,7 @@ def spread(runs: Runs) -> np.ndarray:
         means = np.where(there, y, 0).sum(axis=0) / np.maximum(counts, 1)
         squares += np.where(there, (y - means) ** 2, 0).sum(axis=0)
         freedom += np.maximum(counts - 1, 0)
-    with np.errstate(invalid="ignore"):
-        return np.asarray(np.sqrt(squares / np.where(freedom > 0, freedom, np.nan)))
+    return squares, freedom
 
 
 def signal_to_noise(runs: Runs) -> np.ndarray:
@@ -60,6 +72,17 @@ def signal_to_noise(runs: Runs) -> np.ndarray:
             means, counts = np.array([v.mean() for v in seen]), np.array([len(v) for v in seen])
             found[j] = np.sqrt(max(means.var(ddof=1) - noise[j] ** 2 * np.mean(1 / counts), 0.0)) / noise[j]
     return found
+
+
+def _doubt(runs: Runs) -> str:
+    """What few replicates leave open: the range of the true noise, by the chi-squared distribution of the squares."""
+    from scipy.special import chdtri
+
+    freedom = int(_pooled(runs)[1].max())
+    if freedom >= _MANY:
+        return ""
+    low, high = np.sqrt(freedom / chdtri(freedom, [0.05, 0.95]))
+    return f"; the true one is {low:.2g} to {high:.2g} times that, at 90 %"
 
 
 def far(runs: Runs) -> tuple[tuple[int, int, float], ...]:
@@ -83,13 +106,16 @@ def oddities(runs: Runs) -> tuple[str, ...]:
     groups = replicates(runs)
     if groups:
         sds = spread(runs)
-        known = [f"{name} {s:.2g}" for name, s in zip(runs.targets.names, sds, strict=True) if np.isfinite(s)]
-        among = f"; between them metrics differ by {listed(known)} (standard deviation)" if known else ""
+        known = [f"{name} {s:.2g}" for name, s in zip(runs.targets.names, sds, strict=True) if s > 0]
+        among = f"; between them metrics differ by {listed(known)} (standard deviation{_doubt(runs)})" if known else ""
         count = sum(map(len, groups))
         notes.append(
             f"{count} runs share {len(groups)} mixture{'s' if len(groups) > 1 else ''}, "
             f"such as {listed(runs.ids[r] for r in groups[0])}{among}"
         )
+        same = [n for n, s, y in zip(runs.targets.names, sds, runs.metrics.T, strict=True) if s == 0 and np.nanmin(y) < np.nanmax(y)]
+        if same:
+            notes.append(f"{listed(same)} are the same to the last digit in runs of one mixture; does the trainer use the runs' seeds?")
     away = far(runs)
     if away:
         told = [f"{runs.ids[r]} {runs.targets.names[j]} {runs.metrics[r, j]:.4g}" for r, j, _ in away]

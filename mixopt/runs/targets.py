@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 from mixopt.errors import InputError, listed, nearest, unknown
 
@@ -78,23 +77,25 @@ class Targets:
 def usual_direction(column: str) -> str | None:
     """The direction, "min" or "max", where a column's name is certain of it, else None.
 
-    A word of the name decides: loss, bpb, ppl, perplexity, nll and error are better low; acc, accuracy, exact_match, f1,
+    A word of the name decides: loss, bpb, bits per byte, ppl, perplexity, nll and error are better low; acc, accuracy, exact_match, f1,
     score and pass@k high. A name with words of both kinds is not certain.
 
     >>> [usual_direction(c) for c in ("valid/ce loss", "arc_acc_norm", "pass@1", "gsm8k", "acc_loss")]
     ['min', 'max', 'max', None, None]
     """
     words = _words(column)
-    lower = not _LOWER.isdisjoint(words)
-    higher = not _HIGHER.isdisjoint(words) or _exact_match(words) or any(w.startswith("pass@") for w in words)
+    lower = not _LOWER.isdisjoint(words) or _together(words, "bits", "per", "byte")
+    higher = not _HIGHER.isdisjoint(words) or _together(words, "exact", "match") or any(w.startswith("pass@") for w in words)
     return None if lower == higher else "min" if lower else "max"
 
 
 def usual_unit(column: str, direction: str) -> str:
     """The unit that a column's name speaks of; without a word of it nats per token, or "score" for a metric to be maximised."""
     words = _words(column)
-    if _exact_match(words):
+    if _together(words, "exact", "match"):
         return "exact match"
+    if _together(words, "bits", "per", "byte"):
+        return "bits per byte"
     known = next((_UNITS[w] for w in words if w in _UNITS), None) or next((w for w in words if w.startswith("pass@")), None)
     return known or ("nats per token" if direction == "min" else "score")
 
@@ -142,5 +143,6 @@ def _words(column: str) -> list[str]:
     return re.findall(r"[a-z0-9@]+", column.lower())
 
 
-def _exact_match(words: Sequence[str]) -> bool:
-    return ("exact", "match") in pairwise(words)
+def _together(words: Sequence[str], *wanted: str) -> bool:
+    """Whether words stand one after the other."""
+    return wanted in zip(*(words[i:] for i in range(len(wanted))), strict=False)

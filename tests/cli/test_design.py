@@ -41,7 +41,7 @@ def test_from_a_budget_to_a_fit_and_the_next_round(tmp_path):
     assert content["price"]["runs"] == 12
     assert content["price"]["gpu_hours"] <= 100
     assert max(w["web"] for w in content["weights"].values()) <= 0.5 + 1e-7
-    assert content["replicates"] == [["run000", "run001"]]
+    assert content["replicates"] == [["run000", "run001", "run002"]]
     assert json.loads((first / "run000" / "run.json").read_text())["params"] == content["price"]["params"]
     trained(first)
     collected = told("collect", first, "--metric", "val*", "--out", tmp_path / "runs")

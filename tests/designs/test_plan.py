@@ -45,13 +45,13 @@ def test_measured_runs_have_the_seeds_and_scales_of_the_design():
     runs = found.measured(["val"], np.arange(14.0)[:, None], params=1e7, tokens=2e8)
     assert (runs.seeds == found.seeds).all()
     assert runs.labels == found.origins
-    assert runs.replicates() == found.replicates() == ((0, 1),)
+    assert runs.replicates() == found.replicates() == ((0, 1, 2),)
     assert set(runs.params) == {1e7}
 
 
 def test_words_and_picture_say_what_is_covered():
     found = mx.design(DOMAINS, runs=14)
-    assert "14 runs over 3 domains, dirichlet, seed 0: 13 mixtures, 2 runs repeat 1 mixture" in str(found)
+    assert "14 runs over 3 domains, dirichlet, seed 0: 12 mixtures, 3 runs repeat 1 mixture" in str(found)
     assert "tell 3 of 3 domains apart" in str(found)
     assert "domain code " in found.describe()
     assert "least weight" in found._repr_html_()

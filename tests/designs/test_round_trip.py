@@ -195,6 +195,39 @@ def test_runs_of_other_lengths_are_done_when_theirs_are(tmp_path):
     assert set(runs.tokens) == {3e8, 2.2e8, 5e8}
 
 
+def test_steps_are_in_order_of_their_numbers_and_files_that_differ_are_told(design, tmp_path):
+    emit(design, tmp_path)
+    for step, accuracy in ((500, 0.3), (1000, 0.4)):
+        for run in design.ids:
+            place = tmp_path / run / f"step{step}"
+            place.mkdir()
+            (place / "results.json").write_text(json.dumps({"results": {"arc": {"acc,none": accuracy + int(run[3:]) / 100}}}))
+    runs = collect(tmp_path)
+    assert runs.metrics[0, 0] == pytest.approx(0.4)
+    assert "14 runs have several files that differ in a metric, such as run000 in (arc/acc); the last by name counts" in runs.notes
+
+
+def test_folders_of_no_run_and_metrics_that_stand_still_are_told(design, tmp_path):
+    emit(design, tmp_path)
+    logged(tmp_path, design)
+    for run in design.ids:
+        (tmp_path / run / "fixed.jsonl").write_text('{"fixed_loss": 1.5}\n')
+    (tmp_path / "plots").mkdir()
+    (tmp_path / "run099").mkdir()
+    (tmp_path / "run099" / "log.jsonl").write_text('{"val_loss": 1.0}\n')
+    notes = " ".join(collect(tmp_path).notes)
+    assert "(run099)" in notes
+    assert "has metrics, but no run of the design has the name" in notes
+    assert "(fixed_loss) came out the same in every run" in notes
+
+
+def test_a_metric_that_no_run_has_is_refused_with_those_there_are(design, tmp_path):
+    emit(design, tmp_path)
+    logged(tmp_path, design)
+    with pytest.raises(mx.InputError, match=r"has a metric 'val_los' among \(.*val_loss.*did you mean 'val_loss'"):
+        collect(tmp_path, only=["val_loss", "val_los"])
+
+
 def test_several_folders_are_one_table(design, tmp_path):
     first, second = tmp_path / "a", tmp_path / "b"
     emit(design, first)

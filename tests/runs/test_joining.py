@@ -56,6 +56,25 @@ def test_noise_and_signal_are_found_from_replicates():
     assert "signal to noise" in runs.describe()
 
 
+def test_what_few_replicates_leave_open_is_told():
+    """Of two runs s^2 has one degree of freedom: the true noise is from s / 1.96 to s / 0.0627, which normal draws confirm."""
+    rng = np.random.default_rng(0)
+    rows = np.vstack([[0.5, 0.5], rng.dirichlet(np.ones(2), 9)])[[0, *range(10)]]
+    runs = mx.Runs.from_arrays(["a", "b"], rows, ["loss"], rng.standard_normal((11, 1)))
+    assert "(standard deviation; the true one is 0.51 to 16 times that, at 90 %)" in runs.describe()
+    pairs = rng.standard_normal((20_000, 2)).std(axis=1, ddof=1)
+    assert np.mean((0.51 * pairs < 1) & (16 * pairs > 1)) == pytest.approx(0.9, abs=0.01)
+
+
+def test_replicates_that_agree_to_the_last_digit_are_pointed_out():
+    rows = np.array([[0.5, 0.5], [0.5, 0.5], [0.3, 0.7]])
+    metrics = np.array([[2.0, 1.5, 3.0], [2.0 + 4e-16, 1.5, 3.1], [2.2, 1.5, 3.2]])
+    runs = mx.Runs.from_arrays(["a", "b"], rows, ["seedless", "constant", "noisy"], metrics)
+    assert runs.noise()[:2].tolist() == [0, 0]
+    assert np.isnan(runs.signal_to_noise()[:2]).all()
+    assert "(seedless) are the same to the last digit in runs of one mixture; does the trainer use the runs' seeds?" in runs.describe()
+
+
 def test_without_replicates_there_is_no_noise_to_tell():
     runs = table("xy", [[1.0], [2.0]])
     assert np.isnan(runs.noise()).all()

@@ -31,6 +31,7 @@ def read(tmp_path):
         ("eval/downstream/arc_challenge (BPB v2)", "min", "bits per byte"),
         ("ultrachat_masked_ppl", "min", "perplexity"),
         ("nll", "min", "nats per token"),
+        ("wikitext/bits_per_byte", "min", "bits per byte"),
         ("word-error", "min", "error rate"),
         ("hellaswag_acc_norm", "max", "accuracy"),
         ("gsm8k.exact_match", "max", "exact match"),
@@ -44,7 +45,7 @@ def test_words_that_are_certain(column, way, unit):
     assert usual_unit(column, way) == unit
 
 
-@pytest.mark.parametrize("column", ["gsm8k", "accent", "passing", "match", "acc_loss", "exact", "lossless", ""])
+@pytest.mark.parametrize("column", ["gsm8k", "accent", "passing", "match", "acc_loss", "exact", "lossless", "bits", "byte_per_bits", ""])
 def test_words_that_are_not(column):
     assert usual_direction(column) is None
 
