@@ -24,21 +24,21 @@ from hypergradient import INNER, MOST, RHO, SYSTEM, K, Ridge, by_hand, lower, ne
 from torch import Tensor
 
 import mixopt as mx
-from mixopt.solvers import ConjugateGradients, Implicit, Inner
+from mixopt.solvers import ConjugateGradients, Dense, Implicit, Inner
+from mixopt.solvers.systems import System
 
 UNIFORM = np.full(K, 1 / K)
 Method = Callable[[], np.ndarray]
 
 
-def by_mixopt(data: Ridge) -> Method:
-    """mixopt's Implicit, planned once."""
+def by_mixopt(data: Ridge, system: System) -> Method:
+    """mixopt's Implicit with a linear system, planned once."""
     domains = mx.Domains([f"d{i}" for i in range(K)])
     w, theta = mx.Mixture(domains), mx.model()
     trained = mx.argmin(w @ mx.losses(theta, domains) + RHO / 2 * mx.sum_squares(theta), over=theta)
     problem = mx.minimize(mx.loss(trained, "val"), over=w)
     learner = mx.FunctionLearner(start(data), losses={"train": data.train, "val": data.val})
-    solver = Implicit(inner=Inner(tolerance=INNER), system=ConjugateGradients(steps=MOST, tolerance=SYSTEM))
-    return mx.plan(problem, learner, solver=solver).hypergradient
+    return mx.plan(problem, learner, solver=Implicit(inner=Inner(tolerance=INNER), system=system)).hypergradient
 
 
 def start(data: Ridge) -> Tensor:
@@ -148,7 +148,8 @@ def methods(data: Ridge, exact: np.ndarray, goal: float, rate: float) -> dict[st
     """What is installed and accurate, with unrolled training at the steps that it needs."""
     even = torch.from_numpy(UNIFORM)
     found: dict[str, Method] = {
-        "mixopt, Implicit": by_mixopt(data),
+        "mixopt, Implicit": by_mixopt(data, ConjugateGradients(steps=MOST, tolerance=SYSTEM)),
+        "mixopt, Implicit, Dense": by_mixopt(data, Dense()),
         "by hand, Newton and conjugate gradients": lambda: by_hand(data, even)[0].numpy(),
         "the same, mixed derivative by forward mode": lambda: by_hand(data, even, forward=True)[0].numpy(),
     }

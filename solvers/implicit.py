@@ -18,8 +18,8 @@ from mixopt.runtime.tree import Leaves, copied, split, vector
 from .bilevel import BilevelSolver, Slope, Trained
 from .doubts import endless_slopes
 from .inner import STEPS, Inner, minimum, reach
-from .products import Curved, cross_differences, cross_term, differenced, gauss_newton, hessian, pushed
-from .systems import ConjugateGradients, System
+from .products import Curved, cross_differences, cross_term, differenced, gauss_newton, hessian, pushed, written_out
+from .systems import ConjugateGradients, Dense, System
 
 Curvature = Literal["hessian", "gauss-newton"]
 Products = Literal["reverse", "forward", "differences"]
@@ -107,7 +107,9 @@ class Implicit(BilevelSolver):
     def _bent(self, model: Modelled, w: Tensor, value: Tensor, at: Leaves, batch: Batch) -> Curved:
         """The lower level's Hessian products, as ``products`` says."""
         if self.products == "reverse":
-            return hessian(model, value, at, w)
+            bent = hessian(model, value, at, w)
+            small = isinstance(self.system, Dense) and len(bent.slope) <= self.system.most
+            return written_out(model, bent) if small else bent
         make = pushed if self.products == "forward" else differenced
         return make(model, lambda leaves: model.lower(w, leaves, batch), value, at)
 

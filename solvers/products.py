@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -64,6 +64,24 @@ def hessian(model: Modelled, lower: Tensor, at: Leaves, free: Tensor | None = No
 
     slope = vector(tuple(g.detach() for g in graph))
     return Curved(at, product, slope, crossed=None if free is None else crossed)
+
+
+def written_out(model: Modelled, bent: Curved) -> Curved:
+    """The same with the matrix [P, P] written out at the first product, by one backward pass for all its rows where torch can."""
+    seen: list[Tensor] = []
+
+    def product(p: Tensor) -> Tensor:
+        if not seen:
+            rows, before = torch.eye(len(p), dtype=p.dtype, device=p.device), model.meter.hessian_products
+            try:
+                H = torch.vmap(bent.product)(rows)
+            except RuntimeError:  # an operation that torch does not vectorise
+                H = torch.stack([bent.product(row) for row in rows])
+            model.meter.hessian_products = before + len(p)
+            seen.append((H + H.T) / 2)
+        return seen[0] @ p
+
+    return replace(bent, product=product)
 
 
 def pushed(model: Modelled, objective: Callable[[Leaves], Tensor], value: Tensor, at: Leaves) -> Curved:

@@ -63,6 +63,34 @@ def test_differences_serve_losses_with_first_derivatives_alone():
         mx.hypergradient(*validation(twice, names="abc"), solver=Implicit(products="forward"))
 
 
+class _Looked(torch.autograd.Function):
+    """The identity, whose backward pass looks at a number, which no vectorised pass can."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, slope):
+        assert bool(torch.isfinite(slope.sum()))
+        return _Looked.apply(slope)
+
+
+@pytest.mark.parametrize(("square", "passes"), [(torch.square, 8), (lambda x: _Looked.apply(x) ** 2, 38)], ids=["vectorised", "one by one"])
+def test_a_small_matrix_is_written_out_once_at_a_point(monkeypatch, square, passes):
+    """Ten parameters: one backward pass for all rows where torch can, and Newton's steps and the system read the same matrix."""
+    draw = torch.Generator().manual_seed(0)
+    rows = torch.randn(3, 20, 10, generator=draw, dtype=torch.float64)
+    losses = {"train": lambda p: square(rows @ p - 1).mean(1), "val": lambda p: (p - 0.7).square().sum()}
+    it, calls, grad = validation(losses, torch.zeros(10, dtype=torch.float64), names="abc", ridge=0.1), [], torch.autograd.grad
+    expected = mx.hypergradient(*it)
+    monkeypatch.setattr(torch.autograd, "grad", lambda *a, **k: calls.append(1) or grad(*a, **k))
+    assert mx.hypergradient(*it, solver=Implicit(system=Dense())) == pytest.approx(expected, rel=1e-7)
+    assert len(calls) == passes
+    check = mx.check_hypergradient(*it, solvers=[Implicit(system=Dense())])
+    assert check.rows[0].cost.hessian_products % 10 == 0
+
+
 def test_an_indefinite_hessian_is_told_by_conjugate_gradients_and_solved_by_minres():
     """The lower level has a saddle at its start, where Newton's steps stay: H = diag(2, -2), so q = (v1 / 2, -v2 / 2)."""
     losses = {
