@@ -25,3 +25,12 @@ def write(path: str | os.PathLike[str], content: str | bytes) -> None:
             part.unlink(missing_ok=True)
     except OSError as error:
         raise InputError(f"{target} cannot be written: {error.strerror or error}; give another folder") from None
+
+
+def safe(name: str) -> str:
+    """A name as that of a file: what is no letter, digit, hyphen, dot or underscore becomes an underscore.
+
+    >>> safe("my set/1")
+    'my_set_1'
+    """
+    return "".join(c if c.isalnum() or c in "-_." else "_" for c in name)

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from json import dumps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, final
 
 import typer
 
-from mixopt.errors import InputError, unknown
-from mixopt.files import write
+from mixopt.errors import InputError, listed, unknown
+from mixopt.files import safe, write
 
 from .common import Json, Quiet, Voice
 from .reading import DomainField, Dtype, Eos, Per, Split, TextField, Tokenizer, Undecodable, reading
@@ -33,13 +33,18 @@ def _how(text: str) -> Any:
 
 def sweep(
     data: Annotated[Path, typer.Option(help="Folder with one domain for each sub-folder or file.")],
-    tokens: Annotated[float, typer.Option(help="Tokens that each run is trained on, as 2e6.")],
+    tokens: Annotated[
+        list[float] | None,
+        typer.Option(help="Tokens that each run is trained on, as 2e6. Repeatable: then each mixture has a run of each."),
+    ] = None,
     target_tokens: Annotated[
         float | None, typer.Option(help="Tokens of the run that the mixture is for: proxies then repeat each domain as often as that.")
     ] = None,
-    runs: Annotated[int | None, typer.Option(help="How many runs; else three for each of the law's parameters.")] = None,
+    runs: Annotated[int | None, typer.Option(help="How many mixtures; else three for each of the law's parameters.")] = None,
     design: Annotated[str, typer.Option(help="A kind of design, such as dirichlet or sobol, or a CSV of mixtures.")] = "dirichlet",
+    val: Annotated[list[str] | None, typer.Option(help="A validation set to measure too: name=FOLDER. Repeatable.")] = None,
     out: Annotated[Path, typer.Option(help="Folder for tokens, the journal and the table; give it again to go on.")] = Path("out/sweep"),
+    layout: Annotated[str, typer.Option(help="Also write mixtures.csv and metrics.csv as regmix or olmix lay theirs out.")] = "",
     text_field: TextField = "text",
     domain_field: DomainField = "",
     tokenizer: Tokenizer = "",
@@ -49,44 +54,54 @@ def sweep(
     eos: Eos = "",
     undecodable: Undecodable = "refuse",
     model: Annotated[str, _model("hf:FOLDER or FILE.py:FUNCTION; without one a small GPT.")] = "",
-    width: Annotated[int, _model("Width of the small GPT.")] = 32,
+    width: Annotated[
+        list[int] | None, _model("Width of the small GPT, 32 if not given. Repeatable: then each mixture has a run of each.")
+    ] = None,
     context: Annotated[int, _model("Tokens of a window.")] = 64,
     batch: Annotated[int, _model("Windows of a batch.")] = 16,
     rate: Annotated[float, _model("Peak learning rate of AdamW.")] = 1e-2,
     precision: Annotated[str, _model("float32 or bfloat16.")] = "float32",
-    windows: Annotated[int, _model("Held-out windows of each domain that a run is measured on.")] = 64,
+    windows: Annotated[int, _model("Held-out windows of each domain or set that a run is measured on.")] = 64,
     executor: Annotated[str, _how("ensemble, sequential, processes or ray.")] = "ensemble",
     together: Annotated[int | None, _how("Runs that an ensemble, or a task of Ray, trains together.")] = None,
     workers: Annotated[int | None, _how("Processes; else one for each core.")] = None,
     address: Annotated[str | None, _how("Address of a Ray cluster; else one of this machine.")] = None,
-    gpus: Annotated[float, _how("GPUs, or the part of one, for each task of Ray.")] = 0.0,
+    gpus: Annotated[float | None, _how("GPUs, or the part of one, for each task of Ray.")] = None,
     device: Annotated[str | None, _how("Where models are trained: cpu, cuda, cuda:1.")] = None,
     halving: Annotated[bool, _how("Stop the worse half of the runs after a quarter, and of the rest after half, of the steps.")] = False,
-    curve: Annotated[int, _how("Points on the way at which losses are measured and kept in the journal.")] = 0,
-    seed: Annotated[int, typer.Option(help="Seed of the design, the models and the data.")] = 0,
+    curve: Annotated[
+        int, _how("Points on the way at which losses are measured: written as curves.csv, of all runs of the folder, for laws in steps.")
+    ] = 0,
+    seed: Annotated[int | None, typer.Option(help="Seed of the design, the models and the data; 0 if not given.")] = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Train a small model for each mixture of a design, and write their losses as a table for mixopt fit."""
     import mixopt as mx
+    from mixopt.fitting.options import texts
     from mixopt.runtime.recipe import Recipe
 
     voice = Voice(json, quiet)
-    runner = _executor(executor, together, workers, address, gpus, device, halving)
+    runner = _executor(executor, halving, {"together": together, "workers": workers, "address": address, "gpus": gpus, "device": device})
     recipe = Recipe(steps=1, batch=batch, rate=rate, precision=_precision(precision))
-    if design.endswith(".csv") and runs is not None:
-        raise InputError(f"--design {design} says which runs; leave --runs out")
-    prepared = _prepared(voice, data, out, reading(text_field, domain_field, tokenizer, per, split, dtype, eos, undecodable), context)
-    plan = _design(design, prepared, runs, tokens, seed)
-    factory = _factory(model, prepared.vocabulary, context, width)
+    sets = texts(val or (), "--val")
+    _refuse_said_twice(design, runs, seed, model, width, layout)
+    how = reading(text_field, domain_field, tokenizer, per, split, dtype, eos, undecodable)
+    prepared = _prepared(voice, data, out / "tokens", how, context, ("train", "validation"))
+    held = dict(prepared.parts["validation"])
+    for name, folder in sets.items():
+        held |= _set(name, _prepared(voice, Path(folder), out / f"val-{safe(name)}", how, context, ("validation",), 1.0))
+    plan = _design(design, prepared, runs, tokens, seed or 0)
+    factory = _factory(model, prepared.vocabulary, context, width or [32])
     voice.say(plan.describe())
     write(out / "sizes.json", dumps(dict(zip(prepared.domains, prepared.domains.sizes.tolist(), strict=True)), indent=1) + "\n")
-    with _shown(voice, len(plan)) as watch:
+    with _shown(voice, len(plan)) as shown:
         table = mx.sweep(
             prepared,
             factory,
             plan,
-            tokens=tokens,
+            tokens=_single(tokens) if plan.tokens is None else None,
+            targets=held,
             target_tokens=target_tokens,
             context=context,
             recipe=recipe,
@@ -94,72 +109,127 @@ def sweep(
             curve=curve,
             executor=runner,
             resume=out / "runs.sqlite",
-            seed=seed,
-            watch=watch,
+            watch=shown.watch,
         )
-    table.to_csv(out / "runs.csv")
-    if len(table) < len(plan) and not halving:
-        voice.say(f"{len(table)} of {len(plan)} runs are finished; the same command goes on")
+    files = _written(table, out, layout, curve)
+    if shown.last is not None and shown.last.done < shown.last.runs:
+        voice.say(f"{shown.last.done} of {shown.last.runs} runs are finished; the same command goes on")
         raise KeyboardInterrupt
-    voice.answer(*_answer(table, out))
+    voice.answer(*_answer(table, out, files))
 
 
-def _answer(table: Runs, out: Path) -> tuple[str, dict[str, Any]]:
+def _refuse_said_twice(design: str, runs: int | None, seed: int | None, model: str, width: list[int] | None, layout: str) -> None:
+    """Raise where an option is given that another one settles."""
+    if design.endswith(".csv"):
+        for name, value, what in (
+            ("--runs", runs, "which runs"),
+            ("--seed", seed, "the seeds of its runs, by a column or one after another"),
+        ):
+            if value is not None:
+                raise InputError(f"--design {design} says {what}; leave {name} out")
+    if model and width is not None:
+        raise InputError(f"--width is of the small GPT, and --model {model} is another model; leave one of them out")
+    if layout not in ("", "regmix", "olmix"):
+        raise unknown("layout", layout, ("regmix", "olmix"))
+
+
+def _written(table: Runs, out: Path, layout: str, curve: int) -> list[Path]:
+    """The files of a sweep's table."""
+    from mixopt.sweeps import collect
+
+    table.to_csv(out / "runs.csv")
+    files = [out / "runs.csv"]
+    if curve:
+        collect(out / "runs.sqlite", curves=True).to_csv(out / "curves.csv")
+        files.append(out / "curves.csv")
+    if layout:
+        files += [out / "mixtures.csv", out / "metrics.csv"]
+        table.to_pair(files[-2], files[-1], layout)
+    return files
+
+
+def _answer(table: Runs, out: Path, files: list[Path]) -> tuple[str, dict[str, Any]]:
     """The end of a sweep as text and as the object of --json."""
     best = int(table.metrics.mean(axis=1).argmin())
     mixture = dict(zip(table.domains, table.mixtures[best].tolist(), strict=True))
     shown = ", ".join(f"{name} {weight:.3f}" for name, weight in mixture.items())
     mean = float(table.metrics[best].mean())
-    text = f"{len(table)} runs in {out / 'runs.csv'}; the best is {table.ids[best]}, mean {mean:.4f}: {shown}\nnext: mixopt fit {out}"
-    return text, {"runs": len(table), "table": str(out / "runs.csv"), "best": {"run": table.ids[best], "mean": mean, "mixture": mixture}}
+    lines = [f"{len(table)} runs in {out / 'runs.csv'}; the best is {table.ids[best]}, mean {mean:.4f}: {shown}", *table.notes]
+    lines += [f"written: {', '.join(map(str, files))}", f"next: mixopt fit {out}"]
+    content = {"runs": len(table), "table": str(files[0]), "best": {"run": table.ids[best], "mean": mean, "mixture": mixture}}
+    return "\n".join(lines), {**content, "notes": table.notes, "files": [str(file) for file in files]}
 
 
-def _prepared(voice: Voice, data: Path, out: Path, how: Any, context: int) -> Prepared:
+def _prepared(
+    voice: Voice, data: Path, cache: Path, how: Any, context: int, parts: tuple[str, ...], validation: float | None = None
+) -> Prepared:
     """The data as tokens in the sweep's folder."""
     from mixopt.data.prepare import prepare
 
     voice.say(f"reading {data} ...")
-    prepared = prepare(data, out / "tokens", how)
-    prepared.check(context, ("train", "validation"))
+    prepared = prepare(data, cache, how) if validation is None else prepare(data, cache, how, validation=validation, test=0.0)
+    prepared.check(context, parts)
     return prepared
 
 
-def _design(given: str, prepared: Prepared, runs: int | None, tokens: float, seed: int) -> Design:
+def _set(name: str, prepared: Prepared) -> dict[str, Any]:
+    """The rows of a validation set by target: its name, and that of each of its domains where it has several."""
+    rows = prepared.parts["validation"]
+    return {name if len(rows) == 1 else f"{name}/{domain}": row for domain, row in rows.items()}
+
+
+def _design(given: str, prepared: Prepared, runs: int | None, tokens: list[float] | None, seed: int) -> Design:
     """A design of a kind, or the mixtures of a file."""
     from mixopt.designs import Design, design
 
     if given.endswith(".csv"):
-        return Design.from_csv(given, prepared.domains)
-    return design(prepared.domains, runs=runs, kind=given, tokens=tokens, seed=seed)
+        plan = Design.from_csv(given, prepared.domains)
+        if plan.tokens is not None and tokens is not None:
+            raise InputError(f"--design {given} says the tokens of its runs; leave --tokens out, or its column tokens")
+        if plan.tokens is not None or tokens is not None:
+            return plan
+    if not tokens:
+        raise InputError("say how many tokens each run is trained on, such as --tokens 2e6")
+    return design(prepared.domains, runs=runs, kind=given, tokens=tokens[0] if len(tokens) == 1 else None, seed=seed)
 
 
-def _factory(model: str, vocabulary: int, context: int, width: int) -> Any:
-    """What makes a model from a seed; processes can be sent it."""
+def _single(tokens: list[float] | None) -> float | list[float] | None:
+    return tokens[0] if tokens is not None and len(tokens) == 1 else tokens
+
+
+def _factory(model: str, vocabulary: int, context: int, widths: list[int]) -> Any:
+    """What makes a model from a seed, or several by name; processes can be sent it."""
     from functools import partial
 
     from mixopt.study.models import factory, small_gpt
 
     if model:
         return factory(model, vocabulary=vocabulary, context=context)
-    return partial(small_gpt, vocabulary, context, width)
+    made = {f"width{width}": partial(small_gpt, vocabulary, context, width) for width in widths}
+    return made if len(made) > 1 else next(iter(made.values()))
 
 
-def _executor(
-    name: str, together: int | None, workers: int | None, address: str | None, gpus: float, device: str | None, halving: bool
-) -> Executor:
+def _executor(name: str, halving: bool, flags: dict[str, Any]) -> Executor:
+    """The executor of this name, with the settings that were given."""
     from mixopt.sweeps import Ensemble, Halving, Processes, Ray, Sequential
 
-    made: dict[str, Any] = {
-        "ensemble": lambda: Halving(together=together, device=device) if halving else Ensemble(together=together, device=device),
-        "sequential": lambda: Sequential(device=device),
-        "processes": lambda: Processes(workers=workers, device=device),
-        "ray": lambda: Ray(address=address, gpus=gpus, together=together or 1, device=device),
+    makers: dict[str, tuple[Any, tuple[str, ...]]] = {
+        "ensemble": (Halving if halving else Ensemble, ("together", "device")),
+        "sequential": (Sequential, ("device",)),
+        "processes": (Processes, ("workers", "device")),
+        "ray": (Ray, ("address", "gpus", "together", "device")),
     }
-    if name not in made:
-        raise unknown("executor", name, made)
+    if name not in makers:
+        raise unknown("executor", name, makers)
     if halving and name != "ensemble":
         raise InputError(f"--halving compares runs that train side by side, and --executor {name} trains them apart; leave one of them out")
-    executor: Executor = made[name]()
+    maker, taken = makers[name]
+    given = {flag: value for flag, value in flags.items() if value is not None}
+    for flag in given:
+        if flag not in taken:
+            whose = listed(n for n, (_, theirs) in makers.items() if flag in theirs)
+            raise InputError(f"--{flag} is of the executor {whose}, and this one is {name}; leave it out, or take that one")
+    executor: Executor = maker(**given)
     return executor
 
 
@@ -169,17 +239,26 @@ def _precision(given: str) -> Any:
     return given
 
 
+@final
+class _Shown:
+    """A bar with runs done, speed, time left and the best mixture so far; ``last`` is what it heard last."""
+
+    def __init__(self, bar: Any, task: Any):
+        self.bar, self.task = bar, task
+        self.last: Progress | None = None
+
+    def watch(self, progress: Progress) -> None:
+        """Show how far the sweep is."""
+        self.last = progress
+        self.bar.update(self.task, completed=progress.done, total=progress.runs, told=str(progress))
+
+
 @contextmanager
-def _shown(voice: Voice, runs: int) -> Iterator[Any]:
-    """A bar with runs done, speed, time left and the best mixture so far."""
+def _shown(voice: Voice, runs: int) -> Iterator[_Shown]:
+    """The bar, where there is a terminal."""
     from rich.progress import BarColumn, TextColumn
     from rich.progress import Progress as Bar
 
     columns = (TextColumn("  runs"), BarColumn(30), TextColumn("{task.fields[told]}"))
     with Bar(*columns, console=voice.console, transient=True, disable=not voice.console.is_terminal) as bar:
-        task = bar.add_task("runs", total=float(runs), told="")
-
-        def watch(progress: Progress) -> None:
-            bar.update(task, completed=progress.done, total=progress.runs, told=str(progress))
-
-        yield watch
+        yield _Shown(bar, bar.add_task("runs", total=float(runs), told=""))

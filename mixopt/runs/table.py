@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from mixopt import notebook
-from mixopt.errors import InputError, MissingExtraError, listed
+from mixopt.errors import InputError, MissingExtraError, listed, unknown
 from mixopt.files import write
 from mixopt.language.domains import Domains
 
@@ -175,10 +175,29 @@ class Runs:
         Columns: run, then name, seed, params, tokens, steps and weight where known, ``w/<domain>``, and ``loss/<target>`` for metrics to be
         minimised, ``score/<target>`` for those to be maximised. Units are not written.
         """
-        header, columns = self._columns()
-        text = io.StringIO(newline="")
-        csv.writer(text).writerows([header, *zip(*columns, strict=True)])
-        write(path, text.getvalue())
+        _write(path, *self._columns())
+
+    def to_pair(self, mixtures: files.Path, metrics: files.Path, layout: str) -> None:
+        """Write two CSVs, each whole or not at all, as RegMix ("regmix") or Olmix ("olmix") lay theirs out; ``from_csv`` reads the pair.
+
+        "regmix": index and ``train_<domain>``, index and ``metric/<target>_val_loss`` (without the ending where it is to be maximised);
+        "olmix": run, name, index and the domains' or targets' own names. Scales, seeds and weights are not written.
+
+        Raises:
+            InputError: another layout.
+        """
+        if layout not in ("regmix", "olmix"):
+            raise unknown("layout", layout, ("regmix", "olmix"))
+        whose: list[tuple[str, Sequence[Any]]] = [("index", self.ids)]
+        domains, targets = list(self.domains), list(self.targets.names)
+        if layout == "regmix":
+            ends = ["_val_loss" if way == "min" else "" for way in self.targets.directions]
+            domains, targets = [f"train_{d}" for d in domains], [f"metric/{t}{end}" for t, end in zip(targets, ends, strict=True)]
+        else:
+            whose = [("run", self.ids), ("name", self.labels or self.ids), ("index", range(len(self)))]
+        for path, names, table in ((mixtures, domains, self.mixtures), (metrics, targets, self.metrics)):
+            cells = [["" if v != v else v for v in column] for column in table.T.tolist()]
+            _write(path, [*(n for n, _ in whose), *names], [*(column for _, column in whose), *cells])
 
     def _columns(self) -> tuple[list[str], list[list[Any]]]:
         """The names and the cells of the columns that a file of ours has."""
@@ -273,6 +292,12 @@ class Runs:
         counts = f"{len(self)} runs, {len(self.domains)} domains, {len(self.targets)} targets"
         weights = notebook.table(["domain", "least weight", "mean", "most"], seen, caption=counts)
         return weights + notebook.table(["target", "least", "most", "unit", "better"], metrics, notes=self.notes)
+
+
+def _write(path: files.Path, header: Sequence[str], columns: Sequence[Sequence[Any]]) -> None:
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows([header, *zip(*columns, strict=True)])
+    write(path, text.getvalue())
 
 
 def _renormalised(weights: np.ndarray, ids: Sequence[str]) -> tuple[np.ndarray, tuple[str, ...]]:

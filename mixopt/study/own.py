@@ -15,6 +15,7 @@ from mixopt.data.prepare import prepare
 from mixopt.data.prepared import Prepared
 from mixopt.data.reading import Reading
 from mixopt.errors import InputError, listed, unknown
+from mixopt.files import safe
 from mixopt.language.domains import Domains
 from mixopt.runtime.streams import Streams
 from mixopt.runtime.torch_learner import checked_device
@@ -132,7 +133,7 @@ def _prepared(asked: Asked, store: Store, screen: Screen, fresh: bool) -> tuple[
 
     own = one(asked.data, "data", 0.05)
     own.check(asked.context)
-    sets = {name: one(place, f"val-{_safe(name)}", 0.5) for name, place in asked.sets.items()}
+    sets = {name: one(place, f"val-{safe(name)}", 0.5) for name, place in asked.sets.items()}
     for made in sets.values():
         made.check(asked.context, ("validation", "test"))
     return own, sets
@@ -264,7 +265,3 @@ def _digest(spec: str) -> str:
     """A digest of the file that makes a model."""
     path = Path(spec.removeprefix("hf:")) / "config.json" if spec.startswith("hf:") else Path(spec.rpartition(":")[0])
     return hashlib.sha256(path.read_bytes()).hexdigest()[:8] if path.is_file() else ""
-
-
-def _safe(name: str) -> str:
-    return "".join(c if c.isalnum() or c in "-_." else "_" for c in name)

@@ -1,6 +1,7 @@
 """Sweeps: the proxy runs of a design, many small models at once, and never a finished run lost."""
 
 from .by_ray import Ray as Ray
+from .collecting import collect as collect
 from .corpus import Corpus as Corpus
 from .executors import Ensemble as Ensemble
 from .executors import Executor as Executor
@@ -12,4 +13,4 @@ from .processes import Processes as Processes
 from .progress import Progress as Progress
 from .sweeping import sweep as sweep
 
-__all__ = ["Corpus", "Ensemble", "Executor", "Halving", "Journal", "Processes", "Progress", "Ray", "Sequential", "predicted"]
+__all__ = ["Corpus", "Ensemble", "Executor", "Halving", "Journal", "Processes", "Progress", "Ray", "Sequential", "collect", "predicted"]

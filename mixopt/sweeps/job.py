@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, final
 
@@ -32,10 +32,17 @@ class Job:
         """What runs that train as one program have in common: the model, and the recipe but for its rate."""
         return self.model, replace(self.recipe, rate=1.0)
 
-    def key(self, digest: str) -> str:
-        """A digest of all that the result depends on beside the corpus; ``digest`` is that of the model (``Work.digest``)."""
+    def key(self, digest: str, points: Sequence[int] = (), stops: Mapping[str, Any] | None = None) -> str:
+        """A digest of all that the final losses depend on beside the corpus; ``digest`` is that of the model (``Work.digest``).
+
+        After a colon there is one of what else is asked: the ``points`` of the curve on the way, and what ``stops`` runs early.
+        """
         told = [list(self.mixture), self.model, digest, self.seed, self.data_seed, asdict(self.recipe)]
-        return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:24]
+        return _digest(told, 24) + (f":{_digest([list(points), stops], 8)}" if points or stops else "")
+
+
+def _digest(told: Any, length: int) -> str:
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:length]
 
 
 @final
@@ -54,6 +61,10 @@ class Finished:
     params: int
     seconds: float
     stopped: bool = False
+
+    def has(self, key: str, points: Sequence[int]) -> bool:
+        """Whether it is the run of ``key``, whole and with losses at all of the points."""
+        return self.key.split(":")[0] == key.split(":")[0] and not self.stopped and {*points} <= {step for step, _ in self.curve}
 
     def as_json(self) -> str:
         """The record as one line of JSON; numbers come back bit for bit."""

@@ -36,7 +36,7 @@ create table if not exists held (key text primary key, owner text not null, beat
 
 
 class FullError(MixoptError):
-    """The journal's disk is full; what was finished before is kept."""
+    """The journal's disk is full, or takes no more; what was finished before is kept."""
 
 
 @final
@@ -45,15 +45,21 @@ class Journal:
 
     SQLite, because a transaction is whole or not there after a kill or a power cut, several processes may write, and nothing but one
     file is left; rollback journals rather than a write-ahead log, because those also work on a cluster's shared file system. A file
-    whose end was lost is read as far as it goes, and what could be read goes on in its place.
+    whose end was lost is read as far as it goes, and what could be read goes on in its place. Without an ``identity``, what all its runs
+    have in common, it is there to be read.
 
     Raises:
-        InputError: a file that is no journal, or one of another corpus, or of other domains or targets.
+        InputError: a file that is not there or no journal, or one of another corpus, or of other domains or targets.
     """
 
-    def __init__(self, path: str | os.PathLike[str], identity: Mapping[str, Any]):
+    def __init__(self, path: str | os.PathLike[str], identity: Mapping[str, Any] | None = None):
         self.path = Path(path)
         self.owner = f"{socket.gethostname()}:{os.getpid()}:{threading.get_ident()}:{time.time_ns()}"
+        if identity is None:
+            if not self.path.is_file():
+                raise InputError(f"there is no journal {path}; give the file that sweep(resume=...) wrote: runs.sqlite of mixopt sweep")
+            _mended(self.path)
+            return
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -73,6 +79,11 @@ class Journal:
         """What each finished run was, by key, as written."""
         with self._open() as db:
             return {key: json.loads(text) for key, text in db.execute("select key, job from runs order by rowid")}
+
+    def told(self) -> dict[str, Any]:
+        """What all of its runs have in common, by name."""
+        with self._open() as db:
+            return {name: json.loads(text) for name, text in db.execute("select name, value from told")}
 
     def add(self, job: Job, found: Finished) -> bool:
         """Keep a finished run, and let go of it; False where it is there already, and then nothing changes."""
@@ -131,12 +142,8 @@ class Journal:
                 db.execute("pragma synchronous = full")
                 with db:
                     yield db
-        except sqlite3.OperationalError as error:
-            if "full" in str(error):
-                raise FullError(f"no room is left for {self.path}; what finished before is kept: make room, and sweep again") from None
-            raise InputError(f"{self.path} cannot be used: {error}") from None
         except sqlite3.DatabaseError as error:
-            raise InputError(f"{self.path} is no journal of a sweep: {error}; give another file") from None
+            raise _told(self.path, error) from None
 
     def _identified(self, identity: Mapping[str, Any]) -> None:
         """Write whose journal it is, or refuse one of another corpus."""
@@ -150,6 +157,27 @@ class Journal:
                     f"{self.path} is the journal of another sweep: its {name} is {_short(before[name])}, this one's {_short(value)}; "
                     "give another file"
                 )
+
+
+def _told(path: Path, error: sqlite3.DatabaseError) -> MixoptError:
+    """What went wrong with a journal's file, and the mend."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code == sqlite3.SQLITE_FULL:
+        return FullError(f"no room is left for {path}; what finished before is kept: make room, and sweep again")
+    if code == sqlite3.SQLITE_IOERR:
+        return FullError(
+            f"{path} cannot be read or written any more: {error} ({error.sqlite_errorname}), as where a quota or a limit on the size of "
+            "files is reached, or a disk or a share is lost; what finished before is kept: mend that, or copy the file elsewhere, and "
+            "sweep again"
+        )
+    if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM):
+        return InputError(
+            f"{path} may not be written, it or its folder: {error}; let it be written, or copy it to where you may write. "
+            "To read its runs alone: mixopt.sweeps.collect"
+        )
+    if isinstance(error, sqlite3.OperationalError):
+        return InputError(f"{path} cannot be used: {error}; give a file that can be read and written, and that no other program locks")
+    return InputError(f"{path} is no journal of a sweep: {error}; give another file")
 
 
 def _short(text: str) -> str:
@@ -189,7 +217,7 @@ def _mended(path: Path) -> None:
         if "not a database" in str(error):
             raise InputError(f"{path} is no journal of a sweep; give another file") from None
         if "unable to open" in str(error) or "locked" in str(error):
-            raise InputError(f"{path} cannot be used: {error}; give a file that can be read and written") from None
+            raise _told(path, error) from None
     aside, fresh, padded = (path.with_name(f"{path.name}.{what}") for what in ("damaged", "new", "padded"))
     _padded(path, padded)
     rows = {name: list(_readable(padded, name)) for name in ("told", "runs")}

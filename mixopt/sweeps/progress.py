@@ -74,6 +74,11 @@ class Watched:
                 )
         self._show()
 
+    def elsewhere(self, found: Mapping[str, Finished]) -> None:
+        """These have finished by now, those of another sweep that shares the journal among them."""
+        self.known.update(found)
+        self._show()
+
     def progress(self) -> Progress:
         """How far the sweep is."""
         seconds = time.perf_counter() - self.clock

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import math
 import os
+import shutil
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import nn
 
 from mixopt.designs import Design
-from mixopt.errors import InputError, listed, unknown
+from mixopt.errors import InputError, MixoptError, listed, unknown
 from mixopt.runs import Runs, Targets
 from mixopt.runtime.recipe import Recipe
 from mixopt.runtime.torch_learner import checked_device
@@ -31,6 +33,7 @@ from .progress import Log, Watch, Watched
 from .work import Factory, Work
 
 EXECUTORS: dict[str, Callable[[], Executor]] = {"ensemble": Ensemble, "sequential": Sequential, "processes": Processes, "ray": Ray}
+BATCH = 16
 WAIT = 2.0
 """Seconds between two looks at runs that another sweep trains."""
 
@@ -45,13 +48,13 @@ def sweep(
     target_tokens: float | None = None,
     context: int | None = None,
     recipe: Recipe | None = None,
-    batch: int = 16,
+    batch: int | None = None,
     rates: Sequence[float] | None = None,
     windows: int = WINDOWS,
     curve: int | Sequence[float] = 0,
     executor: str | Executor = "ensemble",
     resume: str | os.PathLike[str] | None = None,
-    seed: int = 0,
+    seed: int | None = None,
     watch: Watch | None = None,
     log: Log | None = None,
 ) -> Runs:
@@ -78,23 +81,65 @@ def sweep(
         LearnerError: a loss that is NaN or infinite; the run is named, and what finished before is kept.
         MissingExtraError: ray is not installed.
     """
-    made = corpus(domains, targets, context, windows, _part(tokens, target_tokens))
-    plan = design if isinstance(design, Design) else _given(made, design, seed)
-    if plan.domains.names != made.train.names:
-        own, data = listed(plan.domains.names), listed(made.train.names)
-        raise InputError(f"the design is over {own}, and the data over {data}; they are to be the same, in one order")
-    factories = dict(factory) if isinstance(factory, Mapping) else {"model": factory}
+    made = corpus(domains, targets, context, windows, _part(tokens, design, target_tokens))
+    plan = _plan(made, design, seed)
+    factories = _factories(factory)
     jobs = _jobs(plan, made, list(factories), _recipes(plan, made, recipe, tokens, batch), rates)
     runner = _executor(executor)
     work = Work(made, factories, _shares(curve, runner))
-    with ExitStack() as stack:
-        path = Path(resume) if resume is not None else Path(stack.enter_context(tempfile.TemporaryDirectory())) / "sweep.sqlite"
-        journal = Journal(path, _identity(made, work))
-        models = {name: work.digest(name) for name in factories}
-        keys = {job.id: job.key(models[job.model]) for job in jobs}
-        stack.enter_context(journal.alive())
-        found = _carried_out(runner, work, jobs, keys, journal, watch, log)
-        return _table(plan, made, jobs, keys, found)
+    with _store(resume) as path:
+        journal = Journal(path, _identity(made))
+        keys = _keys(jobs, work, runner, journal.finished())
+        with journal.alive():
+            return _table(plan, made, jobs, keys, _carried_out(runner, work, jobs, keys, journal, watch, log))
+
+
+@contextmanager
+def _store(resume: str | os.PathLike[str] | None) -> Iterator[Path]:
+    """The file of the journal; without one a file for the while, which stays where a sweep that fails has finished runs in it."""
+    if resume is not None:
+        yield Path(resume)
+        return
+    folder = Path(tempfile.mkdtemp(prefix="mixopt-sweep-"))
+    path, kept = folder / "runs.sqlite", 0
+    try:
+        yield path
+    except Exception as error:
+        with suppress(MixoptError):
+            kept = len(Journal(path).finished())
+        if kept:
+            error.add_note(f"{kept} finished runs are in {path}; the same sweep with resume={str(path)!r} goes on from there")
+        raise
+    finally:
+        if not kept:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _factories(given: Any) -> dict[str, Factory]:
+    """The factories by name."""
+    found = dict(given) if isinstance(given, Mapping) else {"model": given}
+    for name, one in found.items():
+        if not callable(one) or isinstance(one, nn.Module):
+            raise InputError(f"the factory of {name!r} is a {type(one).__name__}; give a function that makes a module from a seed")
+    if not found:
+        raise InputError("there is no factory; give a function that makes a module from a seed, or several by name")
+    return found
+
+
+def _keys(jobs: Sequence[Job], work: Work, runner: Executor, found: Mapping[str, Finished]) -> dict[str, str]:
+    """The key of each run by its id; where runs are not stopped early, a whole run with losses at all points asked for will do."""
+    models = {name: work.digest(name) for name in work.factories}
+    stops = runner.stops()
+    whole: dict[str, list[Finished]] = {}
+    for one in found.values():
+        whole.setdefault(one.key.split(":")[0], []).append(one)
+    keys = {}
+    for job in jobs:
+        points = work.points(job.recipe)
+        own = job.key(models[job.model], points[:-1], stops)
+        others = [one.key for one in whole.get(own.split(":")[0], ()) if one.has(own, points)]
+        keys[job.id] = own if stops or own in found or not others else others[0]
+    return keys
 
 
 def _carried_out(
@@ -113,16 +158,18 @@ def _carried_out(
         return [(by_key[key], key) for key in journal.take(list(by_key), most)]
 
     try:
+        watched.elsewhere(before)
         while True:
             if journal.free(list(by_key)):
                 runner.carry_out(work, take, done, watched.tell)
             found = {key: one for key, one in journal.finished().items() if key in by_key}
+            watched.elsewhere(found)
             if len(found) == len(by_key):
                 return found
             time.sleep(WAIT)
     except KeyboardInterrupt:
         found = {key: one for key, one in journal.finished().items() if key in by_key}
-        warnings.warn(f"the sweep was interrupted: {len(found)} of {len(by_key)} runs are finished, and the table has them", stacklevel=3)
+        warnings.warn(f"the sweep was interrupted: {len(found)} of {len(by_key)} runs are finished, and the table has them", stacklevel=4)
         if all(one.stopped for one in found.values()):
             raise
         return found
@@ -134,13 +181,25 @@ def _in_turn(jobs: Sequence[Job]) -> Callable[[Job], int]:
     return lambda job: kinds[job.kind]
 
 
-def _part(tokens: Any, target_tokens: float | None) -> tuple[float, float] | None:
+def _part(tokens: Any, design: Any, target_tokens: float | None) -> tuple[float, float] | None:
     """The tokens of a proxy and of the run that it stands for, where domains are to be cut."""
     if target_tokens is None:
         return None
-    if not isinstance(tokens, (int, float)):
+    told = getattr(design, "tokens", None) if tokens is None else tokens
+    if told is None or len(lengths := set(np.atleast_1d(told).tolist())) > 1:
         raise InputError("target_tokens= takes one number of tokens= for all runs: the domains are cut by their ratio")
-    return float(tokens), float(target_tokens)
+    return float(lengths.pop()), float(target_tokens)
+
+
+def _plan(made: Corpus, design: Any, seed: int | None) -> Design:
+    """The design, over the domains that there are data of."""
+    if isinstance(design, Design) and seed is not None:
+        raise InputError("the runs of a design have seeds of their own; give seed= to mx.design, or to sweep with mixtures alone")
+    plan = design if isinstance(design, Design) else _given(made, design, seed or 0)
+    if plan.domains.names != made.train.names:
+        own, data = listed(plan.domains.names), listed(made.train.names)
+        raise InputError(f"the design is over {own}, and the data over {data}; they are to be the same, in one order")
+    return plan
 
 
 def _given(made: Corpus, mixtures: Any, seed: int) -> Design:
@@ -155,14 +214,21 @@ def _given(made: Corpus, mixtures: Any, seed: int) -> Design:
     return design_of(made.domains, rows, ids, ["given"] * len(rows), "given", seed)
 
 
-def _recipes(plan: Design, made: Corpus, recipe: Recipe | None, tokens: Any, batch: int) -> list[list[Recipe]]:
+def _recipes(plan: Design, made: Corpus, recipe: Recipe | None, tokens: Any, batch: int | None) -> list[list[Recipe]]:
     """The recipes of each run of the design, one for each length."""
-    base = recipe or Recipe(steps=1, batch=batch)
+    if recipe is not None and batch is not None:
+        raise InputError(f"the recipe's batch is {recipe.batch}, and batch= is {batch}; say it in the recipe alone")
+    base = recipe or Recipe(steps=1, batch=BATCH if batch is None else batch)
     if tokens is None and plan.tokens is None:
         if recipe is None:
             raise InputError("say how long a run is: tokens=, a recipe with its steps, or a design with tokens")
         return [[recipe]] * len(plan)
-    each = [[t] for t in plan.tokens] if tokens is None and plan.tokens is not None else [np.atleast_1d(tokens).tolist()] * len(plan)
+    if tokens is not None and plan.tokens is not None and {*np.atleast_1d(tokens).tolist()} != {*plan.tokens.tolist()}:
+        raise InputError(
+            f"the design's runs have {plan.tokens.min():g} to {plan.tokens.max():g} tokens, and tokens= is {tokens}; "
+            "leave tokens= out, or make the design without tokens"
+        )
+    each = [np.atleast_1d(tokens).tolist()] * len(plan) if plan.tokens is None else [[t] for t in plan.tokens]
     return [[replace(base, steps=_steps(t, base.batch * made.train.context)) for t in some] for some in each]
 
 
@@ -210,18 +276,24 @@ def _shares(curve: int | Sequence[float], runner: Executor) -> tuple[float, ...]
     return tuple(sorted({float(share) for share in (*shares, *getattr(runner, "at", ()))}))
 
 
-def _identity(made: Corpus, work: Work) -> dict[str, Any]:
+def _identity(made: Corpus) -> dict[str, Any]:
     """What all runs of a journal have in common."""
-    return {"domains": list(made.train.names), "targets": list(made.targets.names), "corpus": made.fingerprint(), "curve": list(work.curve)}
+    return {
+        "domains": list(made.train.names),
+        "targets": list(made.targets.names),
+        "context": made.train.context,
+        "windows": made.windows,
+        "corpus": made.fingerprint(),
+    }
 
 
 def _table(plan: Design, made: Corpus, jobs: list[Job], keys: Mapping[str, str], found: Mapping[str, Finished]) -> Runs:
-    """The finished runs, in the order of the design; those that were stopped early are left out."""
+    """The finished runs, in the order of the design; those that were stopped early are left out, with a note."""
     rows = [(job, found[keys[job.id]]) for job in jobs if keys[job.id] in found]
     whole = [(job, one) for job, one in rows if not one.stopped]
     if not whole:
         raise InputError("no run came to its end")
-    return Runs.from_arrays(
+    runs = Runs.from_arrays(
         plan.domains,
         [job.mixture for job, _ in whole],
         Targets(made.targets.names, unit="nats per token"),
@@ -233,3 +305,5 @@ def _table(plan: Design, made: Corpus, jobs: list[Job], keys: Mapping[str, str],
         steps=[one.steps for _, one in whole],
         seeds=[job.seed for job, _ in whole],
     )
+    early = len(rows) - len(whole)
+    return replace(runs, notes=(f"{early} of {len(jobs)} runs were stopped early, and are left out", *runs.notes)) if early else runs

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import random
+import warnings
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 import mixopt as mx
 from mixopt.cli import app
+from mixopt.sweeps import progress
 
 WORDS = {"code": ["def ", "return ", "x = 1\n"], "prose": ["the ", "cat ", "sat on ", "a mat. "], "lists": ["1, ", "2, ", "3;\n"]}
 
@@ -72,6 +75,50 @@ def test_a_csv_of_mixtures_is_a_design(folder):
     assert len(mx.Runs.from_csv(folder / "own" / "runs.csv")) == 5
 
 
+SMALL = ("--context", 16, "--batch", 8, "--windows", 4)
+
+
+def test_sizes_lengths_sets_curves_and_layouts(folder):
+    out = folder / "grid"
+    found = call(
+        *("sweep", "--data", folder / "text", "--tokens", 512, "--tokens", 1024, "--width", 8, "--width", 16, *SMALL, "--out", out),
+        *("--design", "sobol", "--runs", 3, "--val", f"mine={folder / 'text' / 'code'}", "--val", f"two sets={folder / 'text'}"),
+        *("--curve", 2, "--layout", "regmix", "--json"),
+    )
+    assert found.exit_code == 0, found.output
+    runs, points = mx.Runs.from_csv(out / "runs.csv"), mx.Runs.from_csv(out / "curves.csv")
+    assert runs.ids[:4] == tuple(f"run000/width{w}/{t}" for w in (8, 16) for t in (512, 1024))
+    assert runs.targets.names == ("code", "lists", "prose", "mine", "two sets/code", "two sets/lists", "two sets/prose")
+    assert (len(runs), len(points)) == (12, 36)
+    assert set(points.steps.tolist()) == {1.0, 3.0, 4.0, 5.0, 8.0}
+    pair = mx.Runs.from_csv(out / "mixtures.csv", out / "metrics.csv")
+    assert (pair.metrics == runs.metrics).all()
+    assert [Path(file).name for file in json.loads(found.stdout)["files"]] == ["runs.csv", "curves.csv", "mixtures.csv", "metrics.csv"]
+    fitted = call("fit", "--mixtures", out / "mixtures.csv", "--losses", out / "metrics.csv", "--out", folder / "pair", "--quiet")
+    assert fitted.exit_code == 0, fitted.output
+
+
+@pytest.mark.parametrize("more", [(), ("--halving",)], ids=str)
+def test_a_sweep_that_is_interrupted_exits_as_such_and_goes_on(folder, monkeypatch, more):
+    asked = ("sweep", "--data", folder / "text", "--tokens", 512, "--width", 8, *SMALL, "--out", folder / f"cut{len(more)}")
+    asked += ("--design", "sobol", "--runs", 8, *more, "--together", 2)
+    plain = progress.Watched.done
+
+    def cut(self, some, targets):
+        plain(self, some, targets)
+        if any(not one.stopped for one in self.known.values()):
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the sweep was interrupted
+        patch.setattr(progress.Watched, "done", cut)
+        found = call(*asked)
+    assert found.exit_code == 130, found.output
+    again = call(*asked)
+    assert again.exit_code == 0, again.output
+    assert ("6 of 8 runs were stopped early" in again.stdout) == bool(more)
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
@@ -80,12 +127,32 @@ def test_a_csv_of_mixtures_is_a_design(folder):
         (("--precision", "float16"), "precision"),
         (("--design", "none.csv", "--runs", "3"), "leave --runs out"),
         (("--context", "40000"), "context"),
+        (("--workers", "2"), "--workers is of the executor (processes), and this one is ensemble"),
+        (("--executor", "sequential", "--gpus", "1"), "--gpus is of the executor (ray)"),
+        (("--design", "none.csv", "--seed", "3"), "leave --seed out"),
+        (("--model", "a.py:b", "--width", "8"), "--width is of the small GPT"),
+        (("--layout", "regmx"), "did you mean 'regmix'"),
+        (("--val", "nothing"), "write name=value"),
+        (("--val", "a=/none"), "/none"),
     ],
 )
 def test_bad_input_is_told(folder, words, told):
     found = call("sweep", "--data", folder / "text", "--tokens", 1024, "--out", folder / "bad", *words)
     assert found.exit_code == 2
     assert told in found.stderr
+
+
+def test_the_tokens_of_a_run_are_said_once(folder):
+    found = call("sweep", "--data", folder / "text", "--out", folder / "bad")
+    assert found.exit_code == 2
+    assert "such as --tokens 2e6" in found.stderr
+    domains = mx.Domains(sorted(WORDS))
+    mx.design(domains, runs=3, replicates=0, tokens=512).to_csv(folder / "lengths.csv")
+    asked = ("sweep", "--data", folder / "text", *SMALL, "--width", 8, "--design", folder / "lengths.csv", "--out", folder / "lengths")
+    twice = call(*asked, "--tokens", 512)
+    assert "leave --tokens out" in twice.stderr
+    assert call(*asked).exit_code == 0
+    assert (mx.Runs.from_csv(folder / "lengths" / "runs.csv").tokens == 512).all()
 
 
 def test_a_folder_without_a_table_is_told(folder):

@@ -290,7 +290,7 @@ def test_final_losses_are_predicted_from_curves_that_are_powers():
 
 def test_curves_are_kept(tmp_path):
     mx.sweep(TRAIN, models.tiny, MIXTURES[:2], resume=tmp_path / "j", curve=2, **SETTINGS)
-    journal = Journal(tmp_path / "j", {})
+    journal = Journal(tmp_path / "j")
     curves = [one.curve for one in journal.finished().values()]
     assert [[step for step, _ in curve] for curve in curves] == [[2, 4, 6]] * 2
     assert all(len(losses) == 3 for curve in curves for _, losses in curve)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import resource
 import sqlite3
 import sys
 import time
@@ -52,8 +53,8 @@ SETTINGS = {"targets": HELD, "context": models.CONTEXT, "recipe": Recipe(steps=2
 ONE = Job("0", (0.5, 0.5), "model", 0, 0, Recipe(steps=2, batch=2))
 
 
-def test_a_full_disk_stops_a_sweep_and_loses_nothing(tmp_path, monkeypatch):
-    whole = mx.sweep(TRAIN, models.tiny, MIXTURES, curve=2, executor="sequential", **SETTINGS)
+@pytest.mark.parametrize("full", [True, False], ids=["no room", "a limit on files"])
+def test_a_full_disk_stops_a_sweep_and_loses_nothing(tmp_path, monkeypatch, full):
     plain, told = sqlite3.connect, []
 
     def small(*given, **settings):
@@ -61,17 +62,73 @@ def test_a_full_disk_stops_a_sweep_and_loses_nothing(tmp_path, monkeypatch):
         db.execute("pragma max_page_count = 7")
         return db
 
-    settings = {**SETTINGS, "curve": 2, "executor": "sequential", "resume": tmp_path / "j", "log": told.append}
-    many = [*MIXTURES, *[[a, 1 - a] for a in np.linspace(0.05, 0.95, 12)]]
+    settings = {**SETTINGS, "executor": "sequential", "resume": tmp_path / "j", "log": told.append, "curve": 1}
+    many = [[a, 1 - a] for a in np.linspace(0.05, 0.95, 16)]
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
     with monkeypatch.context() as patch:
-        patch.setattr(journal.sqlite3, "connect", small)
-        with pytest.raises(FullError, match="make room, and sweep again"):
-            mx.sweep(TRAIN, models.tiny, many, **settings)
-    before = len(told)
-    assert 0 < before < len(many)
+        if full:
+            patch.setattr(journal.sqlite3, "connect", small)
+        else:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (7 * 4096, before[1]))
+        try:
+            with pytest.raises(FullError, match="what finished before is kept"):
+                mx.sweep(TRAIN, models.tiny, many, **settings)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert 0 < len(told) < len(many)
     found = mx.sweep(TRAIN, models.tiny, many, **settings)
     assert len(told) == len(found) == len(many)
-    assert (found.metrics[:4] == whole.metrics).all()
+    assert (found.metrics == mx.sweep(TRAIN, models.tiny, many, executor="sequential", **SETTINGS).metrics).all()
+
+
+def test_a_journal_that_may_not_be_written_says_so(tmp_path, monkeypatch):
+    Journal(tmp_path / "j", {})
+    plain = sqlite3.connect
+    monkeypatch.setattr(journal.sqlite3, "connect", lambda path, timeout=0: plain(f"file:{path}?mode=ro", uri=True))
+    with pytest.raises(InputError, match="may not be written"):
+        mx.sweep(TRAIN, models.tiny, MIXTURES, resume=tmp_path / "j", **SETTINGS)
+
+
+def test_a_sweep_that_fails_without_a_file_tells_where_its_runs_are(monkeypatch, tmp_path):
+    monkeypatch.setattr(sweeping.tempfile, "tempdir", str(tmp_path))
+    rates = [1e-2, 1e30, 1e-2, 1e-2]
+    settings = {**SETTINGS, "recipe": Recipe(steps=6, batch=4, clip=1e30)}
+    with pytest.raises(LearnerError) as found:
+        mx.sweep(TRAIN, models.tiny, MIXTURES, rates=rates, **settings)
+    (place,) = tmp_path.glob("*/runs.sqlite")
+    assert f"3 finished runs are in {place}; the same sweep with resume=" in found.value.__notes__[0]
+    assert len(Journal(place).finished()) == 3
+    mx.sweep(TRAIN, models.tiny, MIXTURES, **SETTINGS)
+    for factory, what in ((lambda seed: None, "made a NoneType"), (models.tiny(0), "is a GPT; give a function"), ({}, "no factory")):
+        with pytest.raises(InputError, match=what):
+            mx.sweep(TRAIN, factory, MIXTURES, **SETTINGS)
+    assert len(list(tmp_path.iterdir())) == 1  # sweeps that end well, or fail with nothing finished, leave nothing
+
+
+def test_sweeps_with_and_without_curves_share_a_journal(tmp_path):
+    settings = {**SETTINGS, "recipe": Recipe(steps=8, batch=2), "resume": tmp_path / "j"}
+    told: list[object] = []
+    plain = mx.sweep(TRAIN, models.tiny, MIXTURES, log=told.append, **settings)
+    with_curves = mx.sweep(TRAIN, models.tiny, MIXTURES, log=told.append, curve=3, **settings)
+    assert len(told) == 8  # what has no curve is trained again for one
+    np.testing.assert_allclose(plain.metrics, with_curves.metrics, atol=1e-6)
+    more = [*MIXTURES, [0.3, 0.7]]
+    mx.sweep(TRAIN, models.tiny, more, log=told.append, curve=3, **settings)
+    mx.sweep(TRAIN, models.tiny, more, log=told.append, curve=[0.25], **settings)
+    mx.sweep(TRAIN, models.tiny, more, log=told.append, **settings)
+    assert len(told) == 9  # a curve has what fewer points and none ask for
+
+
+def test_runs_that_halving_stopped_are_trained_where_none_are_stopped(tmp_path):
+    settings = {**SETTINGS, "recipe": Recipe(steps=8, batch=2), "resume": tmp_path / "j"}
+    halved = mx.sweep(TRAIN, models.tiny, MIXTURES, executor=Halving(at=(0.5,)), **settings)
+    assert halved.notes == ("2 of 4 runs were stopped early, and are left out",)
+    told: list[dict[str, object]] = []
+    whole = mx.sweep(TRAIN, models.tiny, MIXTURES, curve=[0.5], log=told.append, **settings)
+    assert (len(whole), whole.notes) == (4, ())
+    assert {record["run"] for record in told} == set(whole.ids) - set(halved.ids)
+    again = mx.sweep(TRAIN, models.tiny, MIXTURES, executor=Halving(at=(0.5,)), **settings)
+    assert (again.metrics == halved.metrics).all()
 
 
 def test_a_sign_of_life_that_cannot_be_written_is_left_out(tmp_path, monkeypatch):
@@ -334,11 +391,27 @@ def test_a_gpu_that_does_not_hold_two_runs_takes_one(monkeypatch):
         ({"curve": 0.5}, "curve is 0.5"),
         ({"tokens": [24, 23]}, "same number of steps, 2"),
         ({"executor": Sequential(device="cudda")}, "no device 'cudda'"),
+        ({"batch": 4}, "the recipe's batch is 2, and batch= is 4"),
     ],
 )
 def test_settings_that_make_no_sense_are_told(change, told):
     with pytest.raises(InputError, match=told):
         mx.sweep(TRAIN, models.tiny, MIXTURES, **{**SETTINGS, **change})
+
+
+def test_what_a_design_says_is_not_said_again():
+    domains = mx.Domains(TRAIN)
+    design = mx.design(domains, runs=4, replicates=0, tokens=24)
+    settings = {**SETTINGS, "recipe": None, "batch": 2}
+    with pytest.raises(InputError, match="seeds of their own"):
+        mx.sweep(TRAIN, models.tiny, design, seed=1, **settings)
+    with pytest.raises(InputError, match="have 24 to 24 tokens, and tokens= is 48"):
+        mx.sweep(TRAIN, models.tiny, design, tokens=48, **settings)
+    found = mx.sweep(TRAIN, models.tiny, design, **settings)
+    assert (found.metrics == mx.sweep(TRAIN, models.tiny, design, tokens=24, **settings).metrics).all()
+    tiled = {name: np.tile(row, 20) for name, row in TRAIN.items()}
+    cut = mx.sweep(tiled, models.tiny, design, target_tokens=480, **settings)
+    assert (cut.metrics == mx.sweep(tiled, models.tiny, design.mixtures, tokens=24, target_tokens=480, **settings).metrics).all()
 
 
 def test_what_is_no_design_and_no_file_is_told(tmp_path):
