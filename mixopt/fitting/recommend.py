@@ -240,8 +240,8 @@ def _quality(goal: Objective, validation: CrossValidation, runs: Runs, best: np.
 def _noise(question: Question, far: Doubt, given: float | None) -> Noise:
     if given is None:
         how = (
-            f"half the 90 % interval of the gain over {question.limits.other_name} that the law predicts, by {far.how}; differences "
-            "of the objective that are smaller are none that these runs show"
+            f"half the 90 % interval of the gain over {question.limits.other_name} that the law predicts, by {far.how}; a smaller "
+            "difference of the objective is one that these runs cannot show"
         )
         least = _LEAST_NOISE * max(abs(v) for v in far.value)
         return Noise(max(far.half, least), how)

@@ -61,7 +61,7 @@ def residuals(
     unit: str = "nats per token",
     title: str = "What the law leaves unexplained",
 ) -> Axes:
-    """Measured less predicted against predicted [R], each run by a law that had not seen it; ``intervals`` [R, 2] are shaded.
+    """Measured minus predicted against predicted [R], each run by a law that had not seen it; ``intervals`` [R, 2] are shaded.
 
     Raises:
         InputError: shapes that do not fit, or fewer than two runs that have both values.
@@ -82,7 +82,7 @@ def residuals(
         axes.fill_between(x, widths[:, 0], widths[:, 1], color=BETTER, alpha=0.15, linewidth=0, label="90 % interval", zorder=1)
     axes.axhline(0, color=RULE, linewidth=1.0, zorder=1)
     axes.scatter(x, gaps, s=14, color=BETTER, alpha=0.65, linewidths=0, label="a run", zorder=2)
-    tidy(axes, x=f"predicted ({unit})", y="measured less predicted")
+    tidy(axes, x=f"predicted ({unit})", y="measured minus predicted")
     headed(axes, ax, title)
     keyed(axes, ax, *axes.get_legend_handles_labels(), below=True)
     return axes

@@ -36,7 +36,7 @@ def outcome(report: Report) -> Iterator[Block]:
     found = report.outcome
     if found is None:
         return
-    words = f"Measured less predicted {found.name} of each run against its prediction, with the 90 % intervals shaded."
+    words = f"Measured minus predicted {found.name} of each run against its prediction, with the 90 % intervals shaded."
     yield Picture("residuals", words, lambda: _drawn_residuals(found))
     if found.grid is not None:
         yield Picture(
