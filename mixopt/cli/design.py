@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from mixopt.runs import Runs
 
 _RUNS, _PRICE, _EMIT = "Which runs", "What they cost", "For your trainer"
+_OWN = ("autoscale", "lattice")
+"""Kinds that settle how many runs they have, where nobody says."""
 
 
 def _option(panel: str, text: str, *names: str) -> Any:
@@ -85,24 +87,30 @@ def design(
         raise InputError(f"--emit keeps its design.csv in the layout mixopt, so that mixopt collect reads it, and --layout is {layout}")
     sizes = {n: number(flags[n], f"--{n.replace('_', '-')}") for n in _NUMBERS if flags[n] is not None}
     where, names, given, limits = _where(flags, sizes.get("target_tokens"))
-    whole = 2 * len(names) + 1 if kind == "autoscale" else None
-    price = _price(names, whole or runs, sizes)
-    if price is not None:
+    so_far, goal = _after(after or ()), numbers(weight, "--weight") if weight else None
+
+    def designed(count: int | None, length: float | None) -> Design:
+        return designs.design(
+            where,
+            runs=count,
+            kind=kind,
+            law=law,
+            after=so_far,
+            objective=goal,
+            prior=by_name(prior, "--prior") if prior else None,
+            subject_to=limits,
+            given=given,
+            replicates=replicates,
+            tokens=length,
+            seed=seed,
+        )
+
+    price = None
+    if gpu_hours is not None:
+        own = designed(runs, 1.0) if kind in _OWN else None  # how many runs it has, and of which lengths
+        price = _price(names, runs if own is None else own, sizes)
         voice.say(str(price))
-    found = designs.design(
-        where,
-        runs=runs if price is None or whole else price.runs,
-        kind=kind,
-        law=law,
-        after=_after(after or ()),
-        objective=numbers(weight, "--weight") if weight else None,
-        prior=by_name(prior, "--prior") if prior else None,
-        subject_to=limits,
-        given=given,
-        replicates=replicates,
-        tokens=sizes.get("run_tokens") if price is None else price.tokens,
-        seed=seed,
-    )
+    found = designed(runs, sizes.get("run_tokens")) if price is None else designed(price.runs, price.tokens)
     files, notes = _written(found, flags, price, sizes)
     several = f" and {len(files) - 2} more files in {out}" if len(files) > 4 else "".join(f", {f}" for f in files[1:])
     lines = [found.describe(), *(f"  note: {note}" for note in notes), f"written: {files[0]}{several}"]
@@ -172,17 +180,18 @@ def _where(flags: Mapping[str, Any], target_tokens: float | None) -> tuple[Any, 
     return domains, domains, None, limits.relations(Mixture(domains))
 
 
-def _price(domains: Domains, runs: int | None, sizes: Mapping[str, float]) -> Price | None:
-    """What the runs cost, where a budget is given."""
+def _price(domains: Domains, runs: int | Design | None, sizes: Mapping[str, float]) -> Price:
+    """What so many runs cost, or those of a design whose tokens are multiples of a run's."""
     from mixopt.designs import price
 
-    if "gpu_hours" not in sizes:
-        return None
     lacking = [f"--{n.replace('_', '-')}" for n in ("target_params", "target_tokens") if n not in sizes]
     if lacking:
         raise InputError(f"--gpu-hours proposes proxies for a target; give {' and '.join(lacking)}")
     own = {n: sizes[n] for n in ("gpu_hours", "target_params", "target_tokens", "params", "embedding", "mfu", "peak") if n in sizes}
-    return price(domains, runs=runs, tokens=sizes.get("run_tokens"), **own)
+    if runs is None or isinstance(runs, int):
+        return price(domains, runs=runs, tokens=sizes.get("run_tokens"), **own)
+    length = 1.0 if runs.tokens is None else float(runs.tokens.mean())
+    return price(domains, runs=len(runs), tokens=sizes.get("run_tokens"), mean_length=length, **own)
 
 
 def _after(given: Any) -> Runs | None:

@@ -26,6 +26,10 @@ ALIASES = {"litgpt": "litdata"}
 """Trainers by the loader that they have their data from, all examples of one length."""
 BARE = ("json", "slurm")
 """Targets that need no file but run.json, and the scripts."""
+_CUT = (
+    "epochs are of the parts of domains that run.json tells as tokens_of_domains; cut the data of a proxy to these, as designs.subsample "
+    "does, or it will repeat less than the target"
+)
 PLACES = ("run", "folder", "config", "seed", "tokens", "params")
 """What a command may name in braces."""
 
@@ -99,7 +103,8 @@ def emit(
         files.append(place / SLURM)
     design.to_csv(place / DESIGN)
     write(place / NAMES, "".join(f"{run}\n" for run in design.ids))
-    return Emitted(place, (place / DESIGN, place / NAMES, *files), _told(notes))
+    cut = (_CUT,) if trainers and target_tokens is not None else ()
+    return Emitted(place, (place / DESIGN, place / NAMES, *files), (*cut, *_told(notes, len(design))))
 
 
 def check_folder(design: Design, folder: Path) -> None:
@@ -111,16 +116,17 @@ def check_folder(design: Design, folder: Path) -> None:
         raise InputError(f"{folder} holds the {len(there)} runs of another design; give another folder, or remove it if none is needed")
 
 
-def _told(notes: Sequence[tuple[str, str]]) -> tuple[str, ...]:
-    """Notes of runs, those that differ only behind a last colon told once with an example."""
-    alike: dict[str, list[tuple[str, str]]] = {}
+def _told(notes: Sequence[tuple[str, str]], count: int) -> tuple[str, ...]:
+    """Notes of ``count`` runs, those that differ only behind a last colon told once with an example."""
+    alike: dict[str, dict[str, str]] = {}
     for run, note in notes:
-        alike.setdefault(note.rpartition(": ")[0], []).append((run, note))
+        alike.setdefault(note.rpartition(": ")[0] if note.count(": ") > 1 else note, {})[run] = note
     found = []
-    for same in alike.values():
-        run, note = same[0]
-        head, _, tail = note.rpartition(": ")
-        found.append(note if len({text for _, text in same}) == 1 else f"{head}, in {len(same)} runs, such as {run}: {tail}")
+    for head, same in alike.items():
+        run, note = next(iter(same.items()))
+        where = f"in {len(same)} runs, such as {run}" if len(same) > 1 else f"in {run}"
+        everywhere = len(same) == count and len(set(same.values())) == 1
+        found.append(note if everywhere else f"{head}, {where}{note.removeprefix(head)}")
     return tuple(found)
 
 

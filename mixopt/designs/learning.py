@@ -47,11 +47,11 @@ class DOptimal(Kind):
         table = pool(ask, self.candidates)
         if ask.space.linear:
             table = distinct(np.vstack([ask.space.vertices(_DIRECTIONS, ask.rng), table]))
-        if len(table) < ask.count:
-            raise InputError(f"{ask.count} mixtures are asked for, and there are {len(table)} candidates; give more candidates")
         if ask.runs is None:
             features, notes = _slopes(ask, table)
             return Proposal(table[greedy(features * 1e3, ask.count, repeats=True)], (self.name,) * ask.count, notes=notes)
+        if len(table) < ask.count:
+            raise InputError(f"{ask.count} mixtures are asked for, and there are {len(table)} candidates; give more candidates")
         law = ask.law if isinstance(ask.law, Law) else fitter(ask.law)(ask.runs)
         by = law if isinstance(law, CurveLaw) else bootstrap(_fit(ask), ask.runs, draws=_DRAWS)
         return Proposal(suggest(by, ask.runs, ask.count, candidates=table), (self.name,) * ask.count)

@@ -19,7 +19,7 @@ from mixopt.laws.validation import Loss
 from mixopt.runs import Runs, Targets
 
 from .advice import advised, warned
-from .kinds import Ask, Dirichlet, Kind, Lattice, Proposal, Sobol, Uniform
+from .kinds import Ask, Dirichlet, Kind, Lattice, Proposal, Sobol, Uniform, distinct
 from .learning import Bayesian, Climb, DOptimal
 from .perturbations import Perturbations
 from .plan import Design, made
@@ -60,7 +60,7 @@ def design(
     ``tokens`` are training tokens of each run. The same seed and runs give the same design.
 
     Raises:
-        InputError: an unknown kind, no runs, constraints that no mixture keeps, or a prior or runs that do not fit.
+        InputError: an unknown kind, no runs, constraints that no mixture keeps or one alone, or a prior or runs that do not fit.
     """
     space = Space.of(where, subject_to, given)
     chosen, known = _kind(kind, after), 0 if after is None else len(after)
@@ -77,11 +77,14 @@ def design(
     loss = None if after is None else _loss(objective, after.targets)
     ask = Ask(space, count - again, centre, np.random.default_rng(seed), law, tokens, after, loss)
     found = chosen.propose(ask) if ask.count else Proposal(np.empty((0, space.k)), ())
+    if ask.count > 1 and len(distinct(found.mixtures)) == 1:
+        told = ", ".join(f"{n} {v:.3g}" for n, v in zip(space.domains, found.mixtures[0], strict=True))
+        raise InputError(f"the constraints leave one mixture only ({told}), so that there is nothing to compare; relax them")
     same, origin = (centre, "reference") if after is None or loss is None else (_best(after, loss), "best so far")
     mixtures = np.vstack([np.repeat(same[None], again, axis=0), found.mixtures])
     ids = tuple(islice(_names(after), len(mixtures)))
     space.check(mixtures, ids)
-    notes = (*found.notes, *warned(law, space.domains, known + len(mixtures)))
+    notes = found.notes if chosen.whole else (*found.notes, *warned(law, space.domains, known + len(mixtures)))
     lengths = found.tokens if found.tokens is not None or tokens is None else np.full(len(mixtures), float(tokens))
     seeds = np.arange(seed + known, seed + known + len(mixtures))
     origins = (origin,) * again + found.origins

@@ -89,10 +89,11 @@ class Design:
         mixtures, rank = self.mixtures, int(np.linalg.matrix_rank(self.mixtures, tol=1e-9))
         groups = self.replicates()
         again = sum(map(len, groups))
+        apart = len(self) - again + len(groups)
         repeats = f"{again} runs repeat {len(groups)} mixture{'s' if len(groups) > 1 else ''}" if groups else "no replicates"
         lines = [
             f"{len(self)} runs over {len(self.domains)} domains, {self.kind}, seed {self.seed}: "
-            f"{len(self) - again + len(groups)} mixtures, {repeats}",
+            f"{apart} mixture{'s' if apart > 1 else ''}, {repeats}",
             f"  {np.mean(mixtures == 0):.0%} of the weights are exactly 0; the mixtures tell {rank} of {len(self.domains)} domains apart",
             *(f"  note: {note}" for note in self.notes),
         ]

@@ -19,6 +19,8 @@ RATIO = 20.0
 """Tokens for each parameter of a proxy: compute-optimal by Hoffmann et al. 2022."""
 SMALL = 15e6
 """Parameters below which Olmix saw the ranking of mixtures change with size (0.73 at 1M, about 0.9 from 15M)."""
+_LEAST = 1e4
+"""Parameters below which nothing is proposed: a model that small learns no mixture."""
 _SHARE = 0.1
 """The largest proxy, as a share of the target's parameters and tokens."""
 _MOST = 8
@@ -29,6 +31,8 @@ _MOST = 8
 @dataclass(frozen=True)
 class Price:
     """``runs`` proxies of ``params`` parameters on ``tokens`` tokens each, and what they cost at ``mfu`` of ``peak`` FLOP/s a GPU.
+
+    Where runs differ in length, as AutoScale's, ``mean_length`` is the mean of theirs in multiples of ``tokens``.
 
     FLOPs are 6 N D, N the parameters without the ``embedding`` of the input: a table that is looked up multiplies nothing, the
     output's does. Attention's own products, 12 x layers x width x context a token, are left out; so is evaluation.
@@ -44,12 +48,13 @@ class Price:
     mfu: float = MFU
     peak: float = PEAK
     embedding: float = 0.0
+    mean_length: float = 1.0
     notes: tuple[str, ...] = ()
 
     @property
     def run_flops(self) -> float:
-        """FLOPs of one proxy."""
-        return 6 * (self.params - self.embedding) * self.tokens
+        """FLOPs of one proxy, of mean length."""
+        return 6 * (self.params - self.embedding) * self.tokens * self.mean_length
 
     @property
     def flops(self) -> float:
@@ -78,11 +83,12 @@ class Price:
 
     def __str__(self) -> str:
         table = f", {self.embedding:.3g} of them an embedding that multiplies nothing" if self.embedding else ""
+        length = f" ({self.mean_length:.3g} times that on average)" if self.mean_length != 1 else ""
         lines = [
-            f"{self.runs} proxies of {self.params:.3g} parameters{table} on {self.tokens:.3g} tokens: {self.flops:.3g} FLOPs, "
+            f"{_counted(self.runs)} of {self.params:.3g} parameters{table} on {self.tokens:.3g} tokens{length}: {self.flops:.3g} FLOPs, "
             f"{self.hours:.4g} GPU-hours, {self.run_hours:.3g} each",
             f"the target of {self.target_params:.3g} parameters on {self.target_tokens:.3g} tokens: {self.target_flops:.3g} FLOPs, "
-            f"{self.target_hours:.4g} GPU-hours; the proxies are {self.flops / self.target_flops:.2%} of it",
+            f"{self.target_hours:.4g} GPU-hours; the proxies are {100 * self.flops / self.target_flops:.2g}% of it",
             f"by FLOPs = 6 N D (Kaplan et al. 2020; attention and evaluation left out), at {self.mfu:.0%} of {self.peak:.4g} FLOP/s a GPU",
         ]
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
@@ -101,19 +107,28 @@ def price(
     peak: float = PEAK,
     ratio: float = RATIO,
     embedding: float = 0.0,
+    mean_length: float = 1.0,
 ) -> Price:
     """Propose proxies for a target of N parameters and D tokens within a budget of GPU-hours; what is given is kept.
 
     3 (k + 1) runs (see ``advised``), then the largest proxies that the hours pay for, at ``ratio`` tokens a parameter, to at most a tenth
     of the target's size and tokens; hours that are left buy more runs, to at most 8 (k + 1). Sizes are rounded down to two digits.
-    ``embedding`` are the parameters of the proxy's input embedding (vocabulary x width), which cost no FLOPs.
+    ``embedding`` are the parameters of the proxy's input embedding (vocabulary x width), which cost no FLOPs. Runs that differ in length
+    cost ``mean_length`` times as much as those of ``tokens``.
 
     Raises:
-        InputError: a number that is not > 0, an mfu above 1, or hours that do not pay for what is fixed.
+        InputError: a number that is not > 0, an mfu above 1, or hours that do not pay for what is fixed or for 10,000 parameters.
     """
     names = domains if isinstance(domains, Domains) else Domains(domains)
     _check(
-        target_params=target_params, target_tokens=target_tokens, gpu_hours=gpu_hours, params=params, tokens=tokens, peak=peak, ratio=ratio
+        target_params=target_params,
+        target_tokens=target_tokens,
+        gpu_hours=gpu_hours,
+        params=params,
+        tokens=tokens,
+        peak=peak,
+        ratio=ratio,
+        mean_length=mean_length,
     )
     if not 0 < mfu <= 1:
         raise InputError(f"mfu is {mfu}; it is the share of the peak that training reaches, above 0 and at most 1, such as 0.4")
@@ -123,16 +138,22 @@ def price(
         raise InputError(f"the embedding has {embedding:g} parameters; it is >= 0 and less than the proxy's {params or math.inf:g}")
     flops = gpu_hours * HOUR * mfu * peak
     count = advised(names) if runs is None else runs
-    size, length = _sizes(flops / count, target_params, target_tokens, params, tokens, ratio, embedding)
-    cost = 6 * (size - embedding) * length
+    size, length = _sizes(flops / count / mean_length, target_params, target_tokens, params, tokens, ratio, embedding)
+    cost = 6 * (size - embedding) * length * mean_length
     if runs is None:
         count = min(max(int(flops / cost), 1), max(count, _MOST * (len(names) + 1)))
     if count * cost > flops * (1 + 1e-9):
+        fewer = "fewer runs, parameters or tokens" if count > 1 else "fewer parameters or tokens"
         raise InputError(
-            f"{count} proxies of {size:.3g} parameters on {length:.3g} tokens cost {count * cost / (mfu * peak) / HOUR:.4g} GPU-hours, and "
-            f"{gpu_hours:g} are given; give more, or fewer runs, parameters or tokens"
+            f"{_counted(count)} of {size:.3g} parameters on {length:.3g} tokens cost {count * cost / (mfu * peak) / HOUR:.4g} GPU-hours, "
+            f"and {gpu_hours:g} are given; give more, or {fewer}"
         )
-    made = Price(size, length, count, target_params, target_tokens, mfu, peak, embedding)
+    if size < _LEAST and params is None:
+        raise InputError(
+            f"{gpu_hours:g} GPU-hours pay for {_counted(count)} of {size:.3g} parameters on {length:.3g} tokens, which tell nothing of a "
+            f"mixture; give more, fewer runs or tokens, or the size that you mean, params"
+        )
+    made = Price(size, length, count, target_params, target_tokens, mfu, peak, embedding, mean_length)
     return replace(made, notes=_notes(made, names, gpu_hours))
 
 
@@ -166,10 +187,14 @@ def _notes(made: Price, domains: Domains, gpu_hours: float) -> tuple[str, ...]:
             f"{made.runs} runs are fewer than the {advised(domains)} = 3 (k + 1) that are advised for a law of {len(domains)} domains"
         )
     if made.hours < 0.5 * gpu_hours:
-        notes.append(
-            f"{gpu_hours - made.hours:.4g} GPU-hours are left: larger proxies than a tenth of the target, or more seeds, would use them"
-        )
+        capped = made.params > 0.9 * _SHARE * made.target_params or made.tokens > 0.9 * _SHARE * made.target_tokens
+        than = "a tenth of the target" if capped else "these"
+        notes.append(f"{gpu_hours - made.hours:.4g} GPU-hours are left: larger or longer proxies than {than}, or more runs, would use them")
     return tuple(notes)
+
+
+def _counted(runs: int) -> str:
+    return f"{runs} proxies" if runs != 1 else "1 proxy"
 
 
 def _down(value: float) -> float:

@@ -96,7 +96,17 @@ def test_autoscale_has_runs_of_its_own_lengths(tmp_path):
     lengths = {json.loads((tmp_path / i / "run.json").read_text())["tokens"] for i in content["weights"]}
     assert lengths == {3e8, 2.2e8, 5e8}
     priced = ["--gpu-hours", 100, "--target-params", 7e9, "--target-tokens", 2e12]
-    assert told("design", *SIZES, "--kind", "autoscale", *priced, "--out", tmp_path / "b")["price"]["runs"] == 7
+    content = told("design", *SIZES, "--kind", "autoscale", *priced, "--emit", "json", "--out", tmp_path / "b")
+    assert content["price"]["runs"] == 7
+    assert content["notes"] == []
+    runs = [json.loads((tmp_path / "b" / i / "run.json").read_text()) for i in content["weights"]]
+    assert sum(6 * run["params"] * run["tokens"] for run in runs) == pytest.approx(content["price"]["flops"])
+
+
+def test_a_lattice_is_priced_by_the_runs_that_it_has(tmp_path):
+    priced = ["--gpu-hours", 100, "--target-params", 7e9, "--target-tokens", 2e12]
+    content = told("design", "--tokens", "web=6e11,code=3e11", "--kind", "lattice", *priced, "--out", tmp_path)
+    assert content["price"]["runs"] == len(content["weights"]) == 5
 
 
 @pytest.mark.parametrize(

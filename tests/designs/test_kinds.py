@@ -201,6 +201,14 @@ def test_constraints_that_bend_are_kept_by_leaving_draws_out():
         mx.design(DOMAINS, runs=40, subject_to=[(mx.kl(W, DOMAINS.natural) <= 1e-9).named("close")])
 
 
+@pytest.mark.parametrize("kind", ["dirichlet", "uniform", "sobol", "d-optimal"])
+def test_constraints_that_leave_one_mixture_are_told(kind):
+    with pytest.raises(
+        mx.InputError, match=r"leave one mixture only \(web 0.5, code 0.3, books 0.2\), so that there is nothing to compare"
+    ):
+        mx.design(DOMAINS, runs=6, kind=kind, subject_to=[mx.equal(W["web"], 0.5).named("a"), mx.equal(W["code"], 0.3).named("b")])
+
+
 def test_replicates_share_the_reference_mixture_and_differ_in_seed():
     found = mx.design(DOMAINS, runs=64, seed=5)
     (group,) = found.replicates()

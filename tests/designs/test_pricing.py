@@ -46,6 +46,24 @@ def test_what_is_proposed_is_within_the_budget_and_the_target(hours, params, tok
         assert found.hours > 0.6 * hours
 
 
+def test_runs_of_other_lengths_cost_what_they_read():
+    found = mx.price(DOMAINS, **TARGET, gpu_hours=100, runs=7, mean_length=8.2 / 7)
+    assert found.flops == pytest.approx(8.2 * 6 * found.params * found.tokens)
+    assert 60 < found.hours <= 100
+    assert "tokens (1.17 times that on average)" in str(found)
+
+
+def test_a_budget_that_pays_for_no_model_is_refused_with_what_it_pays_for():
+    with pytest.raises(mx.InputError, match=r"1e-10 GPU-hours pay for 12 proxies of 310 parameters on 6.2e.03 tokens, which tell nothing"):
+        mx.price(DOMAINS, **TARGET, gpu_hours=1e-10)
+    assert mx.price(DOMAINS, **TARGET, gpu_hours=1e-10, params=300, tokens=600).params == 300
+    with pytest.raises(
+        mx.InputError, match=r"1 proxy of .* cost 126.4 GPU-hours, and 1 are given; give more, or fewer parameters or tokens"
+    ):
+        mx.price(DOMAINS, **TARGET, gpu_hours=1, params=3e8, tokens=1e11)
+    assert "the proxies are 0.00046% of it" in str(mx.price(DOMAINS, **TARGET, gpu_hours=0.27, params=1e7))
+
+
 def test_small_proxies_and_few_runs_are_noted():
     assert "proxies below 1.5e+07 parameters" in str(mx.price(DOMAINS, **TARGET, gpu_hours=0.1))
     assert "4 runs are fewer than the 12 = 3 (k + 1)" in str(mx.price(DOMAINS, **TARGET, gpu_hours=100, runs=4))

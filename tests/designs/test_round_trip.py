@@ -115,6 +115,17 @@ def test_what_cannot_be_emitted_is_told_before_a_byte_is_written(settings, words
     assert not (tmp_path / "out").exists()
 
 
+def test_notes_tell_in_which_runs_and_that_the_data_are_to_be_cut(tmp_path):
+    few = mx.design(DOMAINS, runs=12)
+    made = emit(few, tmp_path, ["megatron", "litgpt"], root="/data", tokens=1e9, target_tokens=1e12)
+    assert made.notes[0].startswith("epochs are of the parts of domains that run.json tells as tokens_of_domains; cut the data")
+    bare = [run for run, w in few.weights.items() if w["books"] == 0]
+    assert f"megatron: left out, since megatron is not to see a weight of 0, in {bare[0]}: books" in made.notes
+    assert len(bare) == 1
+    assert "litdata: equal lengths assumed: these are also the shares of tokens" in made.notes  # of all runs
+    subprocess.run(["bash", "-n", *map(str, emit(few, tmp_path / "b", "slurm", command="x {config}").files[-1:])], check=True)
+
+
 def test_runs_that_cannot_be_folders_are_refused(tmp_path):
     (tmp_path / "a.csv").write_text("run,web,code\n../x,0.5,0.5\nb,0.2,0.8\n")
     with pytest.raises(mx.InputError, match=r"run '\.\./x' cannot be the name of a folder"):
