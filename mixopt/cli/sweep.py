@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from json import dumps
@@ -95,7 +96,7 @@ def sweep(
     factory = _factory(model, prepared.vocabulary, context, width or [32])
     voice.say(plan.describe())
     write(out / "sizes.json", dumps(dict(zip(prepared.domains, prepared.domains.sizes.tolist(), strict=True)), indent=1) + "\n")
-    with _shown(voice, len(plan)) as shown:
+    with _shown(voice) as shown:
         table = mx.sweep(
             prepared,
             factory,
@@ -113,7 +114,7 @@ def sweep(
         )
     files = _written(table, out, layout, curve)
     if shown.last is not None and shown.last.done < shown.last.runs:
-        voice.say(f"{shown.last.done} of {shown.last.runs} runs are finished; the same command goes on")
+        voice.say("the same command goes on")
         raise KeyboardInterrupt
     voice.answer(*_answer(table, out, files))
 
@@ -250,15 +251,17 @@ class _Shown:
     def watch(self, progress: Progress) -> None:
         """Show how far the sweep is."""
         self.last = progress
-        self.bar.update(self.task, completed=progress.done, total=progress.runs, told=str(progress))
+        self.bar.update(self.task, completed=progress.share, told=str(progress))
 
 
 @contextmanager
-def _shown(voice: Voice, runs: int) -> Iterator[_Shown]:
-    """The bar, where there is a terminal."""
+def _shown(voice: Voice) -> Iterator[_Shown]:
+    """The bar, where there is a terminal; warnings are told as words."""
     from rich.progress import BarColumn, TextColumn
     from rich.progress import Progress as Bar
 
-    columns = (TextColumn("  runs"), BarColumn(30), TextColumn("{task.fields[told]}"))
-    with Bar(*columns, console=voice.console, transient=True, disable=not voice.console.is_terminal) as bar:
-        yield _Shown(bar, bar.add_task("runs", total=float(runs), told=""))
+    columns = (TextColumn("  runs"), BarColumn(20), TextColumn("{task.fields[told]}"))
+    bar = Bar(*columns, console=voice.console, transient=True, disable=not voice.console.is_terminal)
+    with warnings.catch_warnings(), bar:
+        warnings.showwarning = lambda message, *where: voice.say(f"note: {message}", "yellow")
+        yield _Shown(bar, bar.add_task("runs", total=1.0, told=""))

@@ -7,7 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
+from mixopt.runtime.streams import Streams
+
 from .job import Finished, Job
+
+SHOWN = 3
+"""Domains of the best mixture that a line of progress has room for, those of the largest weights."""
 
 
 @final
@@ -15,7 +20,8 @@ from .job import Finished, Job
 class Progress:
     """How far a sweep is: runs ``done`` of ``runs``, ``found`` of them before it began, tokens trained on a second, seconds left.
 
-    ``best`` is the run with the least mean loss so far, with its mean in nats per token; None before the first.
+    ``share`` is the share of all tokens that runs are trained on, those under way among them. ``best`` is the run with the least mean
+    loss so far, with its mean in nats per token, and ``mixture`` its weights by domain; None before the first.
     """
 
     done: int
@@ -25,10 +31,14 @@ class Progress:
     seconds: float
     seconds_left: float | None
     best: tuple[str, float] | None
+    mixture: Mapping[str, float] | None = None
+    share: float = 0.0
 
     def __str__(self) -> str:
         left = "" if self.seconds_left is None else f", {_time(self.seconds_left)} left"
-        best = "" if self.best is None else f", best {self.best[1]:.4f} by run {self.best[0]}"
+        most = sorted((self.mixture or {}).items(), key=lambda one: -one[1])[:SHOWN]
+        mixture = ", ".join(f"{name} {weight:.2f}" for name, weight in most)
+        best = "" if self.best is None else f", best {self.best[1]:.4f}" + (f": {mixture}" if mixture else "")
         return f"{self.done} of {self.runs} runs, {self.tokens_per_second:,.0f} tokens/s{left}{best}"
 
 
@@ -40,8 +50,10 @@ Log = Callable[[Mapping[str, Any]], None]
 class Watched:
     """Counts what executors tell, and hands it on to the user's watcher and logger."""
 
-    def __init__(self, jobs: Mapping[str, Job], context: int, before: Mapping[str, Finished], watch: Watch | None, log: Log | None):
-        self.jobs, self.context, self.watch, self.log = jobs, context, watch, log
+    def __init__(
+        self, jobs: Mapping[str, Job], train: Streams, before: Mapping[str, Finished], watch: Watch | None = None, log: Log | None = None
+    ):
+        self.jobs, self.names, self.context, self.watch, self.log = jobs, train.names, train.context, watch, log
         self.known = dict(before)
         self.found = len(before)
         self.steps: dict[str, int] = {}
@@ -64,7 +76,7 @@ class Watched:
                 self.log(
                     {
                         "run": job.id,
-                        "mixture": list(job.mixture),
+                        "mixture": dict(zip(self.names, job.mixture, strict=True)),
                         "losses": dict(zip(targets, one.losses, strict=True)),
                         "steps": one.steps,
                         "tokens": one.tokens,
@@ -84,12 +96,21 @@ class Watched:
         seconds = time.perf_counter() - self.clock
         under_way = sum(step * self._per_step(key) for key, step in self.steps.items())
         speed = (self.read + under_way) / seconds if seconds > 0 else 0.0
-        left = [self.jobs[key].recipe.steps * self._per_step(key) for key in self.jobs if key not in self.known]
-        rest = sum(left) - under_way
+        every = {key: job.recipe.steps * self._per_step(key) for key, job in self.jobs.items()}
+        rest = sum(tokens for key, tokens in every.items() if key not in self.known) - under_way
         whole = [one for one in self.known.values() if not one.stopped]
         best = min(whole, key=lambda one: sum(one.losses)) if whole else None
-        told = None if best is None else (self.jobs[best.key].id, sum(best.losses) / len(best.losses))
-        return Progress(len(self.known), len(self.jobs), self.found, speed, seconds, rest / speed if speed > 0 else None, told)
+        return Progress(
+            len(self.known),
+            len(self.jobs),
+            self.found,
+            speed,
+            seconds,
+            rest / speed if speed > 0 else None,
+            None if best is None else (self.jobs[best.key].id, sum(best.losses) / len(best.losses)),
+            None if best is None else dict(zip(self.names, self.jobs[best.key].mixture, strict=True)),
+            1 - rest / sum(every.values()),
+        )
 
     def _per_step(self, key: str) -> int:
         return self.jobs[key].recipe.batch * self.context

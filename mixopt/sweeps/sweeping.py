@@ -74,7 +74,8 @@ def sweep(
     settings, such as ``Ensemble(together=64, device="cuda")`` or ``Halving()``.
 
     Each finished run is in the journal ``resume`` at once; the same sweep with that file does what is missing, and two sweeps may share it.
-    ``watch`` hears of progress, ``log`` of each finished run. Interrupted by Ctrl-C it returns what is finished, with a warning.
+    ``watch`` hears of progress, a ``Progress``; ``log`` of each finished run, a mapping of run, mixture and losses by name, steps, tokens,
+    seconds and stopped, which is what loggers take. Interrupted by Ctrl-C it returns what is finished, with a warning.
 
     Raises:
         InputError: a design over other domains, no tokens, models or data that do not fit, a journal of another corpus.
@@ -148,7 +149,7 @@ def _carried_out(
     """Train what is missing; where another sweep holds runs of this one, wait until they are finished or it is gone."""
     by_key = {keys[job.id]: job for job in sorted(jobs, key=_in_turn(jobs))}
     before = {key: one for key, one in journal.finished().items() if key in by_key}
-    watched = Watched(by_key, work.corpus.train.context, before, watch, log)
+    watched = Watched(by_key, work.corpus.train, before, watch, log)
     work = replace(work, runs=len(by_key), before=tuple(one.steps for one in before.values()))
 
     def done(some: Sequence[Finished]) -> None:
@@ -169,7 +170,8 @@ def _carried_out(
             time.sleep(WAIT)
     except KeyboardInterrupt:
         found = {key: one for key, one in journal.finished().items() if key in by_key}
-        warnings.warn(f"the sweep was interrupted: {len(found)} of {len(by_key)} runs are finished, and the table has them", stacklevel=4)
+        kept = ", and the table has them" if found else ""
+        warnings.warn(f"the sweep was interrupted: {len(found)} of {len(by_key)} runs are finished{kept}", stacklevel=3)
         if all(one.stopped for one in found.values()):
             raise
         return found

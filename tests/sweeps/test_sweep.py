@@ -138,6 +138,7 @@ def test_what_is_finished_is_kept_and_only_what_is_missing_is_trained(table, tmp
     first = mx.sweep(TRAIN, models.tiny, MIXTURES[:2], resume=store, log=told.append, **SETTINGS)
     assert [record["run"] for record in told] == ["0", "1"]
     assert set(told[0]["losses"]) == set(HELD)
+    assert told[0]["mixture"] == {"up": 0.5, "down": 0.5}
     seen: list[Progress] = []
     second = mx.sweep(TRAIN, models.tiny, MIXTURES, resume=store, log=told.append, watch=seen.append, **SETTINGS)
     assert [record["run"] for record in told] == ["0", "1", "2", "3", "4"]

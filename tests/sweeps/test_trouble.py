@@ -23,6 +23,7 @@ from mixopt.runtime.ensemble import together as as_one
 from mixopt.runtime.fleet import DivergedError
 from mixopt.runtime.lanes import Lanes
 from mixopt.runtime.recipe import Recipe
+from mixopt.runtime.streams import Streams
 from mixopt.sweeps import (
     Ensemble,
     Executor,
@@ -367,12 +368,14 @@ def test_a_worker_ends_with_its_sweep(monkeypatch):
 
 
 def test_a_run_that_is_told_of_after_its_end_is_not_counted_twice():
-    watched = Watched({"a": ONE, "b": ONE}, 6, {}, None, None)
+    watched = Watched({"a": ONE, "b": ONE}, Streams(TRAIN, models.CONTEXT), {})
     watched.done([(Finished("a", (1.0,), (), 2, 24, 1, 0.0), True)], ["x"])
     watched.tell(["a"], 2)
     found = watched.progress()
     assert found.tokens_per_second * found.seconds == pytest.approx(24)
     assert found.seconds_left == pytest.approx(found.seconds)
+    assert (found.share, found.best, found.mixture) == (0.5, ("0", 1.0), {"up": 0.5, "down": 0.5})
+    assert str(found).endswith(", best 1.0000: up 0.50, down 0.50")
 
 
 def test_a_gpu_that_does_not_hold_two_runs_takes_one(monkeypatch):
