@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import json as text
 from collections.abc import Mapping
 from functools import partial
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mixopt.errors import InputError, cause, listed, nearest
+from mixopt.errors import InputError, MixoptError, cause, listed, nearest
 from mixopt.export import Blend, read_paths
 from mixopt.export import export as write
 
@@ -19,6 +20,7 @@ from .common import Json, Quiet, Voice
 from .export import several
 
 if TYPE_CHECKING:
+    from mixopt.language.domains import Domains
     from mixopt.schedules.schedule import Schedule
 
 
@@ -133,14 +135,47 @@ def _schedule(recipe: Mapping[str, Any]) -> Schedule:
     return mx.online(problem, given=numbers, every=1, start=recipe["start"], smoothing=recipe["smoothing"])
 
 
-def _method(init: str, domains: Any) -> Any:
+def _method(init: str, domains: Domains) -> Any:
     """The method that a text names, its settings as keywords with literal values; parsed, never evaluated.
 
     Raises:
-        InputError: no such method or setting, or one that is no literal.
+        InputError: no such method or setting, one that is no literal, or a method that takes what no literal can say.
     """
     import mixopt as mx
 
+    name, settings = _parsed(init)
+    known = {n: list(_taken(n).values()) for n in mx.problems.__all__ if callable(getattr(mx.problems, n))}
+    known = {n: takes for n, takes in known.items() if takes and takes[0].name == "domains"}
+    if name not in known:
+        raise InputError(f"no online method {name!r}; mixopt list --family online shows some{nearest(name, known)}")
+    takes = {p.name: p for p in known[name][1:]}
+    if extra := [n for n in settings if n not in takes]:
+        raise InputError(f"{name} does not take {extra[0]!r}; it takes {listed(takes)}{nearest(extra[0], takes)}")
+    in_python = f"what is no literal is stated in Python: mine = mx.problems.{name}(...) in a file mine.py, then --init mine.py:mine"
+    if lacking := [p.name for p in takes.values() if p.default is p.empty and p.name not in settings]:
+        said = ", ".join(f"{n}=..." for n in lacking)
+        raise InputError(f"{name} also takes {listed(lacking)}: write {name}({said}) with literals; {in_python}")
+    names = {n: "Domains" in str(takes[n].annotation) and isinstance(value, (list, tuple)) for n, value in settings.items()}
+    try:
+        made = getattr(mx.problems, name)(domains, **{n: mx.Domains(value) if names[n] else value for n, value in settings.items()})
+    except (AttributeError, TypeError, ValueError) as error:
+        if isinstance(error, MixoptError):
+            raise
+        raise InputError(f"{init!r} makes no method ({error}); {in_python}") from None
+    if not isinstance(made, (mx.Method, mx.Problem)):
+        raise InputError(f"{name} is no online method but a {type(made).__name__}; mixopt list --family online shows some")
+    return made
+
+
+def _taken(name: str) -> Mapping[str, inspect.Parameter]:
+    """What a ready-made problem takes, by name."""
+    import mixopt as mx
+
+    return inspect.signature(getattr(mx.problems, name)).parameters
+
+
+def _parsed(init: str) -> tuple[str, dict[str, Any]]:
+    """The name and the settings of a method as it is written, ``online_doremi(rate=0.5)``."""
     example = "write it like online_doremi(rate=0.5)"
     try:
         node = ast.parse(init.strip(), mode="eval").body
@@ -148,18 +183,8 @@ def _method(init: str, domains: Any) -> Any:
         keywords = node.keywords if isinstance(node, ast.Call) else []
         if not isinstance(name, ast.Name) or (isinstance(node, ast.Call) and node.args) or any(k.arg is None for k in keywords):
             raise InputError(f"the method {init!r} is no name with settings by name; {example}")
-        settings = {str(k.arg): ast.literal_eval(k.value) for k in keywords}
+        return name.id, {str(k.arg): ast.literal_eval(k.value) for k in keywords}
     except (SyntaxError, ValueError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"the method {init!r} cannot be read; settings are literals: {example}") from None
-    known = [n for n in mx.problems.__all__ if callable(getattr(mx.problems, n))]
-    if name.id not in known:
-        raise InputError(f"no method {name.id!r}; mixopt list --family online shows some{nearest(name.id, known)}")
-    try:
-        made = getattr(mx.problems, name.id)(domains, **settings)
-    except TypeError as error:
-        raise InputError(f"{name.id} does not take {listed(settings) if settings else 'the domains alone'}: {error}") from None
-    if not isinstance(made, (mx.Method, mx.Problem)):
-        raise InputError(f"{name.id} is no online method but a {type(made).__name__}; mixopt list --family online shows some")
-    return made

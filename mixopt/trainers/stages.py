@@ -62,11 +62,12 @@ def advance(
     measurement that the schedule needs, its name and a number for each domain, or ``NAME/DOMAIN`` and a number::
 
         {"train": {"web": 2.31, "code": 1.17}, "counts": {"web": 50331, "code": 15205}, "tokens": 65536}
-        {"step": 20, "train/web": 2.30, "train/code": 1.16}
+        {"step": 20, "train/web": 2.30, "train/code": 1.16, "tokens": 65536}
 
     ``losses`` may stand for the name where the schedule needs one measurement. ``counts`` are the tokens behind the numbers, without which
-    records count alike; ``tokens`` those read since the last record. A domain that is left out or null was not measured. Lines without a
-    measurement are passed over.
+    records count alike; ``tokens`` those read since the last record; ``step`` is the trainer's, which the schedule counts
+    by as long as it goes on. A domain that is left out or null was not measured. Lines without a measurement are passed over; a schedule
+    that needs none, such as stages, reads the step and the tokens alone.
 
     The state remembers how far the log was read; another log is read from its start. It is written whole or not at all, once:
     a call that is interrupted changed nothing, and one that is repeated finds nothing new. ``recipe`` is plain data kept in it, by which a
@@ -84,7 +85,7 @@ def advance(
     sums, waits = _Sums(schedule), False
     texts: list[str] = []
     if losses is not None:
-        texts, log, waits = _new_lines(Path(losses), saved)
+        texts, log, waits = _new_lines(Path(losses), Path(state), saved)
     first = log["lines"] - len(texts) + 1
     for number, text in enumerate(texts, start=first):
         sums.add(text, f"line {number} of {losses}", number)
@@ -110,11 +111,13 @@ def read_state(path: str | os.PathLike[str]) -> dict[str, Any]:
     return content
 
 
-def _new_lines(log: Path, saved: Mapping[str, Any]) -> tuple[list[str], dict[str, Any], bool]:
-    """The whole lines that were not read before, the place of what was read now, and whether an unfinished line follows."""
-    known = saved["log"] or {"name": None, "position": 0}
-    same = known["name"] == str(log)
-    position, lines = (known["position"], saved["lines"]) if same else (0, 0)
+def _new_lines(log: Path, state: Path, saved: Mapping[str, Any]) -> tuple[list[str], dict[str, Any], bool]:
+    """The whole lines that were not read before, the place of what was read now, and whether an unfinished line follows.
+
+    A log is known by its place beside the state, from wherever it is called, and where both are moved together.
+    """
+    known, name = saved["log"] or {"name": None, "position": 0}, _beside(log, state)
+    position, lines = (known["position"], saved["lines"]) if known["name"] == name else (0, 0)
     try:
         with log.open("rb") as file:
             size = file.seek(0, os.SEEK_END)
@@ -128,8 +131,16 @@ def _new_lines(log: Path, saved: Mapping[str, Any]) -> tuple[list[str], dict[str
         raise InputError(f"the log {log} cannot be read: {error.strerror or error}") from None
     end = content.rfind(b"\n") + 1
     texts = content[:end].decode("utf-8", "replace").split("\n")[:-1]
-    place = {"log": {"name": str(log), "position": position + end}, "lines": lines + len(texts)}
+    place = {"log": {"name": name, "position": position + end}, "lines": lines + len(texts)}
     return texts, place, end < len(content)
+
+
+def _beside(log: Path, state: Path) -> str:
+    """The way from the state's folder to the log; the log's own where there is none, as between drives."""
+    try:
+        return Path(os.path.relpath(log.resolve(), state.resolve().parent)).as_posix()
+    except ValueError:
+        return log.resolve().as_posix()
 
 
 @final
@@ -140,7 +151,7 @@ class _Sums:
         self.schedule, self.needs = schedule, schedule.needs
         self.total = {n: np.zeros(need.shape) for n, need in self.needs.items()}
         self.count = {n: np.zeros(need.shape) for n, need in self.needs.items()}
-        self.records, self.tokens = 0, 0.0
+        self.records, self.tokens, self.step = 0, 0.0, 0
         self.dropped: dict[str, int] = {}
         self.unreadable: list[int] = []
 
@@ -159,9 +170,12 @@ class _Sums:
         found = {n: values for n, need in self.needs.items() if (values := self._values(record, need, where)) is not None}
         for name, values in found.items():
             self._sum(self.needs[name], values, self._counts(record, self.needs[name], where))
-        if found:
+        if found or (not self.needs and {"step", "tokens"} & set(record)):
             self.records += 1
             self.tokens += self._read(record, where)
+            step = record.get("step")
+            if isinstance(step, (int, float)) and math.isfinite(step):
+                self.step = max(self.step, int(step))
 
     def observed(self) -> None:
         """Let the schedule observe the means."""
@@ -173,7 +187,8 @@ class _Sums:
                 f"the new records have nothing of {lacking[0]!r}; the schedule needs {'; '.join(map(str, self.needs.values()))}"
             )
         seen: dict[str, Any] = {name: means[name] for name in self.needs if there[name].any()}
-        self.schedule.observe(counts={name: self.count[name] for name in seen}, tokens=self.tokens, **seen)
+        step = self.step if self.step > self.schedule.steps else None
+        self.schedule.observe(counts={name: self.count[name] for name in seen}, tokens=self.tokens, step=step, **seen)
 
     def _values(self, record: Mapping[str, Any], need: Need, where: str) -> np.ndarray | None:
         """A record's values of a need, NaN where it has none; None where it has nothing of it."""

@@ -97,6 +97,30 @@ def test_what_is_measured_badly_is_left_out_and_told(run):
     assert weights() == pytest.approx(tilted([1 / 3] * 3, [2.0, 0.5, 2.0]))
 
 
+def test_a_log_is_the_same_one_from_another_folder(run, tmp_path, monkeypatch):
+    run(*BEGIN)
+    log({"losses": {"web": 1.5, "code": 0.5, "books": 2.0}})
+    run("--state", "s.json", "--losses", "log.jsonl")
+    (tmp_path / "deeper").mkdir()
+    monkeypatch.chdir(tmp_path / "deeper")
+    for state, name in [("../s.json", "../log.jsonl"), (tmp_path / "s.json", tmp_path / "log.jsonl")]:
+        assert "nothing new" in run("--state", state, "--losses", name).output
+
+
+def test_steps_are_the_trainer_s_where_it_tells_them(run):
+    """Weights by steps that are known beforehand; and a run that begins anew after its second stage."""
+    run("--init", "stages(rows={0: [0.9, 0.1], 100: [0.2, 0.8]})", "--domains", "web,code", "--state", "s.json")
+    for step, share in [(40, 0.9), (120, 0.2)]:
+        log({"step": step, "lr": 0.1}, name="steps.jsonl")
+        assert run("--state", "s.json", "--losses", "steps.jsonl").exit_code == Exit.DONE
+        assert weights()[0] == pytest.approx(share)
+    schedule = mx.online(mx.problems.odm(mx.Domains(["web", "code"])), every=1)
+    for number, step in enumerate([40, 120, 10], start=1):
+        log({"step": step - 1, "losses": {"web": 1.5, "code": 0.5}}, {"step": step, "losses": {"web": 1.5, "code": 0.5}})
+        assert advance(schedule, "o.json", "log.jsonl").number == number
+        assert schedule.steps == [40, 120, 121][number - 1]
+
+
 def test_another_log_is_read_from_its_start(run):
     run(*BEGIN)
     log({"losses": {"web": 1.5, "code": 0.5, "books": 2.0}}, name="one.jsonl")
@@ -161,7 +185,10 @@ def test_an_interrupted_call_changes_nothing(run, monkeypatch):
         (("--init", "group_drow", "--domains", "web,code", "--state", "n.json"), "did you mean 'group_dro'"),
         (("--init", "group_dro(0.5)", "--domains", "web,code", "--state", "n.json"), "no name with settings by name"),
         (("--init", "group_dro(rate=x)", "--domains", "web,code", "--state", "n.json"), "settings are literals"),
-        (("--init", "group_dro(rat=1.0)", "--domains", "web,code", "--state", "n.json"), "does not take (rat)"),
+        (("--init", "group_dro(rat=1.0)", "--domains", "web,code", "--state", "n.json"), "does not take 'rat'"),
+        (("--init", "skill_it", "--domains", "web,code", "--state", "n.json"), "write skill_it(effects=...) with literals"),
+        (("--init", "online_law(law=3)", "--domains", "web,code", "--state", "n.json"), "then --init mine.py:mine"),
+        (("--init", "regmix", "--domains", "web,code", "--state", "n.json"), "no online method 'regmix'"),
         (("--init", "group_dro", "--state", "n.json"), "a method needs its domains"),
         (("--init", "group_dro", "--domains", "web,,code", "--state", "n.json"), "an empty name or one twice"),
         (("--init", "group_dro", "--domains", "web=x", "--state", "n.json"), "the tokens are a number"),
