@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, final
@@ -20,8 +21,11 @@ from .reading import DomainField, Dtype, Eos, Per, Split, TextField, Tokenizer, 
 if TYPE_CHECKING:
     from mixopt.data.prepared import Prepared
     from mixopt.designs import Design
+    from mixopt.language.domains import Domains
     from mixopt.runs import Runs
     from mixopt.sweeps import Executor, Progress
+
+DEMO = "demo"
 
 
 def _model(text: str) -> Any:
@@ -33,7 +37,7 @@ def _how(text: str) -> Any:
 
 
 def sweep(
-    data: Annotated[Path, typer.Option(help="Folder with one domain for each sub-folder or file.")],
+    data: Annotated[Path, typer.Option(help="Folder with one domain for each sub-folder or file; demo is Python's own text.")],
     tokens: Annotated[
         list[float] | None,
         typer.Option(help="Tokens that each run is trained on, as 2e6. Repeatable: then each mixture has a run of each."),
@@ -88,21 +92,18 @@ def sweep(
     sets = texts(val or (), "--val")
     _refuse_said_twice(design, runs, seed, model, width, layout)
     how = reading(text_field, domain_field, tokenizer, per, split, dtype, eos, undecodable)
-    prepared = _prepared(voice, data, out / "tokens", how, context, ("train", "validation"))
-    held = dict(prepared.parts["validation"])
-    for name, folder in sets.items():
-        held |= _set(name, _prepared(voice, Path(folder), out / f"val-{safe(name)}", how, context, ("validation",), 1.0))
-    plan = _design(design, prepared, runs, tokens, seed or 0)
-    factory = _factory(model, prepared.vocabulary, context, width or [32])
+    text = _text(voice, data, sets, out, how, context)
+    plan = _design(design, text.domains, runs, tokens, seed or 0)
+    factory = _factory(model, text.vocabulary, context, width or [32])
     voice.say(plan.describe())
-    write(out / "sizes.json", dumps(dict(zip(prepared.domains, prepared.domains.sizes.tolist(), strict=True)), indent=1) + "\n")
+    write(out / "sizes.json", dumps(dict(zip(text.domains, text.domains.sizes.tolist(), strict=True)), indent=1) + "\n")
     with _shown(voice) as shown:
         table = mx.sweep(
-            prepared,
+            text.train,
             factory,
             plan,
             tokens=_single(tokens) if plan.tokens is None else None,
-            targets=held,
+            targets=text.held,
             target_tokens=target_tokens,
             context=context,
             recipe=recipe,
@@ -161,10 +162,46 @@ def _answer(table: Runs, out: Path, files: list[Path]) -> tuple[str, dict[str, A
     return "\n".join(lines), {**content, "notes": table.notes, "files": [str(file) for file in files]}
 
 
+@final
+@dataclass(frozen=True)
+class _Text:
+    """Tokens to train on by domain, and those to measure by target."""
+
+    domains: Domains
+    train: Mapping[str, Any]
+    held: Mapping[str, Any]
+    vocabulary: int
+
+
+def _text(voice: Voice, data: Path, sets: Mapping[str, str], out: Path, how: Any, context: int) -> _Text:
+    """The data and the validation sets as tokens in the sweep's folder; "demo", where no folder has that name, is Python's own text."""
+    if str(data) == DEMO and not data.exists():
+        made = _demo()
+    else:
+        prepared = _prepared(voice, data, out / "tokens", how, context, ("train", "validation"))
+        made = _Text(prepared.domains, prepared.parts["train"], prepared.parts["validation"], prepared.vocabulary)
+    held = dict(made.held)
+    for name, folder in sets.items():
+        rows = _prepared(voice, Path(folder), out / f"val-{safe(name)}", how, context, ("validation",), 1.0).parts["validation"]
+        held |= {name if len(rows) == 1 else f"{name}/{domain}": row for domain, row in rows.items()}
+    return replace(made, held=held)
+
+
+def _demo() -> _Text:
+    """The text that every Python carries; docstrings are measured and not trained on, as in mixopt demo."""
+    from mixopt.demo.corpus import VOCABULARY, load
+    from mixopt.demo.data import HELD_OUT
+    from mixopt.language.domains import Domains
+
+    corpus = load()
+    train = {name: row for name, row in corpus.tokens["train"].items() if name != HELD_OUT}
+    return _Text(Domains(train, [len(row) for row in train.values()]), train, corpus.tokens["validation"], VOCABULARY)
+
+
 def _prepared(
     voice: Voice, data: Path, cache: Path, how: Any, context: int, parts: tuple[str, ...], validation: float | None = None
 ) -> Prepared:
-    """The data as tokens in the sweep's folder."""
+    """A folder as tokens in the sweep's own."""
     from mixopt.data.prepare import prepare
 
     voice.say(f"reading {data} ...")
@@ -173,25 +210,19 @@ def _prepared(
     return prepared
 
 
-def _set(name: str, prepared: Prepared) -> dict[str, Any]:
-    """The rows of a validation set by target: its name, and that of each of its domains where it has several."""
-    rows = prepared.parts["validation"]
-    return {name if len(rows) == 1 else f"{name}/{domain}": row for domain, row in rows.items()}
-
-
-def _design(given: str, prepared: Prepared, runs: int | None, tokens: list[float] | None, seed: int) -> Design:
+def _design(given: str, domains: Domains, runs: int | None, tokens: list[float] | None, seed: int) -> Design:
     """A design of a kind, or the mixtures of a file."""
     from mixopt.designs import Design, design
 
     if given.endswith(".csv"):
-        plan = Design.from_csv(given, prepared.domains)
+        plan = Design.from_csv(given, domains)
         if plan.tokens is not None and tokens is not None:
             raise InputError(f"--design {given} says the tokens of its runs; leave --tokens out, or its column tokens")
         if plan.tokens is not None or tokens is not None:
             return plan
     if not tokens:
         raise InputError("say how many tokens each run is trained on, such as --tokens 2e6")
-    return design(prepared.domains, runs=runs, kind=given, tokens=tokens[0] if len(tokens) == 1 else None, seed=seed)
+    return design(domains, runs=runs, kind=given, tokens=tokens[0] if len(tokens) == 1 else None, seed=seed)
 
 
 def _single(tokens: list[float] | None) -> float | list[float] | None:

@@ -65,6 +65,19 @@ def test_a_sweep_goes_on_and_its_folder_is_fitted(folder):
     assert json.loads((folder / "fit" / "mixture.json").read_text(encoding="utf-8"))
 
 
+def test_pythons_own_text_is_swept_fitted_cross_validated_and_optimised(tmp_path):
+    asked = ("--tokens", 1024, *SMALL, "--width", 8, "--runs", 64, "--out", tmp_path / "runs")
+    swept = call("sweep", "--data", "demo", *asked, "--quiet")
+    assert swept.exit_code == 0, swept.output
+    fitted = call("fit", tmp_path / "runs", "--out", tmp_path / "fit", "--law", "exponential", "--json")
+    assert fitted.exit_code == 0, fitted.output
+    told = json.loads(fitted.stdout)
+    assert abs(sum(told["weights"].values()) - 1) < 1e-9
+    assert "docstrings" not in told["weights"]  # measured, and not trained on
+    assert told["cross_validation"]["rmse"] > 0
+    assert "docstrings" in mx.Runs.from_csv(tmp_path / "runs" / "runs.csv").targets.names
+
+
 def test_a_csv_of_mixtures_is_a_design(folder):
     mx.design(mx.Domains(sorted(WORDS)), runs=5).to_csv(folder / "mixtures.csv")
     found = call(
