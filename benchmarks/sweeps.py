@@ -1,8 +1,10 @@
 """Proxy runs by ensemble, one after another, and by as many processes as there are cores, in turns: tokens per second and memory.
 
-The same runs on the same data by each executor, their tables compared. Processes are started anew for each sweep, as they are for a
-user, so small sweeps show what that costs. ``--ray`` adds a local Ray cluster. The journal's share is the time of its transactions in a
-sweep of runs of the smallest size.
+The same runs on the same data by each executor, their tables compared. Each number of runs has the steps that take about ``--seconds``
+one after another. Processes are started and models compiled anew for each sweep, as they are for a user, so there are two speeds: of
+the whole sweep, and of the half of its tokens that was read last, when all that has been done. Models by ``torch.compile``, which finds
+nothing that it compiled before this benchmark, and Ray's cluster take their turns with ``--heavy-runs`` runs alone, in one round. The
+journal's share is the time of its transactions in a sweep of runs of the smallest size. Figures are written as they come.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ import resource
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,7 +28,7 @@ import mixopt as mx
 from mixopt.runtime.gpt import GPT, parameter_count
 from mixopt.runtime.recipe import Recipe
 from mixopt.runtime.streams import Streams
-from mixopt.sweeps import Ensemble, Executor, Journal, Processes, Ray, Sequential
+from mixopt.sweeps import Ensemble, Executor, Journal, Processes, Progress, Ray, Sequential
 
 DOMAINS = tuple("abcde")
 
@@ -75,99 +77,127 @@ class Memory:
         return total / 2**20
 
 
+class Bench:
+    """The data, the model of one size, and the recipe of a step."""
+
+    def __init__(self, given: argparse.Namespace, width: int):
+        draw = np.random.default_rng(0)
+        tokens = {name: draw.choice(given.vocabulary, 50_000, p=draw.dirichlet(np.full(given.vocabulary, 0.1))) for name in DOMAINS}
+        self.streams = Streams(tokens, given.context, vocabulary=given.vocabulary)
+        self.held = Streams({name: rows[:2000] for name, rows in tokens.items()}, given.context, vocabulary=given.vocabulary)
+        self.factory = partial(gpt, given.vocabulary, given.context, width, given.layers)
+        self.recipe, self.device = Recipe(steps=20, batch=given.batch), given.device
+
+    def steps(self, runs: int, seconds: float) -> int:
+        """The steps that so many runs take in so many seconds one after another."""
+        self.swept(Sequential(device=self.device), 1, 20)
+        _, spent, _, _ = self.swept(Sequential(device=self.device), 1, 50)
+        return max(4, round(seconds * 50 / spent / runs))
+
+    def swept(self, executor: Executor, runs: int, steps: int) -> tuple[np.ndarray, float, float, float]:
+        """The table of a sweep, its seconds, the tokens a second of the half that was read last, and the most MiB that it held."""
+        mixtures = np.random.default_rng(1).dirichlet(np.ones(len(DOMAINS)), runs)
+        recipe, seen = replace(self.recipe, steps=steps), [(0.0, 0.0)]
+
+        def watch(now: Progress) -> None:
+            seen.append((now.seconds, now.tokens_per_second * now.seconds))
+
+        with Memory(self.device) as held:
+            start = time.perf_counter()
+            table = mx.sweep(
+                self.streams, self.factory, mixtures, targets=self.held, windows=1, recipe=recipe, executor=executor, watch=watch
+            )
+            seconds = time.perf_counter() - start
+        at, read = np.array(seen).T
+        middle = int(np.argmax(read >= read[-1] / 2))
+        late = (read[-1] - read[middle]) / (at[-1] - at[middle]) if read[middle] < read[-1] else np.nan
+        return table.metrics, seconds, late, held.most
+
+
+def measured(bench: Bench, runs: int, given: argparse.Namespace) -> list[dict[str, Any]]:
+    """One row for each executor with so many runs, interleaved so that all meet the same machine."""
+    light: dict[str, Executor] = {
+        "one by one": Sequential(device=given.device),
+        "ensemble": Ensemble(device=given.device),
+        "processes": Processes(workers=given.workers, device=given.device),
+    }
+    heavy: dict[str, Executor] = {}
+    if runs in given.heavy_runs:
+        heavy |= {"ray": Ray(gpus=0.0 if given.device == "cpu" else 0.25)} if given.ray else {}
+        heavy["ensemble, compiled"] = Ensemble(device=given.device, compiled=True)
+        heavy["processes, compiled"] = Processes(workers=given.workers, device=given.device, compiled=True)
+    steps = bench.steps(runs, given.seconds)
+    size, read = parameter_count(bench.factory(seed=0)), runs * steps * given.batch * given.context
+    found: dict[str, list[tuple[np.ndarray, float, float, float]]] = {name: [] for name in light | heavy}
+    for turn in range(given.rounds):
+        for name, executor in {**light, **(heavy if turn == 0 else {})}.items():
+            torch.compiler.reset()
+            found[name].append(bench.swept(executor, runs, steps))
+    rows, alone = [], found["one by one"]
+    for name, some in found.items():
+        speed, late = (float(np.median(x)) for x in ([read / turn[1] for turn in some], [turn[2] for turn in some]))
+        ratio = float(np.median([other[1] / turn[1] for other, turn in zip(alone, some, strict=False)]))
+        apart, mib = float(np.abs(some[0][0] - alone[0][0]).max()), max(turn[3] for turn in some)
+        print(f"{size:10,}  {runs:4d} {steps:5d}  {name:20s} {speed:9,.0f} {late:11,.0f} {mib:7.0f} {ratio:9.2f}   {apart:.1e}", flush=True)
+        row = {"parameters": size, "runs": runs, "steps": steps, "executor": name, "tokens_per_second": speed, "mib": mib}
+        last = {"tokens_per_second_of_the_last_half": late if np.isfinite(late) else None}
+        rows.append({**row, **last, "times_one_by_one": ratio, "losses_apart": apart, "seconds": [turn[1] for turn in some]})
+    return rows
+
+
 def main() -> None:
     """Measure, print a table, and write the figures with what they were measured on."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, nargs="+", default=[1, 16, 64])
+    parser.add_argument("--runs", type=int, nargs="+", default=[1, 16, 64, 256])
     parser.add_argument("--widths", type=int, nargs="+", default=[16, 32, 64])
     parser.add_argument("--layers", type=int, default=2)
     parser.add_argument("--vocabulary", type=int, default=256)
     parser.add_argument("--context", type=int, default=64)
     parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--seconds", type=float, default=4.0, help="of a sweep one by one")
+    parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--workers", type=int, default=None, help="processes; else one for each core")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--compiled", action="store_true", help="also the ensemble by torch.compile")
+    parser.add_argument("--heavy-runs", type=int, nargs="*", default=[64], help="the numbers of runs that are compiled, too")
     parser.add_argument("--ray", action="store_true")
     parser.add_argument("--out", type=Path, default=RESULTS / "sweeps.json")
     given = parser.parse_args()
-    draw = np.random.default_rng(0)
-    tokens = {name: draw.choice(given.vocabulary, 50_000, p=draw.dirichlet(np.full(given.vocabulary, 0.1))) for name in DOMAINS}
-    streams = Streams(tokens, given.context, vocabulary=given.vocabulary)
-    held = Streams({name: rows[:2000] for name, rows in tokens.items()}, given.context, vocabulary=given.vocabulary)
-    ways: dict[str, Executor] = {
-        "one by one": Sequential(device=given.device),
-        "processes": Processes(workers=given.workers, device=given.device),
-        "ensemble": Ensemble(device=given.device),
-    }
-    ways |= {"ensemble, compiled": Ensemble(device=given.device, compiled=True)} if given.compiled else {}
-    ways |= {"ray": Ray(gpus=0.0 if given.device == "cpu" else 0.25)} if given.ray else {}
-    rows: list[dict[str, Any]] = []
-    print("parameters  runs  executor             tokens/s      MiB   times one by one   losses apart")
-    for width in given.widths:
-        factory = partial(gpt, given.vocabulary, given.context, width, given.layers)
-        for count in given.runs:
-            mixtures = draw.dirichlet(np.ones(len(DOMAINS)), count)
-            recipe = Recipe(steps=given.steps, batch=given.batch)
-
-            def swept(
-                executor: Executor, factory: Callable[..., Any] = factory, mixtures: Any = mixtures, recipe: Recipe = recipe
-            ) -> mx.Runs:
-                return mx.sweep(streams, factory, mixtures, targets=held, windows=4, recipe=recipe, executor=executor)
-
-            seconds: dict[str, list[float]] = {name: [] for name in ways}
-            memory, tables = dict.fromkeys(ways, 0.0), {}
-            for _ in range(given.rounds):
-                for name, executor in ways.items():
-                    with Memory(given.device) as held_now:
-                        start = time.perf_counter()
-                        tables[name] = swept(executor).metrics
-                        seconds[name].append(time.perf_counter() - start)
-                    memory[name] = max(memory[name], held_now.most)
-            read = count * recipe.tokens(given.context)
-            for name in ways:
-                speed = read / float(np.median(seconds[name]))
-                ratio = float(np.median(np.array(seconds["one by one"]) / np.array(seconds[name])))
-                apart = float(np.abs(tables[name] - tables["one by one"]).max())
-                size = parameter_count(factory(seed=0))
-                print(f"{size:10,}  {count:4d}  {name:18s} {speed:10,.0f}  {memory[name]:7.0f}   {ratio:16.2f}   {apart:.1e}")
-                row = {"parameters": size, "runs": count, "executor": name, "tokens_per_second": speed, "mib": memory[name]}
-                rows.append({**row, "times_one_by_one": ratio, "losses_apart": apart, "seconds": seconds[name]})
-    share = journal_share(streams, held, partial(gpt, given.vocabulary, given.context, given.widths[0], given.layers), given)
-    print(f"the journal takes {100 * share:.2f} % of a sweep of 64 runs of 200 steps of the smallest size")
-    rows.append({"journal_share": share})
     settings = {name: value for name, value in vars(given).items() if name != "out"}
-    write(given.out, __doc__, settings, rows)
+    rows: list[dict[str, Any]] = []
+    print("parameters  runs steps  executor              tokens/s   last half     MiB  times 1by1   losses apart")
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = folder
+        for width in given.widths:
+            for runs in given.runs:
+                rows.extend(measured(Bench(given, width), runs, given))
+                write(given.out, __doc__, settings, rows)
+    share = journal_share(Bench(given, given.widths[0]), given)
+    print(f"the journal takes {100 * share:.2f} % of a sweep of 64 runs of 100 steps of the smallest size")
+    write(given.out, __doc__, settings, [*rows, {"journal_share": share}])
 
 
-def journal_share(streams: Streams, held: Streams, factory: Callable[..., Any], given: argparse.Namespace) -> float:
+def journal_share(bench: Bench, given: argparse.Namespace) -> float:
     """The part of a sweep's seconds that goes to its journal."""
-    spent, count = 0.0, 0
+    spent = 0.0
     add, take = Journal.add, Journal.take
 
     def timed(method: Any) -> Any:
         def call(*args: Any) -> Any:
-            nonlocal spent, count
+            nonlocal spent
             start = time.perf_counter()
             try:
                 return method(*args)
             finally:
-                spent, count = spent + time.perf_counter() - start, count + 1
+                spent += time.perf_counter() - start
 
         return call
 
-    with tempfile.TemporaryDirectory() as folder:
-        Journal.add, Journal.take = timed(add), timed(take)  # type: ignore[method-assign]
-        try:
-            start = time.perf_counter()
-            mixtures = np.random.default_rng(1).dirichlet(np.ones(len(DOMAINS)), 64)
-            recipe = Recipe(steps=200, batch=given.batch)
-            executor = Ensemble(device=given.device)
-            mx.sweep(streams, factory, mixtures, targets=held, windows=4, recipe=recipe, executor=executor, resume=Path(folder) / "j")
-            return spent / (time.perf_counter() - start)
-        finally:
-            Journal.add, Journal.take = add, take  # type: ignore[method-assign]
+    Journal.add, Journal.take = timed(add), timed(take)  # type: ignore[method-assign]
+    try:
+        _, seconds, _, _ = bench.swept(Ensemble(device=given.device), 64, 100)
+        return spent / seconds
+    finally:
+        Journal.add, Journal.take = add, take  # type: ignore[method-assign]
 
 
 if __name__ == "__main__":
