@@ -11,11 +11,10 @@ import torch
 import mixopt as mx
 from mixopt.solvers import DescentAscent, Extragradient, OneStep, SmoothedDescentAscent, Unrolled
 
-HERE = Path(__file__).parent
 SETTINGS = {"svg.hashsalt": "survey", "svg.fonttype": "none", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
 
 
-def tug_of_war() -> None:
+def tug_of_war(folder: Path) -> None:
     """The paths of x and w by five solvers on the payoff (w_1 - w_2) x, from x = 1/2."""
     from matplotlib import pyplot as plt
 
@@ -38,10 +37,10 @@ def tug_of_war() -> None:
         axis.plot([0], [0.5], "x", color="#c1121f")
         axis.set(title=name, xlabel="x", xlim=(-2.3, 2.3), ylim=(-0.03, 1.03))
     axes[0].set_ylabel("weight of the first domain")
-    figure.savefig(HERE / "survey-saddles.svg", metadata={"Date": None})
+    figure.savefig(folder / "survey-saddles.svg", metadata={"Date": None})
 
 
-def simplex() -> None:
+def simplex(folder: Path) -> None:
     """The upper loss of the bilevel toy over the simplex, with the way of one-step weights and the answers of K unrolled steps."""
     from matplotlib import pyplot as plt
 
@@ -71,10 +70,10 @@ def simplex() -> None:
     axis.set_aspect("equal")
     axis.axis("off")
     axis.legend(loc="upper left", frameon=False, fontsize=8)
-    figure.savefig(HERE / "survey-simplex.svg", metadata={"Date": None})
+    figure.savefig(folder / "survey-simplex.svg", metadata={"Date": None})
 
 
-def slices() -> None:
+def slices(folder: Path) -> None:
     """The truth and three laws along a line through the simplex, for two targets of the letter model."""
     from matplotlib import pyplot as plt
 
@@ -105,12 +104,16 @@ def slices() -> None:
         axis.set(title=f"loss on {list(held_out)[target]}", xlabel="weight of code; of the rest 30 % web, 70 % books")
     axes[0].set_ylabel("nats per letter")
     axes[0].legend(frameon=False)
-    figure.savefig(HERE / "survey-laws.svg", metadata={"Date": None})
+    figure.savefig(folder / "survey-laws.svg", metadata={"Date": None})
+
+
+def draw(folder: Path) -> None:
+    """All of them, into a folder."""
+    with matplotlib.rc_context(SETTINGS):
+        for picture in (tug_of_war, simplex, slices):
+            picture(folder)
 
 
 if __name__ == "__main__":
     matplotlib.use("svg")
-    matplotlib.rcParams.update(SETTINGS)
-    tug_of_war()
-    simplex()
-    slices()
+    draw(Path(__file__).parent)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import runpy
 from pathlib import Path
 
 import pytest
@@ -53,3 +54,10 @@ def test_a_page_closes_what_it_opens(page):
     text = page.read_text(encoding="utf-8")
     assert text.count("<details>") == text.count("</details>") == text.count("<summary>Answer</summary>")
     assert page.stem == "table" or text.count("<details>") >= 2
+
+
+def test_the_pictures_are_drawn_by_their_program(tmp_path):
+    pytest.importorskip("matplotlib").use("svg")
+    runpy.run_path(str(FOLDER.parent / "pictures" / "survey.py"))["draw"](tmp_path)
+    shown = {name for page in FOLDER.glob("*.md") for name in re.findall(r"pictures/(survey-\w+\.svg)", page.read_text(encoding="utf-8"))}
+    assert {path.name for path in tmp_path.iterdir()} == shown
