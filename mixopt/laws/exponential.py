@@ -93,7 +93,7 @@ class Exponential(CurveLaw):
         Minimises sum_r rho(L(w_r) - y_r) + ridge sum_i (A_i - mean A)^2 for each target: rho is the square, or with
         ``loss="huber"`` the square up to ``huber_delta`` (target units) and linear beyond. As in both sources a floor c is
         >= 0 where all values (of a target to be minimised) are > 0; else it stays within 100 times their spread below the
-        smallest. A ridge (target units squared) is for few runs: "auto" takes none with 5 runs a parameter or more, and below
+        smallest. A ridge (target units squared) is for few runs: "auto" takes none with 8 runs a parameter or more, and below
         chooses each target's by cross-validation, a slope counting by its domain's spread in the runs. Huber is for runs that went
         wrong; plain squares fit clean tables best.
 

@@ -255,6 +255,27 @@ def test_few_runs_are_steadied_by_the_ridge_that_is_chosen():
     assert max(errors) < 3 * np.median(errors)
 
 
+@needs_regmix
+@pytest.mark.parametrize(
+    ("kind", "size", "seed", "target"),
+    [(Exponential, 34, 3, 0), (AdditivePower, 34, 1, 2), (AdditivePower, 64, 2, 0), (AdditivePower, 128, 2, 0)],
+)
+def test_no_target_is_wild_between_few_runs(kind, size, seed, target):
+    """Without a ridge, which cross-validation preferred on these runs by chance, errors were several times the spread of the target."""
+    train = Runs.from_csv(REGMIX / "train_mixture_1m.csv", REGMIX / "train_pile_loss_1m.csv")
+    order = np.random.default_rng([size, seed + 1000]).permutation(len(train))
+    runs, unseen = train.subset(np.sort(order[:size])), train.subset(order[size:])
+    law = kind.fit(Runs.from_arrays(runs.domains, runs.mixtures, ["one"], runs.metrics[:, [target]]))
+    errors = law.predicted(unseen.mixtures)[:, 0] - unseen.metrics[:, target]
+    assert np.sqrt((errors**2).mean()) < unseen.metrics[:, target].std()
+
+
+def test_a_ridge_is_always_taken_where_runs_are_few_for_their_parameters():
+    runs = table(Exponential, 24, noise=0.02)
+    assert (Exponential.fit(runs).fitted.ridge > 0).all()
+    assert not Exponential.fit(table(Exponential, 60, noise=0.02)).fitted.ridge.any()
+
+
 @pytest.mark.parametrize("loss", ["linear", "huber"])
 @pytest.mark.parametrize("kind", [Exponential, Linear], ids=lambda kind: kind.name)
 def test_more_domains_than_runs_are_fitted_in_the_directions_of_the_runs(kind, loss, monkeypatch):
