@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple, Unpack, final
 
@@ -42,7 +43,9 @@ class MixtureStream(IterableDataset[Any]):
     any sample. In a DataLoader's workers, each worker of each rank draws for itself from a part of the samples of its own, by
     weights in shared memory that ``update`` brings there: call it when the weights have moved. Batches already drawn keep
     theirs, so that the weights lag by at most num_workers x prefetch_factor + 1 batches; ``version`` tells. There each iteration begins
-    anew and has no state: that needs a ``MixtureLoader``.
+    anew, and each worker has the state of what it handed out, which torchdata's ``StatefulDataLoader`` saves and gives back to as many
+    workers on as many ranks: the same samples follow under weights that stay. Where weights move, which batch sees them first is a matter
+    of time; a ``MixtureLoader`` fixes that too.
 
     >>> stream = MixtureStream({"web": range(100), "code": range(100, 110)}, {"web": 0.75, "code": 0.25}, batch_size=4)
     >>> samples = iter(stream)
@@ -72,8 +75,8 @@ class MixtureStream(IterableDataset[Any]):
         self._sources = Sources(sources, self._known)
         self._draws = Draws(self._known, batch_size, in_order=self._streams, **drawing)
         self._part = own_part(self._draws.size, rank, ranks)
-        self._place, self._done = self._draws.begin(), 0
-        self._now: tuple[np.ndarray, np.ndarray | None, int] | None = None  # the weights of a batch that is half handed out
+        self._lane = _Lane(self._draws, self._part)
+        self._loaded: int | None = None  # the process that was given a state to go on from
         self._table = torch.zeros(SLOTS, 2, len(self.domains), dtype=torch.float64).share_memory_()
         self._told = torch.zeros(2, dtype=torch.int64).share_memory_()  # the version, and whether workers read
         self._write(*self._read())
@@ -109,52 +112,51 @@ class MixtureStream(IterableDataset[Any]):
                 return weights, None if self.draw_by is None else by, version
 
     def __iter__(self) -> Iterator[Any]:
-        worker = get_worker_info()
-        return self._here() if worker is None else self._in_worker(worker.id, worker.num_workers)
+        if get_worker_info() is not None:
+            self._told[1] = 1
+            if self._loaded not in (None, os.getpid()):
+                raise InputError("the stream was given a state outside its workers, which cannot go on from it; read it without workers")
+            self._lane = self._own_lane() if self._loaded is None else self._lane
+            self._loaded = None
+        return self._handed(self._lane)
 
-    def _here(self) -> Iterator[Any]:
-        """The samples of this rank from where the last iteration was left."""
+    def _handed(self, lane: _Lane) -> Iterator[Any]:
+        """The samples of a lane from where it was left."""
         while True:
-            if self._now is None:
-                self.update()
-                self._now = self._shared()
-            weights, by, version = self._now
-            found = self._draws.draw(self._place, weights, by)
+            if lane.now is None:
+                if get_worker_info() is None:
+                    self.update()
+                lane.now = self._shared()
+            weights, by, version = lane.now
+            found = lane.draws.draw(lane.place, weights, by)
             if found is None:
                 return
             drawn, after = found
-            for i, sample in enumerate(self._samples(drawn, self._part, version, 0, 1)):
-                if i >= self._done:
-                    self._done = i + 1
+            for i, sample in enumerate(self._samples(drawn, lane, version)):
+                if i >= lane.done:
+                    lane.done = i + 1
                     yield sample
-            self._place, self._done, self._now = after, 0, None
+            lane.place, lane.done, lane.now = after, 0, None
 
-    def _in_worker(self, worker: int, workers: int) -> Iterator[Any]:
-        """The samples of one worker: every n-th of each domain is its own, for n workers over all ranks."""
-        self._told[1] = 1
+    def _own_lane(self) -> _Lane:
+        """The lane of this worker: every n-th sample of each domain is its own, for n workers over all ranks."""
+        info = get_worker_info()
+        assert info is not None
         each = self._part.stop - self._part.start
-        step, first = workers * (self._draws.size // each), self._part.start // each * workers + worker
+        step, first = info.num_workers * (self._draws.size // each), self._part.start // each * info.num_workers + info.id
         lengths = {name: None if n is None else len(range(first, n, step)) for name, n in self._known.items()}
         bare = [name for name, n in lengths.items() if n == 0]
         if bare:
             raise InputError(f"{listed(bare)} have fewer samples than there are workers on all ranks, {step}; give fewer workers")
         seed = np.random.SeedSequence((self._draws.settings["seed"], step, first)).generate_state(1, np.uint64)
         settings: Drawing = {**self._draws.settings, "seed": int(seed[0])}
-        draws = Draws(lengths, each, in_order=self._streams, **settings)
-        place = draws.begin()
-        while True:
-            weights, by, version = self._shared()
-            found = draws.draw(place, weights, by)
-            if found is None:
-                return
-            drawn, place = found
-            yield from self._samples(drawn, slice(None), version, first, step)
+        return _Lane(Draws(lengths, each, in_order=self._streams, **settings), slice(None), first, step)
 
-    def _samples(self, drawn: Drawn, part: slice, version: int, first: int, step: int) -> Iterator[Any]:
-        """The samples of a part of the draws, whose items are every ``step``-th from ``first`` on."""
-        domains, items = drawn.domains[part].tolist(), (first + step * drawn.items[part]).tolist()
+    def _samples(self, drawn: Drawn, lane: _Lane, version: int) -> Iterator[Any]:
+        """The samples of a lane's part of the draws."""
+        domains, items = drawn.domains[lane.part].tolist(), (lane.first + lane.step * drawn.items[lane.part]).tolist()
         keys: list[Key] = list(zip(domains, items, strict=True))
-        for data, domain, importance in zip(self._sources.__getitems__(keys), domains, drawn.importance[part].tolist(), strict=True):
+        for data, domain, importance in zip(self._sources.__getitems__(keys), domains, drawn.importance[lane.part].tolist(), strict=True):
             tagged = with_columns(data, domain=domain, importance=importance) if self.columns else None
             yield tagged or Sample(data, domain, importance, version)
 
@@ -163,33 +165,68 @@ class MixtureStream(IterableDataset[Any]):
         return {**self.__dict__, "weights": None, "draw_by": None if self.draw_by is None else ()}
 
     def state_dict(self) -> dict[str, Any]:
-        """The samples handed out so far, and the weights of a batch that is half handed out, as plain numbers.
+        """The samples handed out so far, here or by the worker that asks, and the weights of a batch that is half handed out.
 
         Raises:
             InputError: the samples are handed out by a DataLoader's workers, where this process does not see them.
         """
-        if self._told[1]:
+        if get_worker_info() is None and self._told[1]:
             raise InputError(
-                "this stream was read by workers, which know its state; read it without, or use MixtureLoader(num_workers=...)"
+                "this stream was read by workers, which know its state; read it by torchdata's StatefulDataLoader, whose state has theirs, "
+                "or without workers, or use MixtureLoader(num_workers=...)"
             )
-        now = None
-        if self._now is not None:
-            weights, by, version = self._now
-            now = {"weights": weights.tolist(), "draw_by": None if by is None else by.tolist(), "version": version}
-        return {**self._draws.saved(self._place), "done": self._done, "now": now}
+        return self._lane.saved()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state of a stream over the same data, on the same number of ranks; iterate anew after it.
+        """Go on from a state of a stream over the same data, on the same number of ranks and workers; iterate anew after it.
 
         Raises:
-            InputError: the state is of another version, data, batch size, seed or method, or of no stream.
+            InputError: the state is of another version, data, batch size, seed, method, number of ranks or workers, or of no stream.
         """
         if "done" not in state:
             raise InputError("the state is not of a MixtureStream: it has no 'done'; give what its state_dict returned")
-        self._place, self._done, self._now = self._draws.restored(state), int(state["done"]), None
+        lane = _Lane(self._draws, self._part) if get_worker_info() is None else self._own_lane()
+        lane.load(state)
+        self._lane, self._loaded = lane, os.getpid()
+
+
+@final
+class _Lane:
+    """What one reader draws, this process or a worker, and how far it has handed that out.
+
+    Its items are every ``step``-th of the sources' from ``first`` on, and its own the ``part`` of each batch. ``now`` are the weights
+    of a batch that is half handed out.
+    """
+
+    def __init__(self, draws: Draws, part: slice, first: int = 0, step: int = 1):
+        self.draws, self.part, self.first, self.step = draws, part, first, step
+        self.place, self.done = draws.begin(), 0
+        self.now: tuple[np.ndarray, np.ndarray | None, int] | None = None
+
+    @property
+    def own(self) -> int:
+        """The samples of a batch that are its own."""
+        return len(range(*self.part.indices(self.draws.size)))
+
+    def saved(self) -> dict[str, Any]:
+        """Its state as plain numbers."""
+        now = None
+        if self.now is not None:
+            weights, by, version = self.now
+            now = {"weights": weights.tolist(), "draw_by": None if by is None else by.tolist(), "version": version}
+        return {**self.draws.saved(self.place), "own": self.own, "done": self.done, "now": now}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state."""
+        self.place, self.done = self.draws.restored(state), int(state["done"])
+        if self.done and state["own"] != self.own:
+            raise InputError(
+                f"the state is of {state['own']} samples a rank in the middle of a batch, and a rank has {self.own} here; go on with as "
+                "many ranks, or from a state between two batches"
+            )
         if (now := state["now"]) is not None:
             by = None if now["draw_by"] is None else np.array(now["draw_by"])
-            self._now = (np.array(now["weights"]), by, int(now["version"]))
+            self.now = (np.array(now["weights"]), by, int(now["version"]))
 
 
 def from_datasets(datasets: Mapping[str, Any], weights: Weights, batch_size: int = 1, **arguments: Any) -> MixtureStream:

@@ -130,10 +130,65 @@ def test_weights_that_cannot_be_pickled_stay_behind():
 def test_workers_leave_no_state_here():
     stream = MixtureStream(sources(), [0.5, 0.5], 4)
     next(iter(DataLoader(stream, batch_size=4, num_workers=1)))
-    with pytest.raises(InputError, match="read by workers, which know its state; read it without, or use MixtureLoader"):
+    with pytest.raises(InputError, match="read by workers, which know its state; read it by torchdata's StatefulDataLoader"):
         stream.state_dict()
     with pytest.raises(InputError, match="it has no 'done'"):
         stream.load_state_dict(MixtureLoader(sources(), [0.5, 0.5], 4).state_dict())
+
+
+@pytest.mark.parametrize("cut", [0, 3, 8])
+def test_a_worker_goes_on_from_its_state(cut, monkeypatch):
+    """As torchdata's StatefulDataLoader has it: each worker's state is asked for there, and given to it before it iterates."""
+    begun = MixtureStream(sources(), [0.6, 0.4], 8, rank=1, ranks=2)
+
+    def worker(number, state=None):
+        monkeypatch.setattr("mixopt.loading.stream.get_worker_info", lambda: SimpleNamespace(id=number, num_workers=2))
+        own = pickle.loads(ForkingPickler.dumps(begun))
+        if state is not None:
+            own.load_state_dict(json.loads(json.dumps(state)))
+        return own, iter(own)
+
+    for number in (0, 1):
+        first, samples = worker(number)
+        for _ in range(cut):
+            next(samples)
+        state = first.state_dict()
+        rest = [next(samples).data for _ in range(20)]
+        _, samples = worker(number, state)
+        assert [next(samples).data for _ in range(20)] == rest
+    with pytest.raises(InputError, match="the state is of other draws: its seed"):
+        worker(0, state)
+
+
+@pytest.mark.filterwarnings("ignore:.*set_vital")  # torchdata asks for a name that torch has put away
+def test_a_stateful_loader_goes_on_exactly():
+    stateful = pytest.importorskip("torchdata.stateful_dataloader").StatefulDataLoader
+
+    def loader():
+        return stateful(MixtureStream(sources(), [0.6, 0.4], 8), batch_size=4, num_workers=workers)
+
+    for workers in (0, 2):
+        whole = loader()
+        batches = iter(whole)
+        for _ in range(5):
+            next(batches)
+        state = whole.state_dict()
+        rest = [next(batches).data.tolist() for _ in range(6)]
+        again = loader()
+        again.load_state_dict(state)
+        batches = iter(again)
+        assert [next(batches).data.tolist() for _ in range(6)] == rest
+
+
+def test_a_state_that_does_not_fit_the_readers_is_refused():
+    stream = MixtureStream(sources(), [0.5, 0.5], 8, rank=0, ranks=2)
+    take(stream, 2)
+    whole = MixtureStream(sources(), [0.5, 0.5], 8)
+    with pytest.raises(InputError, match="the state is of 4 samples a rank in the middle of a batch"):
+        whole.load_state_dict(stream.state_dict())
+    whole.load_state_dict(whole.state_dict())
+    with pytest.raises(InputError, match="given a state outside its workers"):
+        next(iter(DataLoader(whole, batch_size=8, num_workers=1)))
 
 
 def test_more_workers_than_samples_are_refused(monkeypatch):
