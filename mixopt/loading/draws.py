@@ -91,6 +91,20 @@ class Draws:
         self._key = np.random.SeedSequence(self.settings["seed"]).generate_state(2, np.uint64)
         self._ready: dict[int, tuple[tuple[int, int], np.ndarray]] = {}  # the stretch of each domain's order that is in use
 
+    def thinned(self, first: int, step: int, size: int) -> Draws:
+        """Draws of ``size`` from every ``step``-th item of each domain, from ``first`` on, by random numbers of their own.
+
+        Raises:
+            InputError: a domain that has none of these items.
+        """
+        lengths = {name: None if n >= ENDLESS else len(range(first, n, step)) for name, n in zip(self.domains, self.lengths, strict=True)}
+        if bare := [name for name, n in lengths.items() if n == 0]:
+            raise InputError(f"{listed(bare)} have fewer samples than there are workers on all ranks, {step}; give fewer workers")
+        seed = np.random.SeedSequence((self.settings["seed"], step, first)).generate_state(1, np.uint64)
+        settings: Drawing = {**self.settings, "seed": int(seed[0])}
+        in_order = frozenset(name for name, streamed in zip(self.domains, self._in_order, strict=True) if streamed)
+        return Draws(lengths, size, in_order=in_order, **settings)
+
     def begin(self) -> Place:
         """The place before the first draw."""
         return Place(0, np.zeros(len(self.domains), dtype=np.int64), np.zeros(len(self.domains)))

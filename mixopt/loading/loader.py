@@ -15,9 +15,8 @@ from torch.utils.data import DataLoader
 from mixopt.errors import InputError
 from mixopt.language.domains import Domains
 
-from .draws import Drawing, Drawn, Draws, Place
-from .ranks import own_part
-from .sources import Key, Sources, known_lengths, random_access, with_columns
+from .draws import Drawing, Drawn, Place
+from .sources import Key, opened, with_columns
 from .weights import Weights, current
 
 RESERVED = frozenset({"dataset", "batch_size", "sampler", "batch_sampler", "shuffle", "drop_last", "in_order", "generator"})
@@ -97,10 +96,7 @@ class MixtureLoader:
         options: Mapping[str, Any] | None = None,
         **drawing: Unpack[Drawing],
     ):
-        known = known_lengths(sources, lengths)
-        streams = frozenset(name for name, source in sources.items() if not random_access(source))
-        self._draws = Draws(known, batch_size, in_order=streams, **drawing)
-        self._part = own_part(self._draws.size, rank, ranks)
+        dataset, self._draws, self._part = opened(sources, lengths, batch_size, (rank, ranks), drawing)
         self.weights, self.draw_by, self.batches = weights, draw_by, batches
         self.lag, self.columns = _lag(lag, num_workers * prefetch_factor), columns
         current(weights, self.domains)
@@ -111,7 +107,7 @@ class MixtureLoader:
         if wrong := RESERVED & set(options or {}):
             raise InputError(f"the options {sorted(wrong)} of a DataLoader are this loader's own; leave them out")
         self._loader: DataLoader[Any] = DataLoader(
-            Sources(sources, known),
+            dataset,
             batch_sampler=_Feed(self._feed),
             num_workers=num_workers,
             prefetch_factor=prefetch_factor if num_workers else None,

@@ -11,6 +11,9 @@ from torch.utils.data._utils import worker
 
 from mixopt.errors import InputError
 
+from .draws import Drawing, Draws
+from .ranks import own_part
+
 Key = tuple[int, int]
 """A domain's number and the item in it."""
 
@@ -49,6 +52,20 @@ def known_lengths(sources: Mapping[str, Any], given: Mapping[str, int] | None) -
     if given:
         raise InputError(f"lengths are given for {sorted(given)}, which are not among the domains {list(sources)}")
     return found
+
+
+def opened(
+    sources: Mapping[str, Any], lengths: Mapping[str, int] | None, size: int, ranks: tuple[int | None, int | None], drawing: Drawing
+) -> tuple[Sources, Draws, slice]:
+    """Sources as one dataset, the draws of ``size`` a batch from them, and the part of a batch that is this rank's (rank, ranks).
+
+    Raises:
+        InputError: sources, lengths, settings or ranks that do not fit.
+    """
+    known = known_lengths(sources, lengths)
+    streams = frozenset(name for name, source in sources.items() if not random_access(source))
+    draws = Draws(known, size, in_order=streams, **drawing)
+    return Sources(sources, known), draws, own_part(draws.size, *ranks)
 
 
 def with_columns(example: Any, **columns: Any) -> dict[str, Any]:

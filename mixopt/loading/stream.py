@@ -10,12 +10,11 @@ import numpy as np
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
-from mixopt.errors import InputError, listed
+from mixopt.errors import InputError
 from mixopt.language.domains import Domains
 
 from .draws import Drawing, Drawn, Draws
-from .ranks import own_part
-from .sources import Key, Sources, known_lengths, random_access, with_columns
+from .sources import Key, opened, with_columns
 from .weights import Weights, current
 
 SLOTS = 8
@@ -70,11 +69,7 @@ class MixtureStream(IterableDataset[Any]):
         **drawing: Unpack[Drawing],
     ):
         self.weights, self.draw_by, self.columns = weights, draw_by, columns
-        self._known = known_lengths(sources, lengths)
-        self._streams = frozenset(name for name, source in sources.items() if not random_access(source))
-        self._sources = Sources(sources, self._known)
-        self._draws = Draws(self._known, batch_size, in_order=self._streams, **drawing)
-        self._part = own_part(self._draws.size, rank, ranks)
+        self._sources, self._draws, self._part = opened(sources, lengths, batch_size, (rank, ranks), drawing)
         self._lane = _Lane(self._draws, self._part)
         self._loaded: int | None = None  # the process that was given a state to go on from
         self._table = torch.zeros(SLOTS, 2, len(self.domains), dtype=torch.float64).share_memory_()
@@ -144,13 +139,7 @@ class MixtureStream(IterableDataset[Any]):
         assert info is not None
         each = self._part.stop - self._part.start
         step, first = info.num_workers * (self._draws.size // each), self._part.start // each * info.num_workers + info.id
-        lengths = {name: None if n is None else len(range(first, n, step)) for name, n in self._known.items()}
-        bare = [name for name, n in lengths.items() if n == 0]
-        if bare:
-            raise InputError(f"{listed(bare)} have fewer samples than there are workers on all ranks, {step}; give fewer workers")
-        seed = np.random.SeedSequence((self._draws.settings["seed"], step, first)).generate_state(1, np.uint64)
-        settings: Drawing = {**self._draws.settings, "seed": int(seed[0])}
-        return _Lane(Draws(lengths, each, in_order=self._streams, **settings), slice(None), first, step)
+        return _Lane(self._draws.thinned(first, step, each), slice(None), first, step)
 
     def _samples(self, drawn: Drawn, lane: _Lane, version: int) -> Iterator[Any]:
         """The samples of a lane's part of the draws."""

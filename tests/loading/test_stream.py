@@ -164,17 +164,17 @@ def test_a_worker_goes_on_from_its_state(cut, monkeypatch):
 def test_a_stateful_loader_goes_on_exactly():
     stateful = pytest.importorskip("torchdata.stateful_dataloader").StatefulDataLoader
 
-    def loader():
+    def loader(workers):
         return stateful(MixtureStream(sources(), [0.6, 0.4], 8), batch_size=4, num_workers=workers)
 
     for workers in (0, 2):
-        whole = loader()
+        whole = loader(workers)
         batches = iter(whole)
         for _ in range(5):
             next(batches)
         state = whole.state_dict()
         rest = [next(batches).data.tolist() for _ in range(6)]
-        again = loader()
+        again = loader(workers)
         again.load_state_dict(state)
         batches = iter(again)
         assert [next(batches).data.tolist() for _ in range(6)] == rest
