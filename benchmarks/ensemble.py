@@ -1,4 +1,7 @@
-"""The vmapped ensemble against training the same models one by one, side by side in one run."""
+"""Ensembles of several sizes of program against training the same models one by one, side by side in one run.
+
+Programs train in lanes, as many as there are threads; the loop has all threads for each model.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +53,7 @@ def measure(width: int, chunks: list[int], given: argparse.Namespace) -> list[di
         one_by_one(make, mixtures, streams, recipe)
 
     def together(chunk: int) -> None:
-        train(make, mixtures, streams, recipe, seeds=range(given.runs), data_seed=0, chunk=chunk)
+        train(make, mixtures, streams, recipe, seeds=range(given.runs), data_seed=0, chunk=chunk or None)
 
     loop()  # a first turn for both, uncounted
     together(chunks[0])
@@ -72,12 +75,12 @@ def measure(width: int, chunks: list[int], given: argparse.Namespace) -> list[di
 def main() -> None:
     """Measure, print a table, and write the figures with what they were measured on."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, default=12, help="models of the ensemble")
+    parser.add_argument("--runs", type=int, default=16, help="models of the ensemble")
     parser.add_argument("--steps", type=int, default=6)
     parser.add_argument("--batch", type=int, default=16, help="windows of 64 tokens in a batch")
     parser.add_argument("--repeats", type=int, default=12, help="interleaved pairs for each row")
-    parser.add_argument("--widths", type=int, nargs="+", default=[32, 40, 56])
-    parser.add_argument("--chunks", type=int, nargs="+", default=[2, 4, 6, 12])
+    parser.add_argument("--widths", type=int, nargs="+", default=[16, 32, 64])
+    parser.add_argument("--chunks", type=int, nargs="+", default=[0, 1, 2, 4, 8], help="models of a program; 0 for what is planned")
     parser.add_argument("--threads", type=int, default=min(2, os.cpu_count() or 1))
     parser.add_argument("--out", type=Path, default=RESULTS / "ensemble.json")
     given = parser.parse_args()
