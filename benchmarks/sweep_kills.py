@@ -77,12 +77,15 @@ def above(pid: int) -> Iterator[int]:
 
 
 def disturbed(store: Path, address: str | None, table: Path, rng: np.random.Generator, mean: float) -> tuple[int, int]:
-    """A sweep that ends by itself at last, and how often it and a worker were killed before; ``mean`` is of the seconds in between."""
+    """A sweep that ends by itself at last, and how often it and a worker were killed before.
+
+    ``mean`` is of the seconds before the first kill; each further one waits half of that longer, so that a busy machine ends it too.
+    """
     kills = killed_workers = 0
     process = start(store, address, table)
     while True:
         try:
-            if process.wait(timeout=float(rng.uniform(0.2, 1.8) * mean)) != 0:
+            if process.wait(timeout=float(rng.uniform(0.2, 1.8) * mean * (1 + (kills + killed_workers) / 2))) != 0:
                 raise SystemExit(f"the sweep ended with {process.returncode}")
             return kills, killed_workers
         except subprocess.TimeoutExpired:

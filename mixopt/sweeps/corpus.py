@@ -89,6 +89,8 @@ def corpus(data: Any, targets: Any, context: int | None, windows: int, part: tup
 
 def _streams(given: Any, context: int | None, what: str) -> Streams:
     if isinstance(given, Streams):
+        if context not in (None, given.context):
+            raise InputError(f"{what} has windows of {given.context} tokens, and context= is {context}; leave it out")
         return given
     if not isinstance(given, Mapping):
         raise InputError(f"{what} is {type(given).__name__}; give mixopt.data's Prepared, Streams, or a dict of tokens [n] by name")

@@ -28,6 +28,8 @@ STALE = 6 * BEAT
 GIVE_UP = 1000
 """Rows in a row that cannot be read after which a damaged journal is taken to be at its end."""
 
+CORPUS = ": other text, another tokenizer or other parts of it, or domains cut for another target_tokens"
+
 TABLES = """
 create table if not exists told (name text primary key, value text not null);
 create table if not exists runs (key text primary key, job text not null, result text not null, version text, host text, finished real);
@@ -154,8 +156,8 @@ class Journal:
         for name, value in told.items():
             if before[name] != value:
                 raise InputError(
-                    f"{self.path} is the journal of another sweep: its {name} is {_short(before[name])}, this one's {_short(value)}; "
-                    "give another file"
+                    f"{self.path} is the journal of another sweep: its {name} is {_short(before[name])}, this one's {_short(value)}"
+                    f"{CORPUS if name == 'corpus' else ''}; give another file"
                 )
 
 

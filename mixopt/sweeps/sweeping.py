@@ -188,7 +188,7 @@ def _part(tokens: Any, design: Any, target_tokens: float | None) -> tuple[float,
     if target_tokens is None:
         return None
     told = getattr(design, "tokens", None) if tokens is None else tokens
-    if told is None or len(lengths := set(np.atleast_1d(told).tolist())) > 1:
+    if told is None or len(lengths := {*_lengths(told)}) > 1:
         raise InputError("target_tokens= takes one number of tokens= for all runs: the domains are cut by their ratio")
     return float(lengths.pop()), float(target_tokens)
 
@@ -225,13 +225,24 @@ def _recipes(plan: Design, made: Corpus, recipe: Recipe | None, tokens: Any, bat
         if recipe is None:
             raise InputError("say how long a run is: tokens=, a recipe with its steps, or a design with tokens")
         return [[recipe]] * len(plan)
-    if tokens is not None and plan.tokens is not None and {*np.atleast_1d(tokens).tolist()} != {*plan.tokens.tolist()}:
+    if tokens is not None and plan.tokens is not None and {*_lengths(tokens)} != {*plan.tokens.tolist()}:
         raise InputError(
             f"the design's runs have {plan.tokens.min():g} to {plan.tokens.max():g} tokens, and tokens= is {tokens}; "
             "leave tokens= out, or make the design without tokens"
         )
-    each = [np.atleast_1d(tokens).tolist()] * len(plan) if plan.tokens is None else [[t] for t in plan.tokens]
+    each = [_lengths(tokens)] * len(plan) if plan.tokens is None else [[t] for t in plan.tokens]
     return [[replace(base, steps=_steps(t, base.batch * made.train.context)) for t in some] for some in each]
+
+
+def _lengths(tokens: Any) -> list[float]:
+    """The tokens of a run, one number or several, as a list."""
+    try:
+        found: list[float] = np.asarray(tokens, dtype=float).ravel().tolist()
+    except (TypeError, ValueError):
+        found = []
+    if not found:
+        raise InputError(f"tokens= is {tokens!r}; it is the tokens that a run is trained on, or several such numbers")
+    return found
 
 
 def _steps(tokens: float, per_step: int) -> int:

@@ -394,6 +394,9 @@ def test_a_gpu_that_does_not_hold_two_runs_takes_one(monkeypatch):
         ({"curve": 0.5}, "curve is 0.5"),
         ({"tokens": [24, 23]}, "same number of steps, 2"),
         ({"executor": Sequential(device="cudda")}, "no device 'cudda'"),
+        ({"tokens": []}, "it is the tokens that a run is trained on"),
+        ({"tokens": "many"}, "tokens= is 'many'"),
+        ({"targets": Streams(HELD, 5)}, "windows of 5 tokens, and context= is 6"),
         ({"batch": 4}, "the recipe's batch is 2, and batch= is 4"),
     ],
 )
