@@ -21,7 +21,7 @@ from .recipe import Recipe as Recipe
 from .room import planned, split
 from .streams import Streams
 
-EVALUATED = 6  # models that are measured together on a CPU
+EVALUATED = 8  # models that are measured together on a CPU
 
 Program = Callable[[nn.Module], Call]
 """A model of a fleet, whose shape and buffers all have -> what runs them."""
@@ -91,7 +91,7 @@ def train(
             raise InputError(f"there are {runs} mixtures but {len(given)} {name}; give each run one")
     template = factory(seeds[0]).to(streams.device)
     program = tried(template, streams)
-    parts, lanes = _parts(template, program, streams, recipe, runs, chunk)
+    parts, lanes = _parts((template, factory(seeds[-1])), program, streams, recipe, runs, chunk)
     done = [0] * len(parts)
     trained: dict[int, dict[str, Tensor]] = {}
 
@@ -117,14 +117,14 @@ def train(
 
 
 def _parts(
-    template: nn.Module, program: Program, streams: Streams, recipe: Recipe, runs: int, chunk: int | None
+    models: tuple[nn.Module, nn.Module], program: Program, streams: Streams, recipe: Recipe, runs: int, chunk: int | None
 ) -> tuple[list[range], Lanes]:
     """The runs that train together, and how many such parts at once: on a GPU all are one, and models that vmap refuses train alone."""
     most, lanes = runs, Lanes()
     if program is in_turn:
         most = 1
     elif streams.device.type == "cpu":
-        most, lanes = planned(template, streams, recipe)
+        most, lanes = planned(*models, streams, recipe)
     parts = [range(i, min(i + chunk, runs)) for i in range(0, runs, chunk)] if chunk else split(runs, most, lanes.count)
     return parts, lanes.at_most(len(parts))
 

@@ -39,17 +39,19 @@ def kept(template: nn.Module, context: int, recipe: Recipe) -> int:
     return sum(storage.nbytes() for storage in found.values())
 
 
-def planned(template: nn.Module, streams: Streams, recipe: Recipe) -> tuple[int, Lanes]:
+def planned(template: nn.Module, other: nn.Module, streams: Streams, recipe: Recipe) -> tuple[int, Lanes]:
     """How many models of the template's shape train as one program on a CPU, and the lanes: as many as torch has threads.
 
     Together are the largest power of two that keep at most 36 MiB for the backward pass, so that programs are mostly of one shape. Lanes
-    are fewer than torch's threads where more would take above 4 GiB, and then have several of these threads each.
+    are fewer than torch's threads where more would take above 4 GiB, and then have several of these threads each. There is one lane where
+    the ``other`` model of the same factory has a module of the template's, since two threads must not run one module.
     """
     each = kept(template, streams.context, recipe)
     together = 1 << (max(1, KEPT // each).bit_length() - 1)
     lane = together * (each + ADAMW * parameter_count(template))
     threads = torch.get_num_threads()
-    count = max(1, min(threads, MOST, MEMORY // lane))
+    apart = set(template.modules()).isdisjoint(other.modules())
+    count = max(1, min(threads, MOST, MEMORY // lane)) if apart else 1
     return together, Lanes(count, threads // count)
 
 

@@ -192,7 +192,8 @@ def planned(work: Work, job: Job, program: Program, together: int | None) -> tup
     if program is in_turn:
         return 1, Lanes()
     if device.type != "cuda":
-        most, lanes = room.planned(work.made(job.model, job.seed), work.corpus.train, job.recipe)
+        models = [work.made(job.model, job.seed) for _ in range(2)]
+        most, lanes = room.planned(models[0], models[1], work.corpus.train, job.recipe)
         return together or most, lanes
     if together:
         return together, Lanes()

@@ -139,9 +139,19 @@ def test_what_a_step_keeps_is_counted_by_hand_and_sets_what_trains_together(two,
     each = 4 * 6 * (4 * 8 + 8)  # the softmax, and the tokens, which are indices and targets alike
     assert kept(Bigram(), 6, recipe) == each
     monkeypatch.setattr(room, "KEPT", 3 * each)
-    assert planned(Bigram(), streams, recipe) == (2, Lanes(2, 1))
+    assert planned(Bigram(), Bigram(), streams, recipe) == (2, Lanes(2, 1))
     monkeypatch.setattr(room, "MEMORY", 5 * each)
-    assert planned(Bigram(), streams, recipe) == (2, Lanes(1, 2))
+    assert planned(Bigram(), Bigram(), streams, recipe) == (2, Lanes(1, 2))
     monkeypatch.setattr(room, "KEPT", each // 2)
-    assert planned(Bigram(), streams, recipe)[0] == 1
+    assert planned(Bigram(), Bigram(), streams, recipe)[0] == 1
     assert Lanes(2, 1).at_most(1) == Lanes(1, 2)
+
+
+def test_models_that_share_a_module_are_not_run_by_two_threads(two, streams):
+    template = tiny(0)
+    assert planned(template, tiny(0), streams, Recipe(1, 4))[1] == Lanes(2, 1)
+    assert planned(template, template, streams, Recipe(1, 4))[1] == Lanes(1, 2)
+    one = train(lambda seed: template, MIXTURES, streams, Recipe(12, 4), seeds=range(5), data_seed=range(5))
+    other = train(lambda seed: tiny(0), MIXTURES, streams, Recipe(12, 4), seeds=range(5), data_seed=range(5))
+    for name in one.parameters:
+        torch.testing.assert_close(one.parameters[name], other.parameters[name], rtol=1e-5, atol=1e-5)
