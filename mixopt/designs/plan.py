@@ -119,7 +119,7 @@ class Design:
 
         blank = self.measured(["-"], np.full((len(self), 1), np.nan))
         mean = self.mixtures.mean(axis=0)
-        return coverage(blank, dict(zip(self.domains, mean / mean.sum(), strict=True)), ax=ax, title=title)
+        return coverage(blank, dict(zip(self.domains, mean / mean.sum(), strict=True)), ax=ax, title=title, dot="the mean")
 
     def to_csv(self, path: Path, layout: str = "mixopt") -> None:
         """Write the table of mixtures, whole or not at all, in a layout that ``Runs.from_csv`` reads beside a table of metrics.

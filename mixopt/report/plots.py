@@ -132,9 +132,14 @@ def ranges(
 
 
 def coverage(
-    runs: Runs, mixture: Mapping[str, float] | None = None, *, ax: Axes | None = None, title: str = "What the runs have seen"
+    runs: Runs,
+    mixture: Mapping[str, float] | None = None,
+    *,
+    ax: Axes | None = None,
+    title: str = "What the runs have seen",
+    dot: str = "the mixture",
 ) -> Axes:
-    """A row of faint marks for each domain, its weight in percent in every run, and a dot where ``mixture`` lies.
+    """A row of faint marks for each domain, its weight in percent in every run, and a dot where ``mixture`` lies, with its name.
 
     Raises:
         InputError: a mixture that is none of the runs' domains.
@@ -146,7 +151,7 @@ def coverage(
     everywhere = np.broadcast_to(places, runs.mixtures.shape)
     axes.scatter(100 * runs.mixtures, everywhere, s=60, marker="|", color=NOISE, alpha=0.6, linewidths=1.0, label="a run", zorder=2)
     if own is not None:
-        axes.plot(100 * own, places, "o", color=BETTER, markersize=6, label="the mixture", zorder=3)
+        axes.plot(100 * own, places, "o", color=BETTER, markersize=6, label=dot, zorder=3)
     axes.set_yticks(places, [plain(d, 44) for d in runs.domains])
     axes.set_ylim(len(places) - 0.4, -0.6)
     tidy(axes, x="weight (%)", grid="x")

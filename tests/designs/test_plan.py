@@ -57,6 +57,7 @@ def test_words_and_picture_say_what_is_covered():
     assert "least weight" in found._repr_html_()
     axes = found.picture()
     assert sum(map(len, (c.get_offsets() for c in axes.collections))) == 14 * 3
+    assert axes.get_legend_handles_labels()[1] == ["a run", "the mean"]
 
 
 def test_a_design_cannot_be_written_to():
