@@ -153,7 +153,11 @@ def _carried_out(
     work = replace(work, runs=len(by_key), before=tuple(one.steps for one in before.values()))
 
     def done(some: Sequence[Finished]) -> None:
-        watched.done([(one, journal.add(by_key[one.key], one)) for one in some], work.corpus.targets.names)
+        added: list[tuple[Finished, bool]] = []
+        try:
+            added += ((one, journal.add(by_key[one.key], one)) for one in some)
+        finally:  # all are kept before any is told, and what is kept is told where the disk takes no more
+            watched.done(added, work.corpus.targets.names)
 
     def take(most: int) -> list[tuple[Job, str]]:
         return [(by_key[key], key) for key in journal.take(list(by_key), most)]

@@ -63,7 +63,7 @@ def test_a_full_disk_stops_a_sweep_and_loses_nothing(tmp_path, monkeypatch, full
         db.execute("pragma max_page_count = 7")
         return db
 
-    settings = {**SETTINGS, "executor": "sequential", "resume": tmp_path / "j", "log": told.append, "curve": 1}
+    settings = {**SETTINGS, "executor": Ensemble(together=8), "resume": tmp_path / "j", "log": told.append, "curve": 1}
     many = [[a, 1 - a] for a in np.linspace(0.05, 0.95, 16)]
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     with monkeypatch.context() as patch:
@@ -77,9 +77,10 @@ def test_a_full_disk_stops_a_sweep_and_loses_nothing(tmp_path, monkeypatch, full
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert 0 < len(told) < len(many)
+    assert len(told) == len(Journal(tmp_path / "j").finished())
     found = mx.sweep(TRAIN, models.tiny, many, **settings)
     assert len(told) == len(found) == len(many)
-    assert (found.metrics == mx.sweep(TRAIN, models.tiny, many, executor="sequential", **SETTINGS).metrics).all()
+    np.testing.assert_allclose(found.metrics, mx.sweep(TRAIN, models.tiny, many, executor="sequential", **SETTINGS).metrics, atol=1e-6)
 
 
 def test_a_journal_that_may_not_be_written_says_so(tmp_path, monkeypatch):
@@ -384,7 +385,7 @@ def test_a_gpu_that_does_not_hold_two_runs_takes_one(monkeypatch):
 
     monkeypatch.setattr(work, "_peak", full)
     on_gpu = SimpleNamespace(corpus=SimpleNamespace(train=SimpleNamespace(device=torch.device("cuda"))))
-    assert work.planned(on_gpu, ONE, as_one, None) == (1, Lanes())
+    assert work.planned(on_gpu, ONE, work.Pattern("0", nn.Identity(), as_one), None) == (1, Lanes())
 
 
 @pytest.mark.parametrize(
