@@ -12,13 +12,12 @@ from typing import Any, final
 import torch
 
 from mixopt.errors import InputError, MixoptError
-from mixopt.runtime.ensemble import Program
 from mixopt.runtime.fleet import DivergedError
 from mixopt.runtime.lanes import Lanes, Later, Task
 from mixopt.runtime.room import split
 
 from .job import Finished, Job
-from .work import Group, Work, planned, side_by_side, trained
+from .work import Group, Pattern, Work, planned, side_by_side, trained
 
 Run = tuple[Job, str]
 """A run and its key."""
@@ -95,13 +94,13 @@ class Ensemble(Executor):
 
     def carry_out(self, work: Work, take: Take, done: Done, tell: Tell) -> None:
         work = replace(work.on(self.device) if self.device else work, compiled=self.compiled)
-        plans: dict[Any, tuple[Program, int, Lanes]] = {}
+        plans: dict[Any, tuple[Pattern, int, Lanes]] = {}
         waiting: list[Run] = []
         diverged: list[DivergedError] = []
         while waiting := waiting or take(1):
             kind = waiting[0][0].kind
-            program, most, lanes = plans[kind] = plans.get(kind) or self._planned(work, waiting[0][0])
-            task = partial(self._task, work, program, done, tell, diverged)
+            pattern, most, lanes = plans[kind] = plans.get(kind) or self._planned(work, waiting[0][0])
+            task = partial(self._task, work, pattern, done, tell, diverged)
             waiting += take(max(0, most * lanes.count - len(waiting)))
             try:
                 lanes.at_most(len(of_one_kind(waiting))).carry_out(map(task, _parts(waiting, most, lanes.count, take)))
@@ -109,21 +108,21 @@ class Ensemble(Executor):
                 most = min(most, len(of_one_kind(waiting)))
                 if most == 1:
                     raise InputError("the GPU's memory does not hold one run; take a smaller model, batch or context") from None
-                plans[kind] = program, most // 2, lanes
+                plans[kind] = pattern, most // 2, lanes
                 warnings.warn(f"the GPU's memory does not hold {most} runs together; {most // 2} at a time go on", stacklevel=2)
         if diverged:
             raise diverged[0]
 
-    def _planned(self, work: Work, job: Job) -> tuple[Program, int, Lanes]:
+    def _planned(self, work: Work, job: Job) -> tuple[Pattern, int, Lanes]:
         """What runs like this one train by, how many of them together at most, and how many such groups at once."""
-        program = side_by_side(work.made(job.model, job.seed), work.corpus.train)
-        most, lanes = planned(work, job, program, self.together)
-        return program, most, Lanes() if work.compiled else lanes
+        pattern = side_by_side(work, job)
+        most, lanes = planned(work, job, pattern, self.together)
+        return pattern, most, Lanes() if work.compiled else lanes
 
-    def _task(self, work: Work, program: Program, done: Done, tell: Tell, diverged: list[DivergedError], part: Sequence[Run]) -> Task:
+    def _task(self, work: Work, pattern: Pattern, done: Done, tell: Tell, diverged: list[DivergedError], part: Sequence[Run]) -> Task:
         """What a lane does with some runs that train together, made in the thread of the sweep."""
         jobs, keys = [job for job, _ in part], [key for _, key in part]
-        group = Group(work, jobs, keys, together=True, program=program)
+        group = Group(work, jobs, keys, together=True, pattern=pattern)
 
         def ended() -> None:
             diverged.extend([group.diverged] if group.diverged else [])

@@ -58,10 +58,10 @@ class Halving(Executor):
         jobs = [job for job, _ in some]
         if not alike(jobs):
             raise InputError("successive halving compares runs of one model and one recipe; sweep each size by itself")
-        program = side_by_side(work.made(jobs[0].model, jobs[0].seed), work.corpus.train)
-        most, lanes = planned(work, jobs[0], program, self.together)
+        pattern = side_by_side(work, jobs[0])
+        most, lanes = planned(work, jobs[0], pattern, self.together)
         parts = [some[part.start : part.stop] for part in split(len(some), most, lanes.count)]
-        groups = [Group(work, [job for job, _ in part], [key for _, key in part], together=True, program=program) for part in parts]
+        groups = [Group(work, [job for job, _ in part], [key for _, key in part], together=True, pattern=pattern) for part in parts]
         every = list(groups)
         steps = jobs[0].recipe.steps
         for rung, share in enumerate((*self.at, 1.0), 1):

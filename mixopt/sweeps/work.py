@@ -19,7 +19,6 @@ from mixopt.runtime.fleet import DivergedError, Fleet
 from mixopt.runtime.gpt import parameter_count
 from mixopt.runtime.lanes import Lanes
 from mixopt.runtime.recipe import Recipe
-from mixopt.runtime.streams import Streams
 
 from .corpus import Corpus
 from .job import Finished, Job
@@ -78,8 +77,18 @@ def alike(jobs: Sequence[Job]) -> bool:
 
 
 @final
+@dataclass(frozen=True)
+class Pattern:
+    """The model of the first run of a kind, whose shape and buffers the others are to have, and the program that they train by together."""
+
+    run: str
+    model: nn.Module
+    program: Program
+
+
+@final
 class Group:
-    """A few runs that train side by side, together as one vmapped program, which may be known already, or one alone.
+    """A few runs that train side by side, together as one vmapped program, whose pattern may be known already, or one alone.
 
     Raises:
         InputError: models that differ in shape, or that cannot be trained together.
@@ -93,7 +102,7 @@ class Group:
         keys: Sequence[str],
         *,
         together: bool,
-        program: Program | None = None,
+        pattern: Pattern | None = None,
     ):
         self.work, self.jobs, self.keys = work, list(jobs), list(keys)
         self.seconds = 0.0
@@ -101,11 +110,11 @@ class Group:
         models = [work.made(job.model, job.seed) for job in jobs]
         self.template = models[0]
         if together:
-            refuse_mixed(models, [job.id for job in jobs])
-            program = program or side_by_side(self.template, corpus.train)
+            pattern = pattern or side_by_side(work, jobs[0])
+            refuse_mixed([pattern.model, *models], [pattern.run, *(job.id for job in jobs)])
         else:
             refuse_small(self.template, corpus.train)
-        self.call = program(self.template) if program and len(jobs) > 1 else alone(self.template)
+        self.call = pattern.program(self.template) if pattern and len(jobs) > 1 else alone(self.template)
         self.diverged: DivergedError | None = None
         bounds = corpus.train.bounds([list(job.mixture) for job in jobs])
         self.curves: list[list[tuple[int, tuple[float, ...]]]] = [[] for _ in jobs]
@@ -182,18 +191,17 @@ def trained(work: Work, jobs: Sequence[Job], keys: Sequence[str], *, together: b
     return group.finished()
 
 
-def planned(work: Work, job: Job, program: Program, together: int | None) -> tuple[int, Lanes]:
+def planned(work: Work, job: Job, pattern: Pattern, together: int | None) -> tuple[int, Lanes]:
     """How many runs like one train together at most, where it is not given, and how many such groups at once.
 
     On a CPU both are by ``room.planned``. On a GPU, which trains one group at a time, one run and two runs take a step and are measured,
     and the bytes that the second adds are those of every other. Models that vmap refuses train alone.
     """
     device = work.corpus.train.device
-    if program is in_turn:
+    if pattern.program is in_turn:
         return 1, Lanes()
     if device.type != "cuda":
-        models = [work.made(job.model, job.seed) for _ in range(2)]
-        most, lanes = room.planned(models[0], models[1], work.corpus.train, job.recipe)
+        most, lanes = room.planned(pattern.model, work.made(job.model, job.seed), work.corpus.train, job.recipe)
         return together or most, lanes
     if together:
         return together, Lanes()
@@ -237,15 +245,16 @@ def refuse_mixed(models: Sequence[nn.Module], ids: Sequence[str]) -> None:
                 )
 
 
-def side_by_side(template: nn.Module, streams: Streams) -> Program:
-    """The program that models like this one train by together.
+def side_by_side(work: Work, job: Job) -> Pattern:
+    """What runs like this one train by together.
 
     Raises:
         InputError: they cannot, or the data hold a token for which they have no logit.
     """
-    program = tried(template, streams)
-    refuse_apart(template, streams.fixed(1)[0, :, :-1])
-    return program
+    model, streams = work.made(job.model, job.seed), work.corpus.train
+    program = tried(model, streams)
+    refuse_apart(model, streams.fixed(1)[0, :, :-1])
+    return Pattern(job.id, model, program)
 
 
 def refuse_apart(template: nn.Module, row: Tensor) -> None:

@@ -170,6 +170,14 @@ def test_buffers_that_differ_from_run_to_run_are_refused_together():
         mx.sweep(TRAIN, Scaled, MIXTURES, **SETTINGS)
 
 
+@pytest.mark.parametrize("executor", [Ensemble(together=1), Halving(together=1)], ids=str)
+def test_models_that_differ_are_refused_however_few_train_together(two, executor):
+    with pytest.raises(InputError, match="'embedding' has the shape"):
+        mx.sweep(TRAIN, models.unlike, MIXTURES, executor=executor, **SETTINGS)
+    with pytest.raises(InputError, match="buffer 'scale' differs"):
+        mx.sweep(TRAIN, Scaled, MIXTURES, executor=executor, **SETTINGS)
+
+
 @pytest.mark.parametrize("executor", [Sequential(compiled=True), Ensemble(compiled=True)], ids=str)
 def test_models_by_torch_compile(two, seen, table, executor, monkeypatch):
     compiled: list[object] = []
