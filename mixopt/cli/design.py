@@ -39,7 +39,9 @@ def design(
     kind: Annotated[
         str, _option(_RUNS, "dirichlet (as RegMix draws), sobol, uniform, lattice, d-optimal, autoscale, bayesian or climb.")
     ] = "dirichlet",
-    law: Annotated[str, _option(_RUNS, "The law that will be fitted; too few runs for it are told.")] = "exponential",
+    law: Annotated[
+        str, _option(_RUNS, "The law that will be fitted: d-optimal chooses for it, and too few runs for it are told.")
+    ] = "exponential",
     after: Annotated[
         list[str] | None,
         _option(_RUNS, "Runs so far, for the next round: a folder of runs, or the runs.csv of mixopt collect. Repeatable."),

@@ -134,8 +134,8 @@ def _collected(folder: Path, only: tuple[str, ...], direction: Any, unit: Any, u
 
 
 def _kept(log: _Log, only: tuple[str, ...]) -> dict[str, float]:
-    """The metrics of a run by these names or patterns."""
-    return {n: v for n, v in log.metrics.items() if not only or any(_matches(n, o) for o in only)}
+    """The metrics of a run by these names or patterns, those that are missing left out."""
+    return {n: v for n, v in log.metrics.items() if np.isfinite(v) and (not only or any(_matches(n, o) for o in only))}
 
 
 def _matches(name: str, wanted: str) -> bool:
@@ -158,7 +158,7 @@ def _odd_files(folder: Path, logs: Mapping[str, _Log], only: tuple[str, ...]) ->
 
 def _short(logs: Mapping[str, _Log], lengths: Mapping[str, float]) -> list[str]:
     """The runs that did not come as far, for their lengths, as the farthest, by the first clock that they have in common."""
-    logged = {run: log for run, log in logs.items() if log.metrics}
+    logged = {run: log for run, log in logs.items() if _kept(log, ())}
     common = [c for c in CLOCKS if logged and all(c in log.clocks for log in logged.values())]
     if not common:
         return []
@@ -185,9 +185,9 @@ def _of_run(folder: Path) -> _Log:
     return found
 
 
-def _place(path: Path) -> list[str | int]:
-    """What paths are sorted by: numbers in them count as numbers, all at odd places."""
-    return [int(part) if i % 2 else part for i, part in enumerate(re.split(r"(\d+)", str(path)))]
+def _place(path: Path) -> list[tuple[int, int]]:
+    """What paths are sorted by: their characters, and numbers among them by their value."""
+    return [(ord("0"), int(part)) if part.isdecimal() else (ord(part), 0) for part in re.findall(r"\d+|\D", str(path))]
 
 
 def _reader(path: Path) -> Callable[[Path], _Log] | None:
@@ -261,7 +261,7 @@ def _split(values: Mapping[str, float], path: Path, notes: tuple[str, ...]) -> _
     if bad:
         notes = (*notes, f"{listed(bad)} of {path} ended as NaN or infinite and {'is' if len(bad) == 1 else 'are'} missing")
     told = {n.rpartition("/")[2]: v for n, v in clocks.items() if np.isfinite(v)}
-    return _Log({n: v for n, v in metrics.items() if n not in bad}, {}, told, notes)
+    return _Log({n: np.nan if n in bad else v for n, v in metrics.items()}, {}, told, notes)
 
 
 def _numbers(entry: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, float]]:

@@ -218,6 +218,16 @@ def test_steps_are_in_order_of_their_numbers_and_files_that_differ_are_told(desi
     assert "14 runs have several files that differ in a metric, such as run000 in (arc/acc); the last by name counts" in runs.notes
 
 
+def test_a_metric_that_ended_as_nan_is_missing_though_an_earlier_file_has_it(design, tmp_path):
+    emit(design, tmp_path)
+    logged(tmp_path, design)
+    (tmp_path / "run003" / "log2.jsonl").write_text('{"step": 1000, "val_loss": NaN}\n')
+    runs = collect(tmp_path)
+    assert "run003" not in runs.ids
+    assert "(val_loss) of" in runs.notes[0]
+    assert "ended as NaN or infinite and is missing" in runs.notes[0]
+
+
 def test_folders_of_no_run_and_metrics_that_stand_still_are_told(design, tmp_path):
     emit(design, tmp_path)
     logged(tmp_path, design)
