@@ -93,12 +93,12 @@ def hugging(args: argparse.Namespace, names: list[str], moving: Moving) -> dict[
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--pairs", type=int, default=20)
+    parser.add_argument("--pairs", type=int, default=8)
     parser.add_argument("--domains", type=int, default=17)
     parser.add_argument("--windows", type=int, default=20_000, help="samples of each domain")
     parser.add_argument("--context", type=int, default=512)
     parser.add_argument("--batch", type=int, default=256)
-    parser.add_argument("--batches", type=int, default=100)
+    parser.add_argument("--batches", type=int, default=40)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--out", type=Path, default=RESULTS / "sampler_throughput.json")
     args = parser.parse_args()

@@ -101,6 +101,7 @@ def main() -> None:
     made: dict[str, tuple[Callable[[], mx.Schedule], int]] = {
         "group DRO, every step": (lambda: mx.online(game, solver), 1),
         "group DRO, every=10": (lambda: mx.online(game, solver, every=10), 10),
+        "group DRO, capped": (lambda: mx.online(game, solver, subject_to=[w <= 0.5]), 1),
         "online DoReMi": (lambda: mx.online(online_doremi(domains, rate=1e-3)), 1),
         "ODM": (lambda: mx.online(odm(domains), every=1), 1),
         "ADO": (lambda: mx.online(ado(domains), every=1), 1),
