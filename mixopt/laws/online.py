@@ -191,9 +191,24 @@ class Online(CurveLaw):
         """The law of a round that begins at these losses [m], with the same A and floors.
 
         Raises:
-            InputError: losses that are not one finite number for each target.
+            InputError: losses that are not one finite number for each target, or at which b would not be > 0, so that what helped would
+                harm; a law of one static round, whose effects are no shares of the losses before it.
         """
-        return replace(self, curve=replace(self._curve, now=self.sign * _by_target(now, self.targets.names)))
+        if self.now is None:
+            raise InputError(
+                "the law is of one static round, and knows no losses before it; fit it with now=..., those at the round's begin"
+            )
+        given = _by_target(now, self.targets.names)
+        law = replace(self, curve=replace(self._curve, now=self.sign * given))
+        low = np.flatnonzero(law.b <= 0)
+        if len(low):
+            j = int(low[0])
+            floor = self.sign[j] * self.c[j] if self.sigma == "exp" else 0.0
+            raise InputError(
+                f"{self.targets.names[j]!r} is {given[j]:.6g} before the round, and the effects are shares of what it can still "
+                f"gain to {floor:.6g}; fit the law again, to rounds that begin there"
+            )
+        return law
 
     def score(self, w: Mapping[str, float] | Sequence[float] | np.ndarray) -> np.ndarray:
         """-d/dw_i of sum_j L_j at a mixture [k]: what one exponentiated step, w_i <- w_i exp(rate score_i), ascends."""

@@ -20,7 +20,8 @@ from mixopt.runtime.ensemble import Recipe, train
 from mixopt.runtime.streams import Streams
 from mixopt.runtime.torch_learner import TorchLearner
 from mixopt.solver import Solver
-from mixopt.solvers import ConjugateGradients, Implicit, Normalised
+from mixopt.solvers import Implicit, Normalised
+from mixopt.solvers.implicit import NETWORKS
 
 from .data import Data, Target
 from .models import Models
@@ -110,7 +111,12 @@ def mixed(runs: Runs) -> Runs:
 
 
 def recommended(runs: Runs, data: Data, sizes: Sizes, target: Target) -> Recommendation:
-    """Eq. 3: the law's optimum for a target, with KL to the natural proportions and no domain repeated more than a few times."""
+    """Eq. 3: the law's optimum for a target, with KL to the natural proportions and no domain repeated more than a few times.
+
+    The law and its ridge are fixed. On the demo's proxies the law that ``recommend`` chooses errs less (0.023 for 0.041 nats per byte on the
+    mean of the domains, 0.017 for 0.027 on docstrings), but target models trained at its mixtures do no better: over five paired
+    seeds they lose 0.001 +- 0.011 less on the mean and 0.025 +- 0.012 more on docstrings.
+    """
     own = mixed(runs)
     domains = data.domains
     return recommend(
@@ -213,7 +219,7 @@ def bilevel_solvers(data: Data, sizes: Sizes) -> dict[str, Solver]:
     one_step = doge(data.domains, mu=0.01, step_size=1e-3, steps=sizes.method_steps).solver
     implicit = Implicit(
         curvature="gauss-newton",
-        system=ConjugateGradients(steps=10, damping=0.3, tolerance=1e-2),
+        system=NETWORKS,
         geometry="entropic",
         rate=Normalised(0.2),
         warmup=sizes.method_steps // 2,

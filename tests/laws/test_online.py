@@ -124,6 +124,19 @@ def test_the_law_moves_on_to_the_next_round():
         law.after({"val web": 1.0})
 
 
+def test_a_round_that_begins_at_the_floor_or_after_a_static_law_is_refused():
+    """There b would be <= 0, and what helps would seem to harm; a static law's effects are no shares of any loss."""
+    with pytest.raises(
+        InputError, match=r"'val code' is 0\.7 before the round, and the effects are shares of what it can still gain to 0\.8"
+    ):
+        fitted("exp", rounds("exp")).after([2.0, 0.7])
+    with pytest.raises(InputError, match="gain to 0; fit the law again"):
+        fitted("relative", rounds("relative")).after([-1.0, 1.0])
+    assert fitted("absolute", rounds("absolute")).after([-1.0, 1.0]).predict([1, 0, 0])[0] < -1
+    with pytest.raises(InputError, match="one static round"):
+        fitted("static", rounds("static")).after([2.0, 1.0])
+
+
 def test_a_score_that_rises_keeps_its_sign():
     """Of targets that are to rise the law holds the negative, and its score still says what makes them better."""
     curve, theta = CASES["absolute"]
