@@ -113,8 +113,8 @@ def mixed(runs: Runs) -> Runs:
 def recommended(runs: Runs, data: Data, sizes: Sizes, target: Target) -> Recommendation:
     """Eq. 3: the law's optimum for a target, with KL to the natural proportions and no domain repeated more than a few times.
 
-    The law and its ridge are fixed. On the demo's proxies the law that ``recommend`` chooses errs less (0.023 for 0.041 nats per byte on the
-    mean of the domains, 0.017 for 0.027 on docstrings), but target models trained at its mixtures do no better: over five paired
+    The law and its ridge are fixed. On the demo's proxies the law that ``recommend`` chooses errs less (0.023 for 0.041 nats per byte on
+    the mean of the domains, 0.017 for 0.027 on docstrings), but target models trained at its mixtures do no better: over five paired
     seeds they lose 0.001 +- 0.011 less on the mean and 0.025 +- 0.012 more on docstrings.
     """
     own = mixed(runs)
