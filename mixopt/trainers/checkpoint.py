@@ -70,6 +70,8 @@ class Checkpoint:
             os.replace(part, target)
             for old in self._files()[: -self.keep]:
                 old.unlink()
+            for cut in self.folder.glob(".step-*.pt.part"):  # of a run that was killed while it wrote
+                cut.unlink()
         except OSError as error:
             raise InputError(f"{target} cannot be written: {error.strerror or error}; give another folder") from None
         return target

@@ -63,6 +63,9 @@ def test_a_write_that_is_cut_leaves_the_one_before(tmp_path, make_schedule, monk
     with pytest.raises(KeyboardInterrupt):
         checkpoint.save(2)
     assert checkpoint.restore() == 1
+    monkeypatch.undo()
+    checkpoint.save(3)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000001.pt", "step-00000003.pt"]
 
 
 def test_bad_input(tmp_path, make_schedule):
