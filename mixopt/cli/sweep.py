@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cache
 from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, final
@@ -233,12 +234,25 @@ def _factory(model: str, vocabulary: int, context: int, widths: list[int]) -> An
     """What makes a model from a seed, or several by name; processes can be sent it."""
     from functools import partial
 
-    from mixopt.study.models import factory, small_gpt
+    from mixopt.study.models import small_gpt
 
     if model:
-        return factory(model, vocabulary=vocabulary, context=context)
+        _maker(model, vocabulary, context)  # which tries it
+        return partial(_made, model, vocabulary, context)
     made = {f"width{width}": partial(small_gpt, vocabulary, context, width) for width in widths}
     return made if len(made) > 1 else next(iter(made.values()))
+
+
+def _made(model: str, vocabulary: int, context: int, seed: int) -> Any:
+    """A model of the user's, in whichever process."""
+    return _maker(model, vocabulary, context)(seed)
+
+
+@cache
+def _maker(model: str, vocabulary: int, context: int) -> Any:
+    from mixopt.study.models import factory
+
+    return factory(model, vocabulary=vocabulary, context=context)
 
 
 def _executor(name: str, halving: bool, flags: dict[str, Any]) -> Executor:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import pickle
 import random
 import warnings
 from pathlib import Path
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 import mixopt as mx
 from mixopt.cli import app
+from mixopt.cli.sweep import _factory
 from mixopt.sweeps import progress
 
 WORDS = {"code": ["def ", "return ", "x = 1\n"], "prose": ["the ", "cat ", "sat on ", "a mat. "], "lists": ["1, ", "2, ", "3;\n"]}
@@ -86,6 +89,18 @@ def test_a_csv_of_mixtures_is_a_design(folder):
     )
     assert found.exit_code == 0, found.output
     assert len(mx.Runs.from_csv(folder / "own" / "runs.csv")) == 5
+
+
+def test_a_model_of_a_users_own_can_be_sent_to_processes(tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "from mixopt.runtime.gpt import GPT\n"
+        "def small(seed, vocabulary, context):\n"
+        "    return GPT(vocabulary=vocabulary, context=context, width=8, layers=1, heads=2, seed=seed)\n"
+    )
+    made = pickle.loads(pickle.dumps(_factory(f"{tmp_path / 'mine.py'}:small", 8, 6, [32])))
+    one, two = made(1), made(1)
+    assert all((a == b).all() for a, b in zip(one.parameters(), two.parameters(), strict=True))
+    assert one(torch.zeros(1, 6, dtype=torch.long)).shape == (1, 6, 8)
 
 
 SMALL = ("--context", 16, "--batch", 8, "--windows", 4)
