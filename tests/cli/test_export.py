@@ -101,6 +101,6 @@ def test_refusals_come_before_anything_is_written(run, tmp_path, arguments, word
 
 def test_weights_that_are_only_ratios_are_normalised_when_asked(run, tmp_path):
     (tmp_path / "m.csv").write_text("web,3\ncode,1\n")
-    assert "(--normalise)" in run("m.csv", "--to", "json").stderr
+    assert "--normalise" in run("m.csv", "--to", "json").stderr
     assert run("m.csv", "--to", "json", "--normalise").exit_code == Exit.DONE
     assert Blend.load(tmp_path / "json.json").weights == {"web": 0.75, "code": 0.25}
