@@ -148,7 +148,11 @@ def _carried_out(
 ) -> dict[str, Finished]:
     """Train what is missing; where another sweep holds runs of this one, wait until they are finished or it is gone."""
     by_key = {keys[job.id]: job for job in sorted(jobs, key=_in_turn(jobs))}
-    before = {key: one for key, one in journal.finished().items() if key in by_key}
+
+    def mine() -> dict[str, Finished]:
+        return {key: one for key, one in journal.finished().items() if key in by_key}
+
+    before = mine()
     watched = Watched(by_key, work.corpus.train, before, watch, log)
     work = replace(work, runs=len(by_key), before=tuple(one.steps for one in before.values()))
 
@@ -167,13 +171,13 @@ def _carried_out(
         while True:
             if journal.free(list(by_key)):
                 runner.carry_out(work, take, done, watched.tell)
-            found = {key: one for key, one in journal.finished().items() if key in by_key}
+            found = mine()
             watched.elsewhere(found)
             if len(found) == len(by_key):
                 return found
             time.sleep(WAIT)
     except KeyboardInterrupt:
-        found = {key: one for key, one in journal.finished().items() if key in by_key}
+        found = mine()
         kept = ", and the table has them" if found else ""
         warnings.warn(f"the sweep was interrupted: {len(found)} of {len(by_key)} runs are finished{kept}", stacklevel=3)
         if all(one.stopped for one in found.values()):
