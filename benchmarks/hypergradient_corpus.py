@@ -45,16 +45,17 @@ from mixopt.solvers import (
     ValueFunction,
 )
 from mixopt.solvers.bilevel import BilevelSolver
+from mixopt.solvers.implicit import NETWORKS
 from mixopt.solvers.single_loop import Loop, SingleLoop
 
 SELF = "measured, by other batches"
 TRUTHS = ("retraining", "further")
 TEN = ConjugateGradients(steps=10, tolerance=1e-2, damping=0.3)
+LEAST = ConjugateGradients(steps=50, tolerance=1e-3, damping=0.01)
 ENGINES: dict[str, BilevelSolver | SingleLoop] = {
     "Implicit, Gauss-Newton, damping 0.3": Implicit(curvature="gauss-newton", system=TEN),
-    "Implicit, Gauss-Newton, damping 0.01, 50 products": Implicit(
-        curvature="gauss-newton", system=ConjugateGradients(steps=50, tolerance=1e-3, damping=0.01)
-    ),
+    "Implicit, Gauss-Newton, damping 0.03, 20 products": Implicit(curvature="gauss-newton", system=NETWORKS),
+    "Implicit, Gauss-Newton, damping 0.01, 50 products": Implicit(curvature="gauss-newton", system=LEAST),
     "Implicit, Gauss-Newton, Nystroem 20": Implicit(curvature="gauss-newton", system=Nystroem(rank=20, damping=0.1)),
     "Implicit, Gauss-Newton, Neumann 20": Implicit(curvature="gauss-newton", system=Neumann(steps=20, damping=0.3)),
     "Implicit, Hessian, damping 0.3": Implicit(system=TEN),
@@ -144,7 +145,7 @@ def one_seed(seed: int, given: argparse.Namespace, known: dict[str, dict[str, An
         yield known[SELF]
     truths = {name: np.mean(known[SELF][f"slopes, {name}"], axis=0) for name in TRUTHS}
     _, large, _ = bilevel_task(problem, made(seed, given, given.engine_windows)[1], None, Unrolled(), None)
-    for name, solver in ENGINES.items():
+    for name, solver in ((name, solver) for name, solver in ENGINES.items() if given.engines in name):
         refused = solver.refuses(task.form, learner.abilities)
         if refused:
             raise RefusalError(f"{name}: {'; '.join(refused)}", {name: refused})
@@ -173,6 +174,7 @@ def main() -> None:
     """Measure, print the table, and write the figures with what they were measured on."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4], help="rows in the file already are not measured again")
+    parser.add_argument("--engines", default="", help="only those whose names have this in them")
     parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--horizon", type=int, default=20)
     parser.add_argument("--epsilon", type=float, default=0.1, help="how far of the way to a domain the weights are moved")
@@ -185,7 +187,7 @@ def main() -> None:
     parser.add_argument("--evaluation", type=int, default=32)
     parser.add_argument("--out", type=Path, default=RESULTS / "hypergradient_corpus.json")
     given = parser.parse_args()
-    settings = {key: value for key, value in vars(given).items() if key not in ("out", "seeds")}
+    settings = {key: value for key, value in vars(given).items() if key not in ("out", "seeds", "engines")}
     known = json.loads(given.out.read_text()) if given.out.exists() else {}
     rows = known["rows"] if known.get("settings") == settings else []
     for seed in given.seeds:

@@ -67,12 +67,11 @@ def _smoothed(form: Form, abilities: Abilities | None) -> Solver:
 
 
 def _implicit(form: Form, abilities: Abilities | None) -> Solver:
-    from .implicit import ConjugateGradients, Implicit
+    from .implicit import NETWORKS, Implicit
 
     if abilities is None or abilities.exact:
         return Implicit()
-    system = ConjugateGradients(steps=10, tolerance=1e-2, damping=0.3)  # with less damping ten products leave it unsolved
-    return Implicit(curvature="gauss-newton", system=system, warmup=100, outer_steps=50, train=10)
+    return Implicit(curvature="gauss-newton", system=NETWORKS, warmup=100, outer_steps=50, train=10)
 
 
 def _unrolled(form: Form, abilities: Abilities | None) -> Solver:

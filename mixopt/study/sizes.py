@@ -81,7 +81,7 @@ def search_work(sizes: Sizes, domains: int, methods: Collection[str] = METHODS, 
     steps = {
         "doremi": 2.4 * sizes.method_steps,
         "doge": targets * 2.0 * sizes.method_steps,
-        "implicit": targets * (0.5 * sizes.method_steps + sizes.outer_steps * (10 + 2.5 * 10)),
+        "implicit": targets * (0.5 * sizes.method_steps + sizes.outer_steps * (10 + 2.5 * 20)),
     }
     audits = targets * 3 * 2 * domains * sizes.audit_steps * len({"doge", "implicit"} & set(methods))
     tokens = (sum(n for m, n in steps.items() if m in methods) + audits) * domains * sizes.per_domain * sizes.context

@@ -243,6 +243,13 @@ class Lost(Unrolled):
         return super().moved(task, w, memory, -gradient, ahead)
 
 
+def test_a_plan_on_batches_has_little_damping_and_the_products_for_it():
+    """With much of it the slope of a model early in training points the wrong way (benchmarks/hypergradient_corpus.py --steps 30)."""
+    solver = mx.plan(sampled(), learner()).solver
+    assert solver.curvature == "gauss-newton"
+    assert solver.system == ConjugateGradients(steps=20, tolerance=0.1, damping=0.03)
+
+
 def test_a_line_search_trains_anew_under_the_weights_tried():
     search, steps = LineSearch(first=Normalised(0.02)), 6
     good = mx.solve(sampled(trained=steps), learner(), solver=Unrolled(outer_steps=8, rate=search, momentum=0.3))
