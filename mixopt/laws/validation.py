@@ -119,7 +119,7 @@ def folds_of(R: int, folds: int | None, seed: int) -> np.ndarray:
     """
     count = R if folds is None else folds
     if not 2 <= count <= R:
-        raise InputError(f"{count} folds cannot be made of {R} runs; give from 2 to {R}, or more runs")
+        raise InputError(f"{count} folds of {R} runs cannot be made; give from 2 to {R}, or more runs")
     fold = np.empty(R, dtype=int)
     fold[np.random.default_rng(seed).permutation(R)] = np.arange(R) % count
     return fold
