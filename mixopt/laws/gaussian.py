@@ -46,6 +46,8 @@ class GaussianProcess(Law):
     def fit(cls, runs: Runs) -> GaussianProcess:
         """Find amplitude, length and noise of every target by the largest marginal likelihood (``evidence.kernels``).
 
+        Every run counts the same; where the table has weights, a note says that they were left aside.
+
         Raises:
             InputError: fewer than 5 runs of a target, or a constant target.
         """
@@ -60,7 +62,10 @@ class GaussianProcess(Law):
             own = (there == rows[:, None]).all(axis=0)
             y = losses[rows][:, own]
             kernel[own], ended[own] = kernels(runs.mixtures[rows], (y - y.mean(axis=0)) / y.std(axis=0))
-        blank = Fit(runs.mixtures.max(axis=0), there.sum(axis=0), np.zeros(m), ended, np.full(m, 3))
+        aside = (
+            () if runs.weights is None or not np.ptp(runs.weights) else ("the weights of the runs were left aside: each counts the same",)
+        )
+        blank = Fit(runs.mixtures.max(axis=0), there.sum(axis=0), np.zeros(m), ended, np.full(m, 3), aside)
         law = cls(runs.domains, runs.targets, blank, runs.mixtures, losses, kernel)
         errors = law.predicted(runs.mixtures) - runs.metrics
         return replace(law, fitted=replace(blank, rmse=np.sqrt(np.nanmean(errors**2, axis=0))))

@@ -132,6 +132,15 @@ def test_a_file_holds_it_and_missing_metrics_are_left_out(tmp_path):
         mx.laws.load(tmp_path / "law.json")
 
 
+def test_weights_of_runs_are_left_aside_with_a_word():
+    runs = runs_of(12)
+    weighed = mx.Runs.from_arrays(NAMES, runs.mixtures, runs.targets, runs.metrics, weights=np.arange(1, 13))
+    law = GaussianProcess.fit(weighed)
+    assert law.fitted.notes == ("the weights of the runs were left aside: each counts the same",)
+    np.testing.assert_array_equal(law.kernel, GaussianProcess.fit(runs).kernel)
+    assert not GaussianProcess.fit(runs).fitted.notes
+
+
 def test_what_it_refuses():
     with pytest.raises(mx.InputError, match="'bowl' has 4 runs that vary; a Gaussian process needs 5"):
         GaussianProcess.fit(runs_of(4))
