@@ -69,14 +69,16 @@ class _Crew:
 
     def start(self, task: Task) -> None:
         """Begin a task in a thread of its own."""
-        thread = threading.Thread(target=self._lane, args=(task,), daemon=True)
+        thread = threading.Thread(target=self._lane, args=(task,))
         self.running.add(thread)
         thread.start()
 
     def hear(self) -> None:
         """Wait until a lane says something, and do it; raises the error of a task that failed."""
         later, ended, error = self._heard.get()
-        self.running -= {ended} if ended else set()
+        if ended:
+            ended.join()  # an interpreter that ends while a thread lets go of tensors aborts
+            self.running.remove(ended)
         if error is not None:
             raise error
         later()

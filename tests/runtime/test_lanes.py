@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from functools import partial
 
 import numpy as np
@@ -58,6 +59,28 @@ def test_tasks_are_made_and_leave_what_is_to_be_done_in_the_callers_thread(two, 
     assert sorted(did) == sorted((n, what, True) for n in range(7) for what in ("said", "ended"))
     assert all(did.index((n, "said", True)) < did.index((n, "ended", True)) for n in range(7))
     assert trained == [(lanes.count == 1, 2 if lanes.count == 1 else 1)] * 7
+
+
+class Slow:
+    """Takes its time to go."""
+
+    def __del__(self):
+        time.sleep(0.2)
+
+
+def test_no_thread_outlives_its_task(two):
+    def task(number):
+        held = [] if number else [Slow()]
+
+        def carried_out(say):
+            time.sleep(0.05)  # so that this thread is the last to hold them
+            held.append(number)
+            return nothing
+
+        return carried_out
+
+    Lanes(2).carry_out(map(task, range(3)))
+    assert threading.active_count() == 1
 
 
 def test_an_error_stops_the_other_lane_and_what_has_ended_is_kept(two):
