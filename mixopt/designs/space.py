@@ -180,7 +180,9 @@ class Space:
         room = basis.shape[1]
         if not room or not len(starts):
             return starts
-        chains = np.resize(np.arange(len(starts)), max(len(starts), min(4 * room, _CHAINS)))  # so many that they tell a covariance
+        chains = np.resize(
+            np.arange(len(starts)), max(len(starts), 4 * room if 4 * room <= _CHAINS else 0)
+        )  # so many that they tell a covariance
         w, powers = 1e-3 * self.centre + (1 - 1e-3) * starts[chains], None if alpha is None else alpha[chains] - 1
         least, most = _ROUNDS
         rounds, shape = int(np.clip(20 * room, least, max(min(most, _MOVED / w.size), least))), basis
