@@ -134,11 +134,13 @@ def compare(
     Ctrl-C ends the comparison; what is finished, and the run that it fell into, are in the table.
 
     Raises:
-        InputError: one solver or seed where a list of them is meant; reference weights of other domains, or of several mixtures.
+        InputError: one solver or seed where a list of them is meant, or none; reference weights of other domains, or of several mixtures.
     """
     for name, several in (("solvers", solvers), ("seeds", seeds)):
         if not isinstance(several, Iterable):
             raise InputError(f"{name} is {several!r}; give a list of them, such as [{several!r}]")
+        if not several:
+            raise InputError(f"there are no {name} to compare; give one or more")
     rows: list[Row] = []
     known = None if reference is None else _known(problem, reference)
     for solver in solvers:

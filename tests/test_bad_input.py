@@ -272,6 +272,7 @@ CASES = {
     "a text for a limit": (lambda: mx.Budget(seconds="10"), mx.InputError, "the budget of seconds is '10'; a limit is > 0"),
     "a text for a seed": (lambda: mx.solve(SPREAD, seed="a"), mx.InputError, "the seed is 'a'; it is a whole number"),
     "one solver to compare": (lambda: mx.compare(SPREAD, None, Projected()), mx.InputError, "solvers is Projected("),
+    "no solver to compare": (lambda: mx.compare(SPREAD, None, []), mx.InputError, "there are no solvers to compare; give one or more"),
     "one seed to compare": (
         lambda: mx.compare(SPREAD, None, [Projected()], seeds=2),
         mx.InputError,

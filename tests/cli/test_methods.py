@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from itertools import pairwise
 
 import pytest
@@ -28,6 +30,11 @@ def test_the_list_has_every_method_and_fits_the_screen(columns):
 def test_the_list_keeps_each_family_together():
     families = [card.family for card in catalog.METHODS]
     assert sum(a != b for a, b in pairwise(families)) + 1 == len(set(families))
+
+
+def test_python_runs_the_package_as_the_command():
+    told = subprocess.run([sys.executable, "-m", "mixopt", "list"], capture_output=True, text=True, timeout=120, check=True)
+    assert "doremi" in told.stdout
 
 
 def test_the_help_groups_the_commands_in_the_order_of_the_work():
