@@ -7,6 +7,7 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 
 import mixopt as mx
 from mixopt.solvers import DescentAscent, Extragradient, OneStep, SmoothedDescentAscent, Unrolled
@@ -16,8 +17,6 @@ SETTINGS = {"svg.hashsalt": "survey", "svg.fonttype": "none", "font.size": 9, "a
 
 def tug_of_war(folder: Path) -> None:
     """The paths of x and w by five solvers on the payoff (w_1 - w_2) x, from x = 1/2."""
-    from matplotlib import pyplot as plt
-
     pair = mx.Domains(["up", "down"])
     v, theta = mx.Mixture(pair), mx.model()
     game = mx.minimize(mx.maximize(v @ mx.losses(theta, pair), over=v), over=theta)
@@ -30,7 +29,8 @@ def tug_of_war(folder: Path) -> None:
         "smoothed": SmoothedDescentAscent(**same),
         "extragradient": Extragradient(**same),
     }
-    figure, axes = plt.subplots(1, 5, figsize=(11, 2.6), sharex=True, sharey=True, layout="constrained")
+    figure = Figure(figsize=(11, 2.6), layout="constrained")
+    axes = figure.subplots(1, 5, sharex=True, sharey=True)
     for axis, (name, solver) in zip(axes, solvers.items(), strict=True):
         trace = mx.solve(game, rope, solver=solver).trace
         axis.plot(trace["losses"][:, 0], trace.weights[:, 0], color="#2a6f97", linewidth=0.9)
@@ -42,8 +42,6 @@ def tug_of_war(folder: Path) -> None:
 
 def simplex(folder: Path) -> None:
     """The upper loss of the bilevel toy over the simplex, with the way of one-step weights and the answers of K unrolled steps."""
-    from matplotlib import pyplot as plt
-
     c = torch.tensor([[0.0, 0.0], [2.0, 0.0], [0.0, 2.0]], dtype=torch.float64)
     a, u = torch.tensor([1.0, 4.0, 0.5], dtype=torch.float64), torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64)
     goal = u @ c
@@ -54,7 +52,8 @@ def simplex(folder: Path) -> None:
     rows = np.array([[i, j, 80 - i - j] for i in range(81) for j in range(81 - i)]) / 80
     pulls = rows * a.numpy()
     heights = (((pulls / pulls.sum(1, keepdims=True)) @ c.numpy() - goal.numpy()) ** 2).sum(1) / 2
-    figure, axis = plt.subplots(figsize=(5.2, 4.4), layout="constrained")
+    figure = Figure(figsize=(5.2, 4.4), layout="constrained")
+    axis = figure.subplots()
     axis.tricontour(*(rows @ corners).T, np.sqrt(heights), levels=14, cmap="Blues_r", linewidths=0.7)
     axis.plot(*corners[[0, 1, 2, 0]].T, color="black", linewidth=0.8)
     path = mx.solve(problem, learner, solver=OneStep(step_size=0.01, rate=20, steps=200, average="last")).trace.weights
@@ -75,8 +74,6 @@ def simplex(folder: Path) -> None:
 
 def slices(folder: Path) -> None:
     """The truth and three laws along a line through the simplex, for two targets of the letter model."""
-    from matplotlib import pyplot as plt
-
     texts = {
         "web": "buy now and save: free shipping on all orders, click here to see more offers near you",
         "code": "for i in range(n): x[i] = x[i] + y[i]; return x",
@@ -96,7 +93,8 @@ def slices(folder: Path) -> None:
     share = np.linspace(0.03, 0.75, 60)
     line = np.stack([(1 - share) * 0.3, share, (1 - share) * 0.7], axis=1)
     fits = {"linear": mx.laws.Linear, "BiMix": mx.laws.BiMix, "DML": mx.laws.Exponential}
-    figure, axes = plt.subplots(1, 2, figsize=(8.5, 3.1), sharex=True, layout="constrained")
+    figure = Figure(figsize=(8.5, 3.1), layout="constrained")
+    axes = figure.subplots(1, 2, sharex=True)
     for axis, target in zip(axes, (1, 2), strict=True):
         axis.plot(share, (-np.log(line @ q) @ r.T)[:, target], color="black", linewidth=2.2, label="the truth")
         for (name, law), colour in zip(fits.items(), ("#2a9d8f", "#e9a03b", "#c1121f"), strict=True):

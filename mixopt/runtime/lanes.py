@@ -69,7 +69,7 @@ class _Crew:
 
     def start(self, task: Task) -> None:
         """Begin a task in a thread of its own."""
-        thread = threading.Thread(target=self._lane, args=(task,))
+        thread = threading.Thread(target=self._lane, args=(task,), name=f"lane {len(self.running)}")
         self.running.add(thread)
         thread.start()
 
