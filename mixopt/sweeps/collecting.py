@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -34,10 +34,16 @@ def collect(path: str | os.PathLike[str], *, curves: bool = False) -> Runs:
     if not rows:
         raise InputError(f"no run of {path} has come to its end")
     notes = (f"{len(found) - len(whole)} of {len(found)} runs were stopped early, and are left out",)
-    runs = Runs.from_arrays(
-        told["domains"],
+    runs = tabled(told["domains"], told["targets"], rows)
+    return runs if curves or len(found) == len(whole) else replace(runs, notes=(*notes, *runs.notes))
+
+
+def tabled(domains: Any, targets: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> Runs:
+    """A table of losses in nats per token, of rows that have id, label, seed, mixture, losses, params, tokens and steps."""
+    return Runs.from_arrays(
+        domains,
         [row["mixture"] for row in rows],
-        Targets(told["targets"], unit="nats per token"),
+        Targets(tuple(targets), unit="nats per token"),
         [row["losses"] for row in rows],
         ids=[row["id"] for row in rows],
         labels=[row["label"] for row in rows],
@@ -46,7 +52,6 @@ def collect(path: str | os.PathLike[str], *, curves: bool = False) -> Runs:
         steps=[row["steps"] for row in rows],
         seeds=[row["seed"] for row in rows],
     )
-    return runs if curves or len(found) == len(whole) else replace(runs, notes=(*notes, *runs.notes))
 
 
 def _once(found: Mapping[str, Finished]) -> dict[str, Finished]:

@@ -19,11 +19,12 @@ from torch import nn
 
 from mixopt.designs import Design
 from mixopt.errors import InputError, MixoptError, listed, unknown
-from mixopt.runs import Runs, Targets
+from mixopt.runs import Runs
 from mixopt.runtime.recipe import Recipe
 from mixopt.runtime.torch_learner import checked_device
 
 from .by_ray import Ray
+from .collecting import tabled
 from .corpus import WINDOWS, Corpus, corpus
 from .executors import Ensemble, Executor, Sequential
 from .job import Finished, Job
@@ -314,17 +315,7 @@ def _table(plan: Design, made: Corpus, jobs: list[Job], keys: Mapping[str, str],
     whole = [(job, one) for job, one in rows if not one.stopped]
     if not whole:
         raise InputError("no run came to its end")
-    runs = Runs.from_arrays(
-        plan.domains,
-        [job.mixture for job, _ in whole],
-        Targets(made.targets.names, unit="nats per token"),
-        [one.losses for _, one in whole],
-        ids=[job.id for job, _ in whole],
-        labels=[job.label for job, _ in whole],
-        params=[one.params for _, one in whole],
-        tokens=[one.tokens for _, one in whole],
-        steps=[one.steps for _, one in whole],
-        seeds=[job.seed for job, _ in whole],
-    )
+    told = [{**vars(job), "losses": one.losses, "params": one.params, "tokens": one.tokens, "steps": one.steps} for job, one in whole]
+    runs = tabled(plan.domains, made.targets.names, told)
     early = len(rows) - len(whole)
     return replace(runs, notes=(f"{early} of {len(jobs)} runs were stopped early, and are left out", *runs.notes)) if early else runs
