@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 from mixopt.errors import InputError
@@ -34,3 +35,12 @@ def safe(name: str) -> str:
     'my_set_1'
     """
     return "".join(c if c.isalnum() or c in "-_." else "_" for c in name)
+
+
+def natural(name: str | os.PathLike[str]) -> list[tuple[int, int]]:
+    """The natural order of names, as a key to sort by: their characters, and numbers among them by their value.
+
+    >>> sorted(["run10", "run2", "step"], key=natural)
+    ['run2', 'run10', 'step']
+    """
+    return [(ord("0"), int(part)) if part.isdecimal() else (ord(part), 0) for part in re.findall(r"\d+|\D", os.fspath(name))]

@@ -6,7 +6,6 @@ import csv
 import io
 import json
 import os
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
@@ -16,7 +15,7 @@ from typing import Any, final
 import numpy as np
 
 from mixopt.errors import InputError, cause, listed, nearest
-from mixopt.files import write
+from mixopt.files import natural, write
 from mixopt.runs import Runs
 from mixopt.runs.targets import settled
 
@@ -178,16 +177,11 @@ def _scales(folder: Path, runs: list[str]) -> dict[str, list[float]]:
 def _of_run(folder: Path) -> _Log:
     """All that the files of a run's folder tell, in the order of their names, in which step1000 comes after step500."""
     found = _Log()
-    for path in sorted(folder.rglob("*"), key=_place):
+    for path in sorted(folder.rglob("*"), key=natural):
         reader = _reader(path)
         if reader is not None:
             found = found.with_more(reader(path))
     return found
-
-
-def _place(path: Path) -> list[tuple[int, int]]:
-    """What paths are sorted by: their characters, and numbers among them by their value."""
-    return [(ord("0"), int(part)) if part.isdecimal() else (ord(part), 0) for part in re.findall(r"\d+|\D", str(path))]
 
 
 def _reader(path: Path) -> Callable[[Path], _Log] | None:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from mixopt.errors import InputError
+from mixopt.files import natural
 from mixopt.runs import Runs, Targets
 
 from .job import Finished
@@ -16,7 +17,7 @@ from .journal import Journal
 
 
 def collect(path: str | os.PathLike[str], *, curves: bool = False) -> Runs:
-    """The finished runs of a sweep's journal as a table, in the order in which they finished, of all sweeps that share it.
+    """The finished runs of a sweep's journal as a table, in the order of their names, of all sweeps that share it.
 
     With ``curves`` there is a row for each point of each run's curve, named run@step, with the steps and the tokens up to there: what
     laws in steps and ADO's are fitted to. All points of a run are of one schedule of the rate, longer than the points before its last.
@@ -66,15 +67,18 @@ def _once(found: Mapping[str, Finished]) -> dict[str, Finished]:
 
 
 def _rows(found: Mapping[str, Finished], jobs: Mapping[str, Any], curves: bool) -> Iterator[dict[str, Any]]:
-    """What the table has of each run, or of each point of its curve."""
+    """What the table has of each run, or of each point of its curve; namesakes are told apart in the order in which they finished."""
     names: Counter[str] = Counter()
+    told: list[tuple[int, str, Finished]] = []
     for key, one in found.items():
-        job = jobs[key]
-        names[job["id"]] += 1
-        name = job["id"] if names[job["id"]] == 1 else f"{job['id']}~{names[job['id']]}"
+        name = jobs[key]["id"]
+        names[name] += 1
+        told.append((names[name], name, one))
+    for count, name, one in sorted(told, key=lambda row: (row[0], natural(row[1]))):
+        job, unique = jobs[one.key], name if count == 1 else f"{name}~{count}"
         for step, losses in one.curve if curves else [(one.steps, one.losses)]:
             yield {
-                "id": f"{name}@{step}" if curves else name,
+                "id": f"{unique}@{step}" if curves else unique,
                 "mixture": job["mixture"],
                 "losses": losses,
                 "label": job["label"],
