@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import overload
 
 import numpy as np
 
 from mixopt.errors import InputError, listed
+from mixopt.language.atoms import stack
 from mixopt.language.domains import Domains
 from mixopt.language.expression import Expr, Relation, constant, equal
 from mixopt.language.symbols import mass
@@ -34,33 +36,52 @@ def reuse(w: Expr, previous: Mapping[str, float]) -> Relation:
     return equal(w[held], constant([p[n] for n in held], held) * mass(w, names)).named("reuse")
 
 
-def merged(runs: Runs, previous: Mapping[str, float], name: str = "existing") -> Runs:
+@overload
+def merged(runs: Runs, previous: Mapping[str, float], name: str = ...) -> Runs: ...
+@overload
+def merged(runs: Expr, previous: Mapping[str, float], name: str = ...) -> Expr: ...
+def merged(runs: Runs | Expr, previous: Mapping[str, float], name: str = "existing") -> Runs | Expr:
     """The runs over a smaller set of domains: ``name`` for all of ``previous``, whose ratios every run must have kept, and the rest.
 
-    A law of them has a parameter for each new domain and one for all that is old, so that few runs are enough.
+    A law of them has a parameter for each new domain and one for all that is old, so that few runs are enough. Given a mixture in the
+    place of runs, its weights over the smaller set, for that law: with ``reuse`` among the constraints, caps and KL stay those of all
+    domains. Tokens of the merged domain are told only where the ratios are natural: elsewhere its parts run out one before the other.
 
     Raises:
         InputError: a run that changed the ratios, no domain in common, or a name that is taken.
     """
-    p = _kept(runs.domains.names, previous)
-    new = [n for n in runs.domains if n not in p]
+    names = tuple(runs.index or ()) if isinstance(runs, Expr) else runs.domains.names
+    p = _kept(names, previous)
+    new = [n for n in names if n not in p]
     if name in new:
         raise InputError(f"there is a domain {name!r} already; give the old ones together another name=")
     if not p:
-        raise InputError(f"none of the domains {listed(previous)} is among those of the runs, {runs.domains}")
+        raise InputError(f"none of the domains {listed(previous)} is among those of the {_what(runs)}, {listed(names)}")
+    if isinstance(runs, Expr):
+        return stack([mass(runs, list(p)), *(runs[n] for n in new)], [name, *new])
+    shares = np.array(list(p.values()))
     old = runs.mixtures[:, [runs.domains.index(n) for n in p]]
     total = old.sum(axis=1)
-    gap = np.abs(old - total[:, None] * np.array(list(p.values()))).max(axis=1)
-    if (worst := int(gap.argmax())) is not None and gap[worst] > _TOLERANCE:
+    gap = np.abs(old - total[:, None] * shares).max(axis=1)
+    if gap[worst := int(gap.argmax())] > _TOLERANCE:
         raise InputError(f"run {runs.ids[worst]!r} does not keep the ratios of the previous mixture: a weight is off by {gap[worst]:.3g}")
     mixtures = np.column_stack([total, runs.mixtures[:, [runs.domains.index(n) for n in new]]])
-    sizes = runs.domains.tokens
-    tokens = None
-    if sizes is not None:
-        size = dict(zip(runs.domains, sizes, strict=True))
-        tokens = [sum(size[n] for n in p), *(size[n] for n in new)]
     mixtures.flags.writeable = False
-    return replace(runs, domains=Domains([name, *new], tokens=tokens), mixtures=mixtures)
+    return replace(runs, domains=Domains([name, *new], tokens=_tokens(runs.domains, p, new)), mixtures=mixtures)
+
+
+def _what(given: Runs | Expr) -> str:
+    return "mixture" if isinstance(given, Expr) else "runs"
+
+
+def _tokens(domains: Domains, p: Mapping[str, float], new: list[str]) -> list[float] | None:
+    """The sizes of the smaller set; None where p is not natural, so that an epoch of the merged domain is none of its parts."""
+    if domains.tokens is None:
+        return None
+    size = dict(zip(domains, domains.tokens, strict=True))
+    total = sum(size[n] for n in p)
+    natural = all(abs(size[n] - total * share) <= _TOLERANCE * total for n, share in p.items())
+    return [total, *(size[n] for n in new)] if natural else None
 
 
 def unmerged(weights: Mapping[str, float], previous: Mapping[str, float], name: str = "existing") -> dict[str, float]:

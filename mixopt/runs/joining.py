@@ -20,7 +20,10 @@ def joined(first: Runs, *others: Runs) -> Runs:
     tables = (first, *others)
     for table in others:
         if set(table.domains) != set(first.domains):
-            raise InputError(f"one table of runs is over {first.domains} and another over {table.domains}; they must have the same domains")
+            raise InputError(
+                f"one table of runs is over {first.domains} and another over {table.domains}; they must have the same domains: "
+                "runs.over(domains, became) brings the older runs to those of the newer"
+            )
     ids = [i for table in tables for i in table.ids]
     twice = sorted({i for i in ids if ids.count(i) > 1}) if len(set(ids)) < len(ids) else []
     if twice:

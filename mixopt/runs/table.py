@@ -20,6 +20,7 @@ from mixopt.language.domains import Domains
 from . import files, sources
 from .joining import joined
 from .oddities import oddities, replicates, signal_to_noise, spread
+from .regrouping import Became, over
 from .targets import Targets, settled
 
 if TYPE_CHECKING:
@@ -264,9 +265,29 @@ class Runs:
         Targets are those that any table has, missing where one lacks them; scales and seeds are kept where all tables have them.
 
         Raises:
-            InputError: other domains, a run in two tables, or a target with another direction or unit.
+            InputError: other domains (``over`` brings older runs to the new ones), a run in two tables, or a target with another
+                direction or unit.
         """
         return joined(self, *others)
+
+    def over(self, domains: Domains | Iterable[str], became: Became | None = None) -> Runs:
+        """These runs over another set of domains, of which they are still true: to be joined with new runs after the data changed.
+
+        ``became`` maps an old domain to its new name, or to the shares (or token counts) of the new domains that it was split into, in
+        which the old runs read it. A new domain that no old one became has weight 0 in every run. Runs with weight in a domain that is
+        gone are left out. The notes say all of this. A domain whose text was changed is a new one: give it another name.
+
+        >>> runs = Runs.from_arrays(["web", "pdf"], [[1.0, 0.0], [0.5, 0.5]], ["loss"], [[2.0], [1.9]])
+        >>> found = runs.over(["news", "forum", "maths"], {"web": {"news": 0.75, "forum": 0.25}})
+        >>> found.mixtures
+        array([[0.75, 0.25, 0.  ]])
+        >>> found.notes[0]
+        '1 of 2 runs have weight in (pdf), which is gone, and are left out'
+
+        Raises:
+            InputError: names that are not there, two old domains in one new, or no run left.
+        """
+        return over(self, domains, became or {})
 
     def describe(self) -> str:
         """Counts, the ranges seen, repeated mixtures, metrics far from the rest, the map from columns to names, and the notes, as text."""

@@ -201,12 +201,28 @@ def test_reuse_keeps_the_old_ratios_by_a_constraint_or_by_one_merged_domain():
     )
     small = merged(swarm, previous)
     assert small.domains.names == ("existing", "maths")
-    assert small.domains.tokens == (1e12, 1e10)
+    assert small.domains.tokens is None  # 5 % of books are over 5 times 5 % web: no epoch of them all
     np.testing.assert_array_equal(small.tokens, swarm.tokens)
     free = mx.solve(dml(small))
     full = unmerged(free.weights, {n: previous[n] for n in DOMAINS if n in previous})
     np.testing.assert_allclose([full[n] for n in DOMAINS], x, atol=1e-4)
     assert free.value == pytest.approx(bound.value, abs=1e-7)
+
+
+def test_caps_of_a_reused_mixture_are_those_of_its_parts():
+    """A law of runs over merged domains, solved over all domains: the part that runs out first binds, by a closed answer."""
+    previous = {"web": 0.5, "code": 0.5}
+    share = np.linspace(0, 1, 20)
+    rows = np.column_stack([share / 2, share / 2, 1 - share])
+    names, sizes = ["web", "code", "maths"], [8e11, 1e11, 4e11]
+    swarm = mx.Runs.from_arrays(mx.Domains(names, sizes), rows, ["loss"], (2 + np.exp(-share))[:, None])
+    w = mx.Mixture(swarm.domains)
+    law = Exponential.fit(merged(swarm, previous))
+    limits = [reuse(w, previous), mx.graph.epochs(w, budget=1e12, at_most=4)]
+    result = mx.solve(mx.minimize(law(merged(w, previous))["loss"], over=w, subject_to=limits))
+    np.testing.assert_allclose(weights(result), [0.4, 0.4, 0.2], atol=1e-6)  # code: 4 x 1e11 of 1e12; merged sizes would allow it all
+    natural = {"web": 8, "code": 1}
+    assert merged(swarm.subset([0]), natural).domains.tokens == pytest.approx((9e11, 4e11))
 
 
 @given(seed=st.integers(0, 10**6), k=st.integers(2, 6), new=st.integers(1, 3))
@@ -238,6 +254,8 @@ def test_what_reuse_refuses():
         merged(runs, {"web": 0.5, "code": 0.5}, name="maths")
     with pytest.raises(mx.InputError, match="none of the domains"):
         merged(runs, {"x": 1.0})
+    with pytest.raises(mx.InputError, match=r"none of the domains .* those of the mixture"):
+        merged(w, {"x": 1.0})
     with pytest.raises(mx.InputError, match="'existing' is expected"):
         unmerged({"web": 1.0}, {"code": 1.0})
 
