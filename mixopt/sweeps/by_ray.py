@@ -60,13 +60,14 @@ class Ray(Executor):
         room = self._room(ray.cluster_resources())
         running: dict[Any, list[tuple[Job, str]]] = {}
         waiting: list[tuple[Job, str]] = []
-        failed: list[MixoptError] = []
+        failed: dict[str, MixoptError | None] = {}  # by first key, in the order in which tasks were handed out: they end in any
         finished = False
         try:
             while True:
                 while len(running) < room and (waiting := waiting or take(self.together)):
                     some = of_one_kind(waiting)
                     waiting = [run for run in waiting if run not in some]
+                    failed[some[0][1]] = None
                     running[task.remote(shared, [job for job, _ in some], [key for _, key in some], device, self.together > 1)] = some
                 if not running:
                     break
@@ -77,17 +78,17 @@ class Ray(Executor):
                     finished = True
                 except DivergedError as error:
                     done(error.finished)
-                    failed.append(error)
+                    failed[some[0][1]] = error
                 except LostError as error:
-                    failed.append(error)
+                    failed[some[0][1]] = error
                     if not finished:
                         break
                 tell([key for _, key in some], some[0][0].recipe.steps)
         finally:
             for reference in running:
                 ray.cancel(reference, force=True)
-        if failed:
-            raise failed[0]
+        for first in filter(None, failed.values()):
+            raise first
 
     def _result(self, ray: Any, reference: Any, some: Sequence[tuple[Job, str]]) -> list[Finished]:
         try:

@@ -96,11 +96,11 @@ class Ensemble(Executor):
         work = replace(work.on(self.device) if self.device else work, compiled=self.compiled)
         plans: dict[Any, tuple[Pattern, int, Lanes]] = {}
         waiting: list[Run] = []
-        diverged: list[DivergedError] = []
+        failed: dict[str, DivergedError | None] = {}  # by first key, in the order in which groups were made: lanes end in any
         while waiting := waiting or take(1):
             kind = waiting[0][0].kind
             pattern, most, lanes = plans[kind] = plans.get(kind) or self._planned(work, waiting[0][0])
-            task = partial(self._task, work, pattern, done, tell, diverged)
+            task = partial(self._task, work, pattern, done, tell, failed)
             waiting += take(max(0, most * lanes.count - len(waiting)))
             try:
                 lanes.at_most(len(of_one_kind(waiting))).carry_out(map(task, _parts(waiting, most, lanes.count, take)))
@@ -110,8 +110,8 @@ class Ensemble(Executor):
                     raise InputError("the GPU's memory does not hold one run; take a smaller model, batch or context") from None
                 plans[kind] = pattern, most // 2, lanes
                 warnings.warn(f"the GPU's memory does not hold {most} runs together; {most // 2} at a time go on", stacklevel=2)
-        if diverged:
-            raise diverged[0]
+        for first in filter(None, failed.values()):
+            raise first
 
     def _planned(self, work: Work, job: Job) -> tuple[Pattern, int, Lanes]:
         """What runs like this one train by, how many of them together at most, and how many such groups at once."""
@@ -119,20 +119,23 @@ class Ensemble(Executor):
         most, lanes = planned(work, job, pattern, self.together)
         return pattern, most, Lanes() if work.compiled else lanes
 
-    def _task(self, work: Work, pattern: Pattern, done: Done, tell: Tell, diverged: list[DivergedError], part: Sequence[Run]) -> Task:
+    def _task(
+        self, work: Work, pattern: Pattern, done: Done, tell: Tell, failed: dict[str, DivergedError | None], part: Sequence[Run]
+    ) -> Task:
         """What a lane does with some runs that train together, made in the thread of the sweep."""
         jobs, keys = [job for job, _ in part], [key for _, key in part]
         group = Group(work, jobs, keys, together=True, pattern=pattern)
+        failed[keys[0]] = None
 
         def ended() -> None:
-            diverged.extend([group.diverged] if group.diverged else [])
+            failed[keys[0]] = group.diverged
             done(group.finished())
 
         def carried_out(say: Callable[[Later], None]) -> Later:
             try:
                 group.advance(jobs[0].recipe.steps, lambda step: say(partial(tell, keys, step)))
             except DivergedError as error:
-                return partial(diverged.append, error)
+                return partial(failed.__setitem__, keys[0], error)
             return ended
 
         return carried_out

@@ -64,12 +64,13 @@ class Processes(Executor):
         busy: dict[Pipe, tuple[_Worker, Run]] = {}
         again: list[Run] = []
         tries: dict[str, int] = {}
-        failed: list[Exception] = []
+        failed: dict[str, Exception | None] = {}  # by key, in the order in which runs were handed out: they end in any
         finished = False
         try:
             while True:
                 while idle and (some := again or take(1)):
                     worker, run = idle.pop(), some.pop(0)
+                    failed.setdefault(run[1])
                     busy[worker.begin(run)] = worker, run
                 if not busy:
                     break
@@ -91,14 +92,14 @@ class Processes(Executor):
                         done(answer)
                         finished = True
                     elif isinstance(answer, DivergedError) or (finished and isinstance(answer, LostError)):
-                        failed.append(answer)
+                        failed[key] = answer
                     else:
                         raise answer
         finally:
             for worker in [*idle, *(worker for worker, _ in busy.values())]:
                 worker.end()
-        if failed:
-            raise failed[0]
+        for first in filter(None, failed.values()):
+            raise first
 
 
 @final

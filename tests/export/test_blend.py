@@ -39,7 +39,7 @@ def blends(draw) -> Blend:
     )
 
 
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(blends())
 def test_what_is_saved_is_loaded(tmp_path, blend):
     blend.save(tmp_path / "mixture.json")

@@ -93,7 +93,7 @@ def test_what_is_written_is_told_to_people(tmp_path, target):
 SHARES = st.lists(st.floats(0, 1, allow_subnormal=False), min_size=1, max_size=12).filter(lambda ws: sum(ws) > 0.1)
 
 
-@settings(deadline=None, max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(SHARES, st.sampled_from([t for t in WEIGHTED if t != "data-juicer"]))
 def test_exports_keep_proportions_among_the_domains_they_keep(tmp_path, values, target):
     blend = Blend({f"d{i}": v / sum(values) for i, v in enumerate(values)}).completed(root="/d")
@@ -105,7 +105,7 @@ def test_exports_keep_proportions_among_the_domains_they_keep(tmp_path, values, 
     assert found == pytest.approx({n: blend.weights[n] for n in found}, abs=1e-12)
 
 
-@settings(deadline=None, max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(SHARES, st.sampled_from(["json", "yaml"]))
 def test_our_own_formats_are_read_back_as_they_were(tmp_path, values, target):
     blend = Blend({f"d {i}: #": v / sum(values) for i, v in enumerate(values)}, tokens={"d 0: #": 3e9}, budget=1e9, unit="example")

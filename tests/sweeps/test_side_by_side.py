@@ -94,11 +94,11 @@ def test_halving_in_two_lanes_keeps_the_runs_of_one(two, seen):
 
 def test_an_interrupt_keeps_what_both_lanes_have_finished(two, tmp_path, table):
     def stop(progress: Progress) -> None:
-        if progress.done >= 4:
+        if progress.done >= 3:
             raise KeyboardInterrupt
 
     settings = {**SETTINGS, "executor": Ensemble(together=2), "resume": tmp_path / "j"}
-    with pytest.warns(UserWarning, match="interrupted: [4-6] of 7 runs"):
+    with pytest.warns(UserWarning, match="interrupted: [3-5] of 7 runs"):
         part = mx.sweep(TRAIN, models.tiny, MIXTURES, watch=stop, **settings)
     told: list[object] = []
     whole = mx.sweep(TRAIN, models.tiny, MIXTURES, log=told.append, **settings)
@@ -113,6 +113,24 @@ def test_a_run_that_diverges_in_one_lane_keeps_no_other_from_its_end(two, tmp_pa
     with pytest.raises(LearnerError, match="run 1 is NaN or infinite"):
         mx.sweep(TRAIN, models.tiny, MIXTURES, rates=rates, executor=Ensemble(together=together), **settings)
     assert len(Journal(tmp_path / "j", {}).finished()) == 6
+
+
+def test_the_first_run_that_diverges_is_named_whichever_lane_ends_first(two, monkeypatch):
+    later, plain = threading.Event(), work.Group.advance
+
+    def advance(self, *given):
+        if self.jobs[0].id == "1":
+            assert later.wait(60)
+        try:
+            plain(self, *given)
+        finally:
+            if self.jobs[0].id == "5":
+                later.set()
+
+    monkeypatch.setattr(work.Group, "advance", advance)
+    settings = {**SETTINGS, "recipe": Recipe(steps=6, batch=4, clip=1e30), "executor": Ensemble(together=1)}
+    with pytest.raises(LearnerError, match="run 1 is NaN or infinite"):
+        mx.sweep(TRAIN, models.tiny, MIXTURES, rates=[1e-2, 1e30, 1e-2, 1e-2, 1e-2, 1e30, 1e-2], **settings)
 
 
 def test_what_fails_in_a_lane_is_told_and_what_was_finished_is_kept(two, tmp_path, monkeypatch):

@@ -67,8 +67,7 @@ def test_a_local_ray_cluster_gives_the_same_table(table):
         f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
         "import numpy as np, mixopt as mx, models, test_sweep as t\n"
         "from mixopt.sweeps import Ray\n"
-        "import os\n"
-        "found = mx.sweep(t.TRAIN, models.tiny, t.MIXTURES, executor=Ray(cpus=os.cpu_count(), together=3), **t.SETTINGS)\n"
+        "found = mx.sweep(t.TRAIN, models.tiny, t.MIXTURES, executor=Ray(together=3), **t.SETTINGS)\n"
         "print(' '.join(x.hex() for x in found.metrics.ravel().tolist()))\n"
     )
     paths = [str(Path(__file__).parent), str(Path(mx.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
@@ -234,7 +233,7 @@ KILLED = """
 import sys
 sys.path.insert(0, {here!r})
 import mixopt as mx, models, test_sweep as t
-t.sweep_of_forty_steps({store!r}, lambda progress: print(progress.done, flush=True))
+t.sweep_of_forty_steps({store!r}, lambda progress: (print(progress.done, flush=True), sys.stdin.readline()))
 """
 
 
@@ -249,10 +248,11 @@ def test_a_sweep_that_is_killed_goes_on(tmp_path):
     paths = [str(Path(mx.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
     for _ in range(2):  # after a word of progress, within the first runs: five words a run
-        with subprocess.Popen([sys.executable, "-c", code], env=env, stdout=subprocess.PIPE) as process:
-            assert process.stdout is not None
+        with subprocess.Popen([sys.executable, "-c", code], env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
             for _ in range(int(rng.integers(2, 12))):
                 assert process.stdout.readline()
+                process.stdin.write("\n")
+                process.stdin.flush()
             process.kill()
     with sqlite3.connect(store) as db:
         assert 0 < db.execute("select count(*) from runs").fetchone()[0] < 5

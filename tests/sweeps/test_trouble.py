@@ -301,6 +301,13 @@ def test_what_fails_in_a_worker_is_told_as_it_is(monkeypatch):
     assert str(processes._portable(Unsendable(lambda: 1))).startswith("a worker failed with Unsendable")
 
 
+def test_the_first_run_that_diverges_is_named_whichever_worker_ends_first(monkeypatch):
+    served(monkeypatch, lambda work_, job, key: [DivergedError(f"run {job.id} is NaN")])
+    monkeypatch.setattr(processes, "_answers", lambda busy: [(pipe, pipe.recv()) for pipe in reversed(busy)])
+    with pytest.raises(LearnerError, match="run 0 is NaN"):
+        mx.sweep(TRAIN, models.tiny, MIXTURES, executor=Processes(workers=2), **SETTINGS)
+
+
 class Unsendable(Exception):  # noqa: N818
     pass
 
@@ -358,6 +365,25 @@ def test_tasks_of_ray_have_runs_of_one_kind(monkeypatch):
     found = mx.sweep(TRAIN, models.tiny, MIXTURES, executor=Ray(together=3), **settings)
     assert Cluster.groups == [3, 1, 2, 2]
     np.testing.assert_allclose(found.metrics, mx.sweep(TRAIN, models.tiny, MIXTURES, executor="sequential", **settings).metrics, atol=1e-6)
+
+
+def test_the_first_run_that_diverges_is_named_whichever_task_ends_first(monkeypatch):
+    class Last(Cluster):
+        def wait(self, running, num_returns):
+            return running[-1:], running[:-1]
+
+        def get(self, found):
+            raise found[0]
+
+    def diverges(work, jobs, keys, *given):
+        error = DivergedError(f"run {jobs[0].id} is NaN")
+        error.cause = error
+        return (error,)
+
+    monkeypatch.setattr(by_ray, "_task", diverges)
+    monkeypatch.setattr(Ray, "carry_out", lambda self, *given: self._tasks(Last(), *given))
+    with pytest.raises(LearnerError, match="run 0 is NaN"):
+        mx.sweep(TRAIN, models.tiny, MIXTURES, executor=Ray(), **SETTINGS)
 
 
 def test_a_worker_ends_with_its_sweep(monkeypatch):
