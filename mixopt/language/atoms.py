@@ -13,6 +13,9 @@ from mixopt.errors import ProblemError, listed
 
 from .expression import TOKENS, Array, Expr, Operand, constant, elementwise, expression, joint, number, raised, shown
 
+_ROUNDING = 1e-3
+"""Shares as a problem prints them, with four digits, sum to 1 within this."""
+
 
 def exp(x: Operand) -> Expr:
     """exp of each entry."""
@@ -113,6 +116,10 @@ def logsumexp(x: Operand, temperature: float = 1.0) -> Expr:
     Raises:
         ProblemError: a temperature that is no finite number > 0.
     """
+    if isinstance(temperature, Expr):
+        raise ProblemError(
+            f"logsumexp has the temperature '{temperature}', and takes a number; write {temperature} * logsumexp(x / {temperature})"
+        )
     return Expr("logsumexp", (_vector(x, "logsumexp"),), (), None, _positive(temperature, "logsumexp", "temperature"))
 
 
@@ -189,8 +196,11 @@ def entropy(x: Operand) -> Expr:
 def kl(p: Operand, q: Operand) -> Expr:
     """Kullback-Leibler divergence sum_i p_i log(p_i / q_i) [] in nats, with 0 log 0 = 0.
 
+    Of a mixture the other side is a mixture too; for positive numbers of any sum there is ``sum(rel_entropy(p, q))``.
+
     Raises:
-        ProblemError: shapes that do not fit, or a fixed q with an entry that is not > 0.
+        ProblemError: shapes that do not fit, a fixed q with an entry that is not > 0, or beside a mixture numbers whose sum is off 1 by
+            more than 0.001.
     """
     a, b = _vector(p, "kl"), _vector(q, "kl")
     joint(a, b, "kl({}, {})")
@@ -202,6 +212,12 @@ def kl(p: Operand, q: Operand) -> Expr:
             f"kl(p, q) needs q > 0 everywhere, but entry {where} of q is {b.data.value[where]:.6g}; "
             "leave that domain out or give it a floor"
         )
+    for name, side, other in (("p", a, b), ("q", b, a)):
+        if other.op == "mixture" and side.op == "constant" and not math.isclose(total := side.data.value.sum(), 1, rel_tol=_ROUNDING):
+            raise ProblemError(
+                f"kl(p, q) of a mixture needs numbers that sum to 1, but those of {name} sum to {total:.6g}; "
+                "divide them by their sum, or write sum(rel_entropy(p, q)) if that is meant"
+            )
     return Expr("kl", (a, b))
 
 

@@ -67,6 +67,8 @@ def test_every_record_stands_under_its_own_name():
         (lambda: mx.rel_entropy(W, [0.5, 0.5, 0]), "needs y > 0 everywhere, but the least entry of '.*' is 0"),
         (lambda: mx.kl(W, [0.5, 0.5]), r"shapes do not fit in.*\[3\].*\[2\]"),
         (lambda: mx.kl(W, [0.5, 0.5, 0]), "needs q > 0 everywhere, but entry 2 of q is 0; leave that domain out or give it a floor"),
+        (lambda: mx.kl(W, [5, 3, 2]), "needs numbers that sum to 1, but those of q sum to 10; divide them by their sum"),
+        (lambda: mx.kl(mx.constant([0.5, 0.3, 0.1]), W), "sum to 1, but those of p sum to 0.9; .* sum\\(rel_entropy\\(p, q\\)\\)"),
         (lambda: mx.quad_form(W, np.eye(2)), r"needs a matrix \[3, 3\].*not \[2, 2\]"),
         (lambda: mx.quad_form(W, [[1, 1, 0], [0, 1, 0], [0, 0, 1]]), r"symmetric matrix; take \(P \+ P.T\) / 2"),
         (lambda: mx.quad_form(W, -np.eye(3)), "positive semidefinite matrix, but its smallest eigenvalue is -1"),
@@ -100,3 +102,8 @@ def test_the_page_tells_what_the_records_say():
         assert op.sign not in ("+", "any") or sign == {"+": ">= 0", "any": "any"}[op.sign], name
     told = {n for n, op in ATOMS.items() if n in mx.__all__ and (op.shape != "opaque" or n == "clip")}
     assert set(rows) == told - {"surrogate", "domain_mean"}
+
+
+def test_a_divergence_takes_shares_as_they_are_printed_and_vectors_that_are_no_mixture_as_they_are():
+    assert str(mx.kl(W, [0.8421, 0.1053, 0.05263])) == "kl(w, [0.8421, 0.1053, 0.05263])"  # sums to 1.00003
+    assert mx.kl(mx.variable("v", 3, nonneg=True), [5, 3, 2]).shape == ()
