@@ -1,16 +1,29 @@
-"""Where the examples of the pages run, and what those of the README find beside them: proxy runs made by a known law."""
+"""One thread and the same numbers for tests and examples; where the examples of the pages run, and what those of the README find beside them."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 collect_ignore = ["docs/conf.py", "docs/extension.py"]  # they need the extra `docs`, and have no examples
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread():
+    """Small tensors on a machine shared with others: more threads only wait for each other, and sums differ in their last digits."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _same_numbers():
+    """torch's own generator begins anew: what it gives does not depend on the tests before."""
+    torch.manual_seed(0)
+
+
 @pytest.fixture(autouse=True)
 def _in_a_folder_of_its_own(request, tmp_path, monkeypatch):
-    """Run each page in a folder of its own; README.md finds ``runs.csv`` there."""
+    """Run each page in a folder of its own; README.md finds proxy runs there, ``runs.csv``, made by a known law."""
     page = getattr(request.node, "path", None)
     if page is None or page.suffix != ".md":
         return

@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -166,9 +167,21 @@ def life(run: Any, rows: Any, folder: Path, steps: int, every: int, ranks: int, 
     return made
 
 
+def waiting(run: Run, *given: Any) -> None:
+    """A run that waits at its end for the kill, however late that comes."""
+    run(*given)
+    signal.pause()
+
+
 def lines(folder: Path, rank: int = 0) -> list[str]:
     path = folder / f"log-{rank}"
     return path.read_text().splitlines() if path.exists() else []
+
+
+def ended(folder: Path, steps: int) -> bool:
+    """Whether the last step is done."""
+    last = lines(folder)
+    return bool(last) and int(last[-1].split()[0]) == steps
 
 
 def killed(run: Any, rows: Any, folder: Path, steps: int, every: int, ranks: int, kills: int, draw: random.Random) -> int:
@@ -177,8 +190,8 @@ def killed(run: Any, rows: Any, folder: Path, steps: int, every: int, ranks: int
     while done < kills:
         number += 1
         target = len(lines(folder)) + draw.randint(0, 2 * every)
-        processes = life(run, rows, folder, steps, every, ranks, number)
-        while len(lines(folder)) < target and all(p.is_alive() for p in processes):
+        processes = life(partial(waiting, run), rows, folder, steps, every, ranks, number)
+        while len(lines(folder)) < target and not ended(folder, steps) and all(p.is_alive() for p in processes):
             time.sleep(0.002)
         time.sleep(draw.uniform(0, 0.1))
         done += all(p.is_alive() for p in processes)
@@ -187,8 +200,7 @@ def killed(run: Any, rows: Any, folder: Path, steps: int, every: int, ranks: int
                 os.kill(process.pid, signal.SIGKILL)
         for process in processes:
             process.join()
-        last = lines(folder)
-        if last and int(last[-1].split()[0]) == steps:
+        if ended(folder, steps):
             break
     for process in (processes := life(run, rows, folder, steps, every, ranks, number + 1)):
         process.join()

@@ -1,11 +1,10 @@
-"""What the tests share: one thread, examples that are the same each time, and the data beside the project."""
+"""What the tests share: examples that are the same each time, and the data beside the project."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
-import torch
 from hypothesis import HealthCheck, settings
 
 # No clock and no chance decides whether a test passes; `pytest --hypothesis-profile=default` takes other examples each time.
@@ -13,12 +12,6 @@ settings.register_profile("same", derandomize=True, deadline=None, suppress_heal
 settings.load_profile("same")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _one_thread():
-    """Small tensors on a machine shared with others: more threads only wait for each other."""
-    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
