@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 import mixopt
 from mixopt.cli import app
+from mixopt.problems import catalog
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -94,6 +95,10 @@ def test_the_reference_has_every_public_name():
         ("trainers", mixopt.trainers),
     ):
         assert {f"mixopt.{module}.{name}" for name in part.__all__} <= found
+
+
+def test_the_gallery_has_every_method_of_the_catalogue():
+    assert set(re.findall(r"\(#method-([\w-]+)\)", TEXTS["gallery"])) == {card.name for card in catalog.METHODS}
 
 
 def test_every_command_has_its_options_and_an_example_on_its_page():
