@@ -12,7 +12,7 @@ import numpy as np
 
 from mixopt.compiler.binding import bind_given, bind_losses
 from mixopt.compiler.plan import Choice
-from mixopt.compiler.rewrites import Recover
+from mixopt.compiler.recover import Recover
 from mixopt.compiler.sampling import drawn
 from mixopt.errors import InputError, ProblemError, RefusalError
 from mixopt.forms import Bilevel, Form, Program, kind, stated, unknowns
@@ -120,8 +120,8 @@ def task_of(ready: Plan, given: Mapping[str, Any] | None, seed: int, start: Star
     orders = bind_losses(form, None if ready.learner is None else ready.learner.abilities)
     for back in ready.recover:
         back.check(lambda e: Function(e, (form.mixture,), numbers).value(np.ones(len(form.mixture))))
-        inner, limits = back.inner()
-        none = Region.compile(inner, limits, numbers).empty
+        inner = back.inner()
+        none = Region.compile(*inner, numbers).empty if inner else ""
         if none:
             raise ProblemError(f"the inner level is over no weights at all: {none}")
     region = ready._region(numbers)
@@ -152,6 +152,8 @@ def _result(ready: Plan, task: Task, outcome: Outcome) -> Result:
     duals: Mapping[str, float | dict[str, float]] = outcome.duals
     value: float | None = None
     conflict = conflict_of(task) if outcome.status is Status.INFEASIBLE else None
+    for back in ready.recover:
+        conflict = None if conflict is None else replace(conflict, slack=back.slack(conflict.slack))
     if w is not None:
         try:
             check, found, value = judged(ready.solver, task, outcome, w)
@@ -177,7 +179,7 @@ def _result(ready: Plan, task: Task, outcome: Outcome) -> Result:
         outcome.message if conflict is None else str(conflict),
         () if conflict is None else conflict.names,
         {} if w is None else task.region.layout.values(w),
-        tuple(z for z in (back.inner()[0] for back in ready.recover) if str(z) in duals),
+        tuple(inner[0] for inner in (back.inner() for back in ready.recover) if inner and str(inner[0]) in duals),
     )
 
 

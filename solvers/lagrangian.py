@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from mixopt.errors import InputError
+from mixopt.errors import InputError, listed
 from mixopt.forms import Abilities, Form, Program, kind, one_mixture, sides
 from mixopt.language.curvature import curvature, smooth
 from mixopt.report.check import ACTIVE, Duals, by_name, multipliers
@@ -16,7 +16,7 @@ from mixopt.report.kinks import told
 from mixopt.report.result import Status
 from mixopt.runtime.descent import Descent, begin, spectral_step
 from mixopt.runtime.program import Function
-from mixopt.runtime.region import Limit, Region
+from mixopt.runtime.region import Limit, Region, dense
 from mixopt.solver import Pace, Solver, State, Task
 
 from .by_scipy import scipy_state
@@ -101,6 +101,9 @@ class Lagrangian(Solver):
         memory: _Memory = state.memory
         oracle, target = memory.oracle, max(self.tolerance, memory.target)
         at, gap = self._descended(oracle, memory.flat, state.weights, target)
+        if not np.isfinite([at.value, *at.gradient]).all():
+            said = f"the objective or {listed([b.relation.label for b in oracle.bent])} has no finite value or slope there"
+            return State(at.w, memory, status=Status.FAILED, message=f"{said}; give start=..., weights at which they are finite")
         off = oracle.off(at.w)
         info = {"value": oracle.objective.value(at.w), "violation": oracle.violation(at.w), "penalty": oracle.rho, "gap": gap}
         risen = min(oracle.rho * 10, LARGEST) if off > 0.25 * memory.off else oracle.rho
@@ -116,7 +119,10 @@ class Lagrangian(Solver):
             return replace(new, status=Status.OPTIMAL if memory.convex else Status.STATIONARY, duals=memory.duals(task, at.w, after))
         if oracle.rho >= LARGEST:
             names = ", ".join(repr(limit.relation.label) for limit in oracle.bent)
-            said = f"the constraints {names} are off by up to {info['violation']:.2g}, whatever the penalty"
+            if off <= self.tolerance:
+                said = f"the constraints {names} are met, and descent under them stands still with a gap of {gap:.2g}"
+            else:
+                said = f"the constraints {names} are off by up to {info['violation']:.2g}, whatever the penalty"
             return replace(new, status=Status.STUCK, message=said)
         return replace(new, duals=memory.duals(task, at.w, after))
 
@@ -142,7 +148,8 @@ class Lagrangian(Solver):
                 return None
             w = region.layout.exact(step.point)
             value, gradient = objective.value_and_gradient(w)
-            if not np.isfinite(gradient).all():
+            slopes = [gradient, *(dense(limit.rows(w)) for limit in oracle.bent), *map(np.atleast_1d, region.residuals(w).values())]
+            if not all(np.isfinite(slope).all() for slope in slopes):
                 return None
             kkt, duals = multipliers(region, w, gradient)
             if kkt <= self.tolerance * (1 + abs(value)) and max(region.residuals(w).values()) <= self.tolerance:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, final
+from typing import final
 
 import numpy as np
 
@@ -18,10 +18,9 @@ from mixopt.language.ops import TRAINED
 from mixopt.language.problem import Problem
 from mixopt.language.symbols import variable
 
+from .limits import plain_limits
 from .linear import NotLinearError, at_zero, coefficients, holds, terms
-
-Duals = dict[str, "float | dict[str, float]"]
-Evaluate = Callable[[Expr], Any]
+from .recover import Duals, Evaluate, Recover, Rewritten
 
 
 @dataclass(frozen=True)
@@ -60,21 +59,6 @@ class Inner:
             raise ProblemError(f"a constraint has the name {clash[0]!r}, which the inner weights' multipliers take; rename one of them")
         outer = self.outer
         return replace(outer, objective=objective, over=(*outer.over, *over), subject_to=(*outer.subject_to, *subject_to))
-
-
-class Recover(ABC):
-    """The way back from the answer of a rewritten problem to what the user asked for."""
-
-    @abstractmethod
-    def duals(self, duals: Duals, evaluate: Evaluate) -> Duals:
-        """The duals with those of the rewrite in the user's names; ``evaluate`` gives the value of an expression at the answer."""
-
-    def check(self, evaluate: Evaluate) -> None:  # noqa: B027  (most hold at any numbers)
-        """Raise InputError where the rewrite does not hold at the numbers of a run; ``evaluate`` gives the value of parameters."""
-
-    @abstractmethod
-    def inner(self) -> tuple[Expr, tuple[Relation, ...]]:
-        """The inner weights and their constraints, which must have a point for the rewrite to mean what was written."""
 
 
 @final
@@ -120,15 +104,6 @@ class Softmax(Recover):
         scores = np.asarray(evaluate(self.scores), dtype=float)
         e = np.exp(scores - scores.max())
         return {**duals, str(self.weights): dict(zip(self.weights.index or (), map(float, e / e.sum()), strict=True))}
-
-
-@dataclass(frozen=True)
-class Rewritten:
-    """A problem after its rewrites: what was done, in words, and the ways back."""
-
-    problem: Problem
-    steps: tuple[str, ...] = ()
-    recover: tuple[Recover, ...] = ()
 
 
 class Rewrite(ABC):
@@ -214,24 +189,27 @@ RULES: tuple[Rewrite, ...] = (Epigraph(), LogSumExp())
 
 
 def rewritten(problem: Problem) -> Rewritten:
-    """The problem with an inner optimum over weights, inside an outer one over weights, replaced by its closed form.
+    """The problem with an inner optimum over weights, inside an outer one over weights, replaced by its closed form, and plain constraints.
 
     Anything else comes back as it is.
 
     Raises:
         ProblemError: such an inner optimum that has no closed form here; the text says why.
     """
-    if not isinstance(problem, Problem) or not isinstance(problem.objective, Problem):
+    if not isinstance(problem, Problem):
         return Rewritten(problem)
-    inside = problem.objective
-    one_level = not isinstance(inside.objective, Problem)
-    if not one_level or any(s.op == "model" for s in (*problem.over, *inside.over)):
-        return Rewritten(problem)
-    inner = _inner(problem, inside)
+    plain = plain_limits(problem)
+    inside = plain.problem.objective
+    if not isinstance(inside, Problem) or isinstance(inside.objective, Problem):
+        return plain
+    if any(s.op == "model" for s in (*problem.over, *inside.over)):
+        return plain
+    inner = _inner(plain.problem, inside)
     reasons = {rule: rule.refuses(inner) for rule in RULES}
     for rule, reason in reasons.items():
         if not reason:
-            return rule.apply(inner)
+            done = rule.apply(inner)
+            return Rewritten(done.problem, (*plain.steps, *done.steps), (*plain.recover, *done.recover))
     raise _no(problem, "; ".join(reasons.values()))
 
 

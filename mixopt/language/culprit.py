@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import final
@@ -139,5 +140,18 @@ def _composed(node: Expr, known: Curvatures) -> _Told:
         if mark == "0" and (node.op == "power" or "sign" in OPS[node.op].monotone):
             return f"{node.op} is {shape}, but '{arg}' may have either sign, so it must be affine, and is {bend}", ""
         moves = {"+": " and rising", "-": " and falling", "0": ""}[mark]
-        return f"{node.op} is {shape}{moves} in '{arg}', which must be {wanted[mark]}, and is {bend}", ""
+        return f"{node.op} is {shape}{moves} in '{arg}', which must be {wanted[mark]}, and is {bend}", _as_one(node)
     return f"{node.op} bends its arguments in ways that the rules do not cover", ""
+
+
+def _as_one(node: Expr) -> str:
+    """The convex atom that a concave function of a convex one is as a whole, where there is one."""
+    (inside, *_), op = node.args, node.op
+    if op == "log" and inside.op in ("sum", "mean") and inside.args[0].op == "exp":
+        x = inside.args[0].args[0]
+        return f"the whole is convex as logsumexp({x}){'' if inside.op == 'sum' or not x.shape else f' - {math.log(len(x)):.6g}'}"
+    if op in ("sqrt", "power") and inside.op == "sum_squares":
+        return f"the whole is convex as norm({inside.args[0]})" if op == "sqrt" or node.data == 0.5 else ""
+    if op == "sqrt" and inside.op == "quad_form":
+        return f"the whole is convex as norm(L.T @ {inside.args[0]}), where L @ L.T is the matrix"
+    return ""

@@ -166,7 +166,8 @@ class Expr:
         return Relation(self, ">=", expression(other))
 
     def __lt__(self, other: Operand) -> Relation:
-        raise ProblemError(f"'{self} < {expression(other)}': strict relations have no closed set of points; write <=")
+        own = "Python's own max, min and sorted compare entries too: mx.max and mx.min are of expressions"
+        raise ProblemError(f"'{self} < {expression(other)}': strict relations have no closed set of points; write <=. {own}")
 
     __gt__ = __lt__
 
@@ -327,7 +328,8 @@ def number(value: Operand, where: str) -> Expr:
     if expr.op == "stages":
         raise ProblemError(f"'{expr}' has {len(expr)} stages and stands where one mixture is meant, in '{where}'; write {expr}[t]")
     if expr.shape is None:
-        raise ProblemError(f"'{expr}' is a model, not a number, in '{where}'; write losses({expr}, domains) or loss({expr}, name)")
+        own = f"sum_squares({expr}) is the one penalty of its parameters, others are losses that the learner provides"
+        raise ProblemError(f"'{expr}' is a model, not a number, in '{where}'; write losses({expr}, domains) or loss({expr}, name); {own}")
     return expr
 
 

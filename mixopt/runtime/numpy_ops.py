@@ -109,6 +109,11 @@ def _log(x: A) -> A:
         return np.log(x)
 
 
+def _over(x: A, y: A) -> A:
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        return x / y
+
+
 def _opaque(n: Expr, x: A) -> A:
     value = n.data.values(np.asarray(x)[None], n.shape)[0]
     return value if n.shape else float(value)
@@ -123,7 +128,7 @@ NUMPY: dict[str, NumpyOp] = {
     "subtract": NumpyOp(lambda n, x, y: x - y, lambda n, g, x, y: (g, -g)),
     "negate": NumpyOp(lambda n, x: -x, lambda n, g, x: (-g,)),
     "multiply": NumpyOp(lambda n, x, y: x * y, lambda n, g, x, y: (g * y, g * x)),
-    "divide": NumpyOp(lambda n, x, y: x / y, lambda n, g, x, y: (g / y, -g * x / y**2)),
+    "divide": NumpyOp(lambda n, x, y: _over(x, y), lambda n, g, x, y: (_over(g, y), -_over(g * x, y**2))),
     "matmul": NumpyOp(lambda n, x, y: x @ y, _inner),
     "take": NumpyOp(lambda n, x: x[n.data if isinstance(n.data, int) else list(n.data)], _take),
     "stack": NumpyOp(lambda n, *parts: np.concatenate([np.atleast_1d(p) for p in parts]), _stack),

@@ -62,6 +62,23 @@ FAULTS = [
         "write power(pos(w - 0.5), 1.5), or power(abs(w - 0.5), 1.5)",
     ),
     (mx.sqrt(E), "sqrt(exp(w))", "sqrt is concave and rising in 'exp(w)', which must be concave, and is convex"),
+    (
+        mx.log(mx.mean(E)) / 3,
+        "log(mean(exp(w)))",
+        "log is concave and rising in 'mean(exp(w))', which must be concave, and is convex; the whole is convex as logsumexp(w) - 0.693147",
+    ),
+    (
+        mx.sqrt(mx.sum_squares(A @ W)),
+        "sqrt(sum_squares(<2x2 numbers> @ w))",
+        "sqrt is concave and rising in 'sum_squares(<2x2 numbers> @ w)', which must be concave, and is convex; "
+        "the whole is convex as norm(<2x2 numbers> @ w)",
+    ),
+    (
+        mx.sqrt(mx.quad_form(W, np.eye(2))),
+        "sqrt(quad_form(w, <2x2 numbers>))",
+        "sqrt is concave and rising in 'quad_form(w, <2x2 numbers>)', which must be concave, and is convex; "
+        "the whole is convex as norm(L.T @ w), where L @ L.T is the matrix",
+    ),
     (E**-1, "power(exp(w), -1)", "power is convex and falling in 'exp(w)', which must be concave, and is convex"),
     (
         mx.max(mx.log(W) ** 4),

@@ -166,3 +166,28 @@ def test_a_start_at_the_answer_saves_steps():
     assert "start" not in again.message
     assert len(again.trace) < len(first.trace)
     np.testing.assert_allclose(again.vector, first.vector, atol=1e-7)
+
+
+def test_newton_never_ends_where_a_constraint_has_no_value():
+    """Newton's step drops a weight to 0, where the ratio and its slope are infinite: it is not taken, and no error escapes."""
+    limit = W["web"] / W["code"] - W["books"] <= 3
+    result = mx.solve(mx.minimize(mx.sum_squares(W - [0, 0, 1]), over=W, subject_to=[limit]), solver=Lagrangian(steps=5, inner_steps=20))
+    assert np.isfinite([result.value, *result.vector]).all()
+    assert result.check.constraints[str(limit)] <= 1e-6
+
+
+def test_a_start_without_a_value_is_said_and_another_start_mends_it():
+    limit = (mx.log(W["web"] - 0.5) - mx.log(W["code"]) <= 1).named("ratio")
+    problem = mx.minimize(mx.sum_squares(W), over=W, subject_to=[limit])
+    failed = mx.solve(problem, solver=Lagrangian())
+    assert failed.status is mx.Status.FAILED
+    assert "the objective or (ratio) has no finite value or slope there; give start=..." in failed.message
+    assert np.isfinite(mx.solve(problem, solver=Lagrangian(steps=3), start=[0.6, 0.2, 0.2]).value)
+
+
+def test_a_stall_on_constraints_that_are_met_is_no_violation():
+    limit = (W["web"] / W["code"] - W["books"] <= 3).named("ratio")
+    solver = Lagrangian(penalty=1e10, inner_steps=1, tolerance=1e-300)
+    stuck = mx.solve(mx.minimize(mx.exp(30 * W["web"]), over=W, subject_to=[limit]), solver=solver)
+    assert stuck.status is mx.Status.STUCK
+    assert "'ratio' are met, and descent under them stands still with a gap of" in stuck.message
