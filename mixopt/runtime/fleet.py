@@ -98,8 +98,8 @@ class Fleet:
         self._refuse(torch.where(broken, self.step - 1, recipe.steps).tolist())
 
     def keep(self, places: Sequence[int]) -> None:
-        """Let only the models at these places go on."""
-        at = torch.tensor(list(places), device=self.streams.device)
+        """Let only the models at these places go on, which may be none."""
+        at = torch.tensor(list(places), dtype=torch.long, device=self.streams.device)
         states = [self._optimiser.state[value] for value in self.parameters.values()]
         self.parameters = {n: value.detach()[at].requires_grad_(value.requires_grad) for n, value in self.parameters.items()}
         self._optimiser = self._adamw()

@@ -68,7 +68,7 @@ class Sequential(Executor):
             try:
                 done(trained(work, [job], [key], together=False, tell=lambda step, key=key: tell([key], step)))  # type: ignore[misc]
             except DivergedError as error:
-                diverged.append(error)
+                diverged.append(error.with_traceback(None))  # whose frames would keep the model
         if diverged:
             raise diverged[0]
 
@@ -107,7 +107,7 @@ class Ensemble(Executor):
             except torch.OutOfMemoryError:
                 most = min(most, len(of_one_kind(waiting)))
                 if most == 1:
-                    raise InputError("the GPU's memory does not hold one run; take a smaller model, batch or context") from None
+                    raise
                 plans[kind] = pattern, most // 2, lanes
                 warnings.warn(f"the GPU's memory does not hold {most} runs together; {most // 2} at a time go on", stacklevel=2)
         for first in filter(None, failed.values()):
@@ -132,10 +132,7 @@ class Ensemble(Executor):
             done(group.finished())
 
         def carried_out(say: Callable[[Later], None]) -> Later:
-            try:
-                group.advance(jobs[0].recipe.steps, lambda step: say(partial(tell, keys, step)))
-            except DivergedError as error:
-                return partial(failed.__setitem__, keys[0], error)
+            group.advance(jobs[0].recipe.steps, lambda step: say(partial(tell, keys, step)))
             return ended
 
         return carried_out

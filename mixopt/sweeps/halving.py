@@ -58,6 +58,7 @@ class Halving(Executor):
         jobs = [job for job, _ in some]
         if not alike(jobs):
             raise InputError("successive halving compares runs of one model and one recipe; sweep each size by itself")
+        shares = self._shares(work.corpus.targets.names)
         pattern = side_by_side(work, jobs[0])
         most, lanes = planned(work, jobs[0], pattern, self.together)
         parts = [some[part.start : part.stop] for part in split(len(some), most, lanes.count)]
@@ -67,21 +68,21 @@ class Halving(Executor):
         for rung, share in enumerate((*self.at, 1.0), 1):
             until = max(1, round(share * steps))
             lanes.at_most(len(groups)).carry_out(_task(group, until, tell) for group in groups)
+            groups = [group for group in groups if group.keys]
             if groups and until < steps:
-                groups = self._halved(work, groups, rung, done)
+                groups = self._halved(work, groups, rung, shares, done)
         for group in groups:
             done(group.finished())
         if sick := [group.diverged for group in every if group.diverged is not None]:
             raise sick[0]
 
-    def _halved(self, work: Work, groups: list[Group], rung: int, done: Done) -> list[Group]:
+    def _halved(self, work: Work, groups: list[Group], rung: int, shares: np.ndarray, done: Done) -> list[Group]:
         """The groups with the best runs alone; the others are done.
 
         How many is by the whole sweep, so that one that was cut stops the very runs that it would have stopped.
         """
         steps, now = groups[0].fleet.recipe.steps, groups[0].fleet.step
         left_over = math.ceil(work.runs * self.keep**rung) - sum(step > now for step in work.before)
-        shares = self._shares(work.corpus.targets.names)
         scores = np.concatenate([predicted(group.curves, steps) @ shares for group in groups])
         kept = set(np.argsort(scores, kind="stable")[: max(0, left_over)].tolist())
         first, left = 0, []
@@ -89,9 +90,8 @@ class Halving(Executor):
             mine = [i for i in range(len(group.keys)) if first + i in kept]
             done([f for i, f in enumerate(group.finished(stopped=True)) if i not in mine])
             first += len(group.keys)
-            if mine:
-                group.keep(mine)
-                left.append(group)
+            group.keep(mine)
+            left += [group] if mine else []
         return left
 
     def _shares(self, names: Sequence[str]) -> np.ndarray:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import nn
 
 from mixopt.designs import Design
@@ -177,6 +178,11 @@ def _carried_out(
             if len(found) == len(by_key):
                 return found
             time.sleep(WAIT)
+    except torch.OutOfMemoryError as error:
+        raise InputError(
+            f"the GPU's memory does not hold the runs that train at once; take a smaller model, batch or context, or fewer of them by "
+            f"together= or workers= (halving holds all runs); what finished is kept ({error})"
+        ) from None
     except KeyboardInterrupt:
         found = mine()
         kept = ", and the table has them" if found else ""

@@ -26,6 +26,8 @@ from .job import Finished, Job
 Factory = Callable[[int], nn.Module]
 Tell = Callable[[int], None]
 
+AT_ONCE, LOGITS = 32, 2**26
+"""Windows that are measured at once at most, and the logits that they may have where they are more than a batch."""
 BATCH_NORMS = (nn.modules.batchnorm._BatchNorm,)
 DROPOUTS = (nn.modules.dropout._DropoutNd,)
 
@@ -90,9 +92,10 @@ class Pattern:
 class Group:
     """A few runs that train side by side, together as one vmapped program, whose pattern may be known already, or one alone.
 
+    Runs whose losses become NaN or infinite leave the group, and ``diverged`` tells of the first of them.
+
     Raises:
         InputError: models that differ in shape, or that cannot be trained together.
-        DivergedError: the losses of all runs are NaN or infinite; those of some leave the group, and ``diverged`` tells of the first.
     """
 
     def __init__(
@@ -134,22 +137,20 @@ class Group:
         clock = time.perf_counter()
         for point in [p for p in self.work.points(self.fleet.recipe) if self.fleet.step < p <= until]:
             self._on(point, tell)
-            for curve, losses in zip(self.curves, self._losses().tolist(), strict=True):
+            for curve, losses in zip(self.curves, self._losses().tolist() if self.keys else (), strict=True):
                 curve.append((point, tuple(losses)))
         self._on(until, tell)
         self.seconds += time.perf_counter() - clock
 
     def _on(self, until: int, tell: Tell) -> None:
         """Train up to a step; runs whose losses are no numbers any more stay behind."""
-        while True:
+        while self.keys:
             try:
-                return self.fleet.advance(until, tell)
+                self.fleet.advance(until, tell)
+                return
             except DivergedError as error:
-                well = [place for place in range(len(self.keys)) if place not in error.places]
-                if not well:
-                    raise
-                self.diverged = self.diverged or error
-                self.keep(well)
+                self.diverged = self.diverged or error.with_traceback(None)  # whose frames would keep the tensors of the step
+                self.keep([place for place in range(len(self.keys)) if place not in error.places])
 
     def keep(self, places: Sequence[int]) -> None:
         """Let only the runs at these places go on."""
@@ -168,11 +169,15 @@ class Group:
 
     @torch.no_grad()
     def _losses(self) -> Tensor:
-        """Held-out losses [r, m], with the models in their evaluation mode."""
-        windows = self.work.corpus.measured()
+        """Held-out losses [r, m], with the models in their evaluation mode.
+
+        They are measured on a batch of windows at once, or on more where their logits are few, so that it takes less memory than training.
+        """
+        corpus, windows = self.work.corpus, self.work.corpus.measured()
+        at_once = max(self.fleet.recipe.batch, LOGITS // (len(self.keys) * corpus.train.context * corpus.vocabulary))
         self.template.eval()
         try:
-            return Ensemble(self.template, self.fleet.values()).losses(windows, call=self.call)
+            return Ensemble(self.template, self.fleet.values()).losses(windows, at_once=min(AT_ONCE, at_once), call=self.call)
         finally:
             self.template.train()
 
@@ -194,7 +199,7 @@ def trained(work: Work, jobs: Sequence[Job], keys: Sequence[str], *, together: b
 def planned(work: Work, job: Job, pattern: Pattern, together: int | None) -> tuple[int, Lanes]:
     """How many runs like one train together at most, where it is not given, and how many such groups at once.
 
-    On a CPU both are by ``room.planned``. On a GPU, which trains one group at a time, one run and two runs take a step and are measured,
+    On a CPU both are by ``room.planned``. On a GPU, which trains one group at a time, one run and two runs take two steps and are measured,
     and the bytes that the second adds are those of every other. Models that vmap refuses train alone.
     """
     device = work.corpus.train.device
@@ -209,19 +214,20 @@ def planned(work: Work, job: Job, pattern: Pattern, together: int | None) -> tup
         peaks = [_peak(work, [replace(job, id=f"{job.id}-{i}") for i in range(count)]) for count in (1, 2)]
     except torch.OutOfMemoryError:
         return 1, Lanes()
+    torch.cuda.empty_cache()  # what torch has kept of the trials is free as well
     free, _ = torch.cuda.mem_get_info(device)
     each = max(peaks[1] - peaks[0], 1)
     return max(1, int((0.8 * free - peaks[0]) / each) + 1), Lanes()
 
 
 def _peak(work: Work, jobs: Sequence[Job]) -> int:
-    """Bytes that a GPU holds at most while some runs take one step and are measured."""
+    """Bytes that a GPU holds at most while some runs take two steps, the first of which finds no moments of AdamW yet, and are measured."""
     device = work.corpus.train.device
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats(device)
     before = torch.cuda.memory_allocated(device)
     group = Group(work, jobs, [job.id for job in jobs], together=True)
-    group.fleet.advance(1)
+    group.fleet.advance(min(2, jobs[0].recipe.steps))
     group._losses()
     return int(torch.cuda.max_memory_allocated(device) - before)
 

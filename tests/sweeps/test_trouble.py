@@ -19,9 +19,7 @@ from torch import nn
 
 import mixopt as mx
 from mixopt.errors import InputError, LearnerError, MixoptError
-from mixopt.runtime.ensemble import together as as_one
 from mixopt.runtime.fleet import DivergedError
-from mixopt.runtime.lanes import Lanes
 from mixopt.runtime.recipe import Recipe
 from mixopt.runtime.streams import Streams
 from mixopt.sweeps import (
@@ -405,15 +403,6 @@ def test_a_run_that_is_told_of_after_its_end_is_not_counted_twice():
     assert str(found).endswith(", best 1.0000: up 0.50, down 0.50")
 
 
-def test_a_gpu_that_does_not_hold_two_runs_takes_one(monkeypatch):
-    def full(*given: object) -> int:
-        raise torch.OutOfMemoryError
-
-    monkeypatch.setattr(work, "_peak", full)
-    on_gpu = SimpleNamespace(corpus=SimpleNamespace(train=SimpleNamespace(device=torch.device("cuda"))))
-    assert work.planned(on_gpu, ONE, work.Pattern("0", nn.Identity(), as_one), None) == (1, Lanes())
-
-
 @pytest.mark.parametrize(
     ("change", "told"),
     [
@@ -460,7 +449,9 @@ def test_what_is_no_design_and_no_file_is_told(tmp_path):
             mx.sweep(TRAIN, models.tiny, MIXTURES, executor=Ensemble(device="cuda"), **SETTINGS)
 
 
-@pytest.mark.parametrize("executor", [Ensemble(together=5), Halving(at=(0.5,), keep=0.9), Sequential()], ids=str)
+@pytest.mark.parametrize(
+    "executor", [Ensemble(together=5), Halving(at=(0.5,), keep=0.9), Halving(at=(0.5,), keep=0.9, together=1), Sequential()], ids=str
+)
 def test_a_run_that_diverges_leaves_the_others_to_finish(tmp_path, executor):
     rates = [1e-2, 1e30, 1e-2, 1e-2]
     settings = {**SETTINGS, "recipe": Recipe(steps=6, batch=4, clip=1e30)}
