@@ -83,7 +83,15 @@ def fit(
     exports = exported(found, out, to or (), known, equal_lengths)
     written += [file for export in exports for file in export.files]
     notes = [f"{export.target}: {note}" for export in exports for note in export.notes]
-    lines = [found.sentence, *(f"Doubt: {doubt}" for doubt in found.doubts), "", table(found), "", found.quality.words]
+    lines = [
+        found.sentence,
+        *(f"Doubt: {doubt}" for doubt in found.doubts),
+        f"Next: {found.advice}",
+        "",
+        table(found),
+        "",
+        found.quality.words,
+    ]
     lines += [] if found.found.choice is None else [found.found.choice.sentence]
     lines += [*(bound.buys for bound in bounds(found) if bound.buys), *notes, f"written: {', '.join(map(str, written))}"]
     voice.answer("\n".join(lines), _content(found, written, notes))
@@ -152,6 +160,7 @@ def _content(found: Recommendation, written: list[Path], notes: list[str]) -> di
     return {
         "sentence": found.sentence,
         "doubts": found.doubts,
+        "next": found.advice,
         "weights": found.weights,
         "ranges": None if found.ranges is None else {n: [found.ranges.low[n], found.ranges.high[n]] for n in found.weights},
         "law": found.law.name,

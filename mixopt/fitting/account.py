@@ -32,6 +32,7 @@ def report(found: Recommendation, *, command: str, files: Sequence[str], seed: i
         found.sentence,
         found.mixtures(),
         doubts=found.doubts,
+        advice=found.advice,
         formula=latex(found.problem),
         problem=str(found.problem),
         tokens=None if domains.tokens is None else dict(zip(domains, domains.tokens, strict=True)),

@@ -19,6 +19,7 @@ from mixopt.report.report import Ranges
 from mixopt.report.result import Result
 from mixopt.runs import Runs
 
+from .advice import advice
 from .chosen import CONVEX, Chosen, LawOption, chosen
 from .doubt import Doubt, doubt
 from .fitted import Fitted, Noise, Question
@@ -107,6 +108,11 @@ class Recommendation:
     def sentence(self) -> str:
         """The recommendation in one sentence, with its doubt."""
         return sentence(self)
+
+    @property
+    def advice(self) -> str:
+        """What to do next, in a sentence or two."""
+        return advice(self)
 
     def mixtures(self) -> dict[str, dict[str, float]]:
         """The mixtures to compare, recommended first: natural (where it is known), uniform, and the best run measured."""

@@ -131,9 +131,14 @@ def _measured(found: Recommendation) -> str:
         return ""
     label = found.runs.ids[best] if found.runs.labels is None else found.runs.labels[best]
     than = f"{figure(abs(gain), half)} {'better' if gain > 0 else 'worse'} than that"
+    what = (
+        "until a run of it says otherwise, what was measured is the safer choice"
+        if found.quality.r2 >= _POOR_R2
+        else f"the best of {found.quality.runs} runs that the law cannot tell from noise owes much of its lead to luck: run it again first"
+    )
     return (
         f"The best run measured ({label}) reached {figure(goal.shown(measured), half)}; the recommended mixture is predicted {than}, "
-        f"within the error of a prediction, {figure(half, half)}: until a run of it says otherwise, what was measured is the safer choice."
+        f"within the error of a prediction, {figure(half, half)}: {what}."
     )
 
 
@@ -171,7 +176,7 @@ def _larger(found: Recommendation) -> str:
 
 def _poor(found: Recommendation) -> str:
     quality, checked = found.quality, found.validation
-    parts = []
+    parts, besides = [], ""
     if not (quality.spearman >= _POOR_RANKS and quality.r2 >= _POOR_R2):
         parts.append(f"of the objective the rank correlation is {quality.spearman:.2f} and R2 {quality.r2:.2f}")
     if len(checked.targets) > 1:
@@ -182,7 +187,11 @@ def _poor(found: Recommendation) -> str:
         ]
         if weak:
             parts.append(f"R2 is below {_POOR_R2} for {len(weak)} of {len(checked.targets)} targets {listed(weak)}")
-    return f"The law predicts runs that it has not seen badly: {'; '.join(parts)}." if parts else ""
+            if len(weak) < len(checked.targets):
+                besides = (
+                    " A target that is noise, or that no mixture moves, moves the answer all the same: fit without it (--drop) and compare."
+                )
+    return f"The law predicts runs that it has not seen badly: {'; '.join(parts)}.{besides}" if parts else ""
 
 
 def _unended(found: Recommendation) -> str:
@@ -193,15 +202,13 @@ def _unended(found: Recommendation) -> str:
 def _few(found: Recommendation) -> str:
     law, R = found.law, len(found.runs)
     law = law.law if isinstance(law, Planned) else law
-    if not isinstance(law, CurveLaw) or (law.fitted.ridge is not None and law.fitted.ridge.any()):
+    if not isinstance(law, CurveLaw):
         return ""
-    parameters = law.theta.shape[1]
-    if 3 * parameters <= R:
+    parameters, steadied = law.theta.shape[1], law.fitted.ridge is not None and bool(law.fitted.ridge.any())
+    if (2 if steadied else 3) * parameters <= R:
         return ""
-    return (
-        f"{R} runs are few for {parameters} parameters a target (a rule of thumb are three runs a parameter); "
-        "a ridge (--ridge 1e-3) steadies the law."
-    )
+    mend = "a ridge holds what they do not tell, and the intervals are rough" if steadied else "a ridge (--ridge 1e-3) steadies the law"
+    return f"{R} runs are few for {parameters} parameters a target (a rule of thumb are three runs a parameter); {mend}."
 
 
 def _corner(found: Recommendation) -> str:

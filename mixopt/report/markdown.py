@@ -14,6 +14,8 @@ def markdown(report: Report) -> str:
     lines = [f"# {plain(report.title)}", "", f"**{plain(report.recommendation)}**", ""]
     if report.doubts:
         lines += ["## Doubts", "", *(f"- {plain(d)}" for d in report.doubts), ""]
+    if report.advice:
+        lines += [f"**Next:** {plain(report.advice)}", ""]
     for section in sections(report):
         lines += [f"## {section.title}", ""]
         for block in section.blocks:

@@ -93,6 +93,7 @@ def html(report: Report) -> str:
         title=report.title,
         lead=report.recommendation,
         doubts=report.doubts,
+        advice=report.advice,
         sections=sections(report),
         style=Markup(here.joinpath("page.css").read_text(encoding="utf-8")),
         kind_of=lambda block: type(block).__name__,

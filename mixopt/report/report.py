@@ -144,6 +144,7 @@ class Report:
     recommendation: str
     mixtures: Mapping[str, Mapping[str, float]]
     doubts: tuple[str, ...] = ()
+    advice: str = ""  # what to do next
     formula: str = ""
     problem: str = ""
     unit: str = "tokens"
