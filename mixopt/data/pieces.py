@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, final
@@ -59,3 +60,29 @@ class Pieces:
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         """All the tokens [n], read into memory."""
         return np.concatenate(self.rows).astype(dtype or self.dtype, copy=False)
+
+
+def place_of(row: np.ndarray) -> Any:
+    """The file, type, offset and shape of a mapped row, by which another process maps it again; any other row as it is."""
+    if not isinstance(row, np.memmap) or row.filename is None or not row.flags.c_contiguous:
+        return row
+    first = np.frombuffer(row._mmap, np.uint8).ctypes.data  # type: ignore[attr-defined]
+    offset = row.offset - row.offset % mmap.ALLOCATIONGRANULARITY + row.ctypes.data - first
+    return {"filename": row.filename, "dtype": row.dtype, "offset": offset, "shape": row.shape}
+
+
+def mapped_again(place: Any) -> np.ndarray:
+    """The row that ``place_of`` told the place of.
+
+    Raises:
+        InputError: its file cannot be read here.
+    """
+    if isinstance(place, np.ndarray):
+        return place
+    try:
+        return np.memmap(mode="r", **place)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"the tokens in {place['filename']} cannot be read by this process: {error}; "
+            "mapped tokens stay in their files, which all processes and machines have to reach under one name"
+        ) from None

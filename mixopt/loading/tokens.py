@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
 import os
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
@@ -17,6 +16,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from mixopt.data import Pieces, Prepared, Reading, discover
+from mixopt.data.pieces import mapped_again, place_of
 from mixopt.data.sources import TOKENS
 from mixopt.data.tokenfiles import token_file
 from mixopt.errors import InputError, listed
@@ -72,20 +72,10 @@ class TokenWindows(Dataset[Tensor]):
 
     def __getstate__(self) -> dict[str, Any]:
         """Mapped rows go to a worker as their place in the file, not as their tokens."""
-        return {**self.__dict__, "_rows": [_where(row) for row in self._rows]}
+        return {**self.__dict__, "_rows": [place_of(row) for row in self._rows]}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        rows = [row if isinstance(row, np.ndarray) else np.memmap(mode="r", **row) for row in state["_rows"]]
-        self.__dict__.update(state, _rows=rows)
-
-
-def _where(row: np.ndarray) -> Any:
-    """The file, type, offset and shape of a mapped row, by which it is mapped again; any other row as it is."""
-    if not isinstance(row, np.memmap) or row.filename is None or not row.flags.c_contiguous:
-        return row
-    first = np.frombuffer(row._mmap, np.uint8).ctypes.data  # type: ignore[attr-defined]
-    offset = row.offset - row.offset % mmap.ALLOCATIONGRANULARITY + row.ctypes.data - first
-    return {"filename": row.filename, "dtype": row.dtype, "offset": offset, "shape": row.shape}
+        self.__dict__.update(state, _rows=[mapped_again(row) for row in state["_rows"]])
 
 
 def tokens(

@@ -6,11 +6,13 @@ from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import accumulate
-from typing import final
+from typing import Any, final
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from mixopt.data.pieces import mapped_again, place_of
 
 
 class Windows(ABC):
@@ -78,6 +80,13 @@ class Mapped(Windows):
 
     def on(self, device: torch.device) -> Windows:
         return Mapped(self._rows, self._context, device)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Mapped rows go to another process as their place in the file, not as their tokens."""
+        return {**vars(self), "_rows": [[place_of(row) for row in some] for some in self._rows]}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, _rows=[[mapped_again(row) for row in some] for some in state["_rows"]])
 
     def cut(self, domains: Tensor, places: Tensor) -> Tensor:
         found = torch.empty((*places.shape, self._context + 1), dtype=torch.int64, pin_memory=self.device.type == "cuda")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import subprocess
 import sys
 import textwrap
@@ -164,3 +165,14 @@ def test_a_large_map_is_not_read_into_memory(tmp_path):
     """)
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, text=True)
     assert int(done.stdout) < 100_000  # kB
+
+
+def test_mapped_streams_go_to_other_processes_by_their_places(maps):
+    streams = Streams({"web": Pieces([maps["web"][40:200], maps["code"]]), "books": maps["books"]}, CONTEXT, in_memory=0, vocabulary=300)
+    packed = pickle.dumps(streams)
+    assert len(packed) < 2000
+    again = pickle.loads(packed)
+    assert torch.equal(again.draw(9, torch.Generator().manual_seed(0)), streams.draw(9, torch.Generator().manual_seed(0)))
+    Path(maps["code"].filename).unlink()
+    with pytest.raises(InputError, match=r"code cannot be read by this process.*under one name"):
+        pickle.loads(packed)
