@@ -67,7 +67,7 @@ def spectral_step(oracle: Oracle, region: Region, at: Descent) -> Descent:
     direction = region.project(at.w - min(at.length, far) * g) - at.w
     slope = float(at.gradient @ direction)
     ceiling = max(at.values)
-    return searched(oracle, at, lambda share: at.w + share * direction, lambda share, _: ceiling + 1e-4 * share * slope, _spectral)
+    return searched(oracle, at, lambda share: at.w + share * direction, lambda share, _: ceiling + 1e-4 * share * slope, spectral_length)
 
 
 def mirror_step(oracle: Oracle, region: Region, at: Descent) -> Descent:
@@ -165,7 +165,8 @@ def searched(
     return replace(at, stuck=True)
 
 
-def _spectral(old: Descent, new: Descent, share: float) -> float:
+def spectral_length(old: Descent, new: Descent, share: float) -> float:
+    """The Barzilai-Borwein length of the step from one place to the next."""
     moved, change = new.w - old.w, new.gradient - old.gradient
     bend = float(moved @ change)
     return float(moved @ moved) / bend if bend > 0 else LONGEST

@@ -8,7 +8,7 @@ from functools import cached_property, partial
 from typing import Any, Protocol
 
 import numpy as np
-from scipy.linalg import null_space
+from scipy.linalg import null_space, solve_triangular
 from scipy.optimize import linprog, nnls
 from scipy.sparse import csr_array, diags_array
 
@@ -248,24 +248,41 @@ class Region:
             return self.steps.nearest(x)
         if self.boxed:
             return project(x, **self.bounds)
-        start, basis, rows = self._frame
-        nearest = start + basis @ (basis.T @ (x - start))
-        slack = rows @ nearest - np.concatenate([self.h, self.upper[np.isfinite(self.upper)], -self.lower[np.isfinite(self.lower)]])
+        start, basis, _ = self._frame
+        return self._nearest(start + basis @ (basis.T @ (x - start)), basis, self.lower)
+
+    def bottom(self, w: np.ndarray, g: np.ndarray, H: np.ndarray, least: np.ndarray) -> np.ndarray:
+        """argmin of <g, u - w> + <u - w, H (u - w)> / 2 over the weights u [k] >= ``least`` of the linear part, in which w [k] lies.
+
+        Raises:
+            numpy.linalg.LinAlgError: H [k, k] is not positive definite along the equalities.
+        """
+        _, basis, _ = self._frame
+        root = np.linalg.cholesky(basis.T @ H @ basis)
+        basis = solve_triangular(root, basis.T, lower=True).T  # of length 1 and at right angles by H
+        return self._nearest(w - basis @ (basis.T @ g), basis, least)
+
+    def _nearest(self, target: np.ndarray, basis: np.ndarray, lower: np.ndarray) -> np.ndarray:
+        """The weights of the linear part nearest to a target on the equalities, directions in the basis counted by their coefficients."""
+        rows, high, low = self._frame[2], np.isfinite(self.upper), np.flatnonzero(np.isfinite(self.lower))
+        slack = rows @ target - np.concatenate([self.h, self.upper[high], -lower[low]])
         along = rows @ basis
-        open_rows = np.linalg.norm(along, axis=1) > 1e-12  # the equalities alone decide the others: the bounds of a weight that is fixed
-        if (slack[~open_rows] > 1e-9).any():
+        free = np.linalg.norm(along, axis=1) > 1e-12  # the equalities alone decide the others: the bounds of a weight that is fixed
+        if (slack[~free] > 1e-9).any():
             raise InfeasibleError(self.empty)
-        along, slack = along[open_rows], slack[open_rows]
-        scale = slack.max(initial=0.0)
+        scale = slack[free].max(initial=0.0)
         if scale > ROUNDING:
-            system = np.vstack([-along.T, slack / scale])
+            system = np.vstack([-along[free].T, slack[free] / scale])
             unit = np.append(np.zeros(basis.shape[1]), 1.0)
             multipliers, distance = nnls(system, unit)
             residual = system @ multipliers - unit
             if distance < 1e-12 or residual[-1] == 0:
                 raise InfeasibleError(self.empty)
-            nearest = nearest - scale * basis @ (residual[:-1] / residual[-1])
-        return np.clip(nearest, self.lower, self.upper)
+            target = target - scale * basis @ (residual[:-1] / residual[-1])
+            held = np.flatnonzero(free)[multipliers > 0] - (len(rows) - len(low))
+            at = low[held[held >= 0]]
+            target[at] = lower[at]
+        return np.clip(target, lower, self.upper)
 
     def start(self, wanted: np.ndarray | None) -> np.ndarray:
         """Weights [k] to start from: the wanted ones or uniform, moved into the linear constraints where they do not meet all already."""
