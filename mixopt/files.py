@@ -28,6 +28,20 @@ def write(path: str | os.PathLike[str], content: str | bytes) -> None:
         raise InputError(f"{target} cannot be written: {error.strerror or error}; give another folder") from None
 
 
+def writable(folder: str | os.PathLike[str]) -> None:
+    """Refuse, before the work that fills it, a folder that cannot be made or written; nothing is made.
+
+    Raises:
+        InputError: a file stands in its place, or the nearest folder that is there may not be written.
+    """
+    place = Path(folder).absolute()
+    there = next(p for p in (place, *place.parents) if p.exists())
+    if not there.is_dir():
+        raise InputError(f"{folder} cannot be a folder: {there} is a file; give another folder")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise InputError(f"{folder} cannot be written: {there} is not yours to write; give another folder")
+
+
 def safe(name: str) -> str:
     """A name as that of a file: what is no letter, digit, hyphen, dot or underscore becomes an underscore.
 

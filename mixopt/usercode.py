@@ -62,10 +62,24 @@ def load(reference: str, default: str) -> Own:
     if (Path(place).with_suffix(".py")).is_file() and "." not in place:
         return Own(_from_file(Path(f"{place}.py")), name or default)
     _beside(Path.cwd())
+    if Path(place).is_file():
+        raise InputError(f"{place} is no Python file; its name ends in .py")
     with told():
-        if importlib.util.find_spec(place) is None:
-            raise InputError(f"there is no module {place!r}; for a file write its path, such as {place}.py:{name or default}")
+        if not _there(place):
+            raise InputError(
+                f"there is no module {place!r}; for a file write its path, {place.partition('.')[0] or default}.py:{name or default}"
+            )
         return Own(importlib.import_module(place), name or default)
+
+
+def _there(place: str) -> bool:
+    """Whether there is a module of this name; the packages it is in are imported."""
+    try:
+        return not place.startswith(".") and importlib.util.find_spec(place) is not None
+    except ModuleNotFoundError as error:  # such a package is not there, or is no package
+        if error.name is not None and f"{place}.".startswith(f"{error.name}."):
+            return False
+        raise
 
 
 def _from_file(path: Path) -> ModuleType:

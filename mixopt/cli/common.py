@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -18,7 +19,7 @@ from rich.console import Console
 from typer.core import TyperGroup
 
 import mixopt
-from mixopt.errors import MixoptError
+from mixopt.errors import MixoptError, cause
 
 
 def command() -> str:
@@ -26,12 +27,15 @@ def command() -> str:
     return shlex.join(["mixopt", *sys.argv[1:]])
 
 
+_UsageError: Any = typer.BadParameter.__base__  # typer's own class in some of its versions, click's in others
+
+
 class Exit(IntEnum):
     """Exit codes of every command."""
 
     DONE = 0
     UNSOLVED = 1  # it ran to its end, but there are no weights to use: infeasible, or the losses became NaN
-    INPUT = 2  # a file, a name, a number or an option does not fit; nothing was begun
+    INPUT = 2  # a file, a name, a number or an option does not fit and nothing was begun; or the disk does not take what was made
     INTERRUPTED = 130  # Ctrl-C; what was finished is kept
 
 
@@ -87,16 +91,24 @@ class Guarded(TyperGroup):
     """Commands whose errors end in one line and an exit code, never in a traceback."""
 
     def invoke(self, ctx: Any) -> Any:
-        """Run a command; what mixopt raises on purpose is told on standard error."""
+        """Run a command; what mixopt raises on purpose, and an option that does not fit, is told on standard error."""
         # Threads that spin long while they wait starve each other when the machine has other work: 8 times slower than so, measured.
         os.environ.setdefault("GOMP_SPINCOUNT", "20000")
         try:
             return super().invoke(ctx)
-        except MixoptError as error:
-            typer.echo(f"mixopt: {error}", err=True)
-            raise typer.Exit(Exit.INPUT) from None
         except KeyboardInterrupt:
             sys.exit(Exit.INTERRUPTED)
+        except MixoptError as error:
+            said = str(error)
+        except OSError as error:
+            if error.errno == errno.EPIPE:  # whoever read the answer wants no more of it
+                raise
+            said = f"{error.filename or 'the output'} cannot be read or written: {cause(error)}"
+        except _UsageError as error:
+            text, where = error.format_message().rstrip("."), error.ctx.info_name if error.ctx and error.ctx.parent else ""
+            said = f"{text[0].lower()}{text[1:]}; mixopt {where} --help shows what there is".replace("  ", " ")
+        typer.echo(f"mixopt: {said}", err=True)
+        raise typer.Exit(Exit.INPUT)
 
 
 def application() -> typer.Typer:

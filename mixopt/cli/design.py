@@ -24,8 +24,8 @@ _OWN = ("autoscale", "lattice")
 """Kinds that settle how many runs they have, where nobody says."""
 
 
-def _option(panel: str, text: str, *names: str) -> Any:
-    return typer.Option(*names, help=text, rich_help_panel=panel)
+def _option(panel: str, text: str, *names: str, least: int | None = None) -> Any:
+    return typer.Option(*names, help=text, rich_help_panel=panel, min=least)
 
 
 def design(
@@ -53,7 +53,7 @@ def design(
     fix: o.Fix = None,
     cap: Annotated[str | None, _option(_RUNS, "Epochs that the target may take of a domain; needs --tokens and --target-tokens.")] = None,
     replicates: Annotated[int | None, _option(_RUNS, "How many of the runs repeat one mixture, to tell the noise; 0 is none.")] = None,
-    seed: Annotated[int, _option(_RUNS, "Seed of the design; training seeds count up from it.")] = 0,
+    seed: Annotated[int, _option(_RUNS, "Seed of the design; training seeds count up from it.", least=0)] = 0,
     gpu_hours: Annotated[str | None, _option(_PRICE, "Budget of all runs in GPU-hours: proposes size, tokens and number of runs.")] = None,
     target_params: Annotated[str | None, _option(_PRICE, "Parameters of the model that the mixture is for, such as 7e9.")] = None,
     target_tokens: Annotated[
@@ -124,7 +124,7 @@ def _written(
 ) -> tuple[list[Path], tuple[str, ...]]:
     """The files of a design, its table first, and notes."""
     from mixopt import designs
-    from mixopt.fitting.options import texts
+    from mixopt.fitting.options import paths
 
     out = flags["out"]
     if not (flags["emit"] or flags["command"]):
@@ -139,7 +139,7 @@ def _written(
         params=sizes.get("params") if price is None else price.params,
         target_tokens=sizes.get("target_tokens") if found.domains.tokens and (price or "run_tokens" in sizes) else None,
         root=flags["root"],
-        paths=texts(flags["path"] or (), "--path"),
+        paths=paths(flags["path"] or (), "--path"),
         equal_lengths=flags["equal_lengths"],
         sbatch=flags["sbatch"] or (),
         at_once=flags["at_once"],

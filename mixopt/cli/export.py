@@ -11,6 +11,8 @@ import typer
 from mixopt.errors import InputError
 from mixopt.export import Blend, Exported, Target, read_paths, targets
 from mixopt.export import export as write
+from mixopt.fitting.options import by_name
+from mixopt.fitting.options import paths as located
 
 from .common import Json, Quiet, Voice
 
@@ -26,13 +28,15 @@ def export(
     root: Annotated[str | None, typer.Option(help="Where the domains lie: DIR, or a pattern such as DIR/{domain}/train.")] = None,
     path: Annotated[Pairs, typer.Option(help="Where one domain lies, as name=path; again for more domains or more paths.")] = None,
     paths: Annotated[Path | None, typer.Option(help="A JSON or YAML file of domain and path, or list of paths.")] = None,
-    tokens: Annotated[Pairs, typer.Option(help="Tokens that a domain has, as name=number.")] = None,
+    tokens: Annotated[Pairs, typer.Option(help="Tokens of the domains: a file or web=2e12,code=3e11. Repeatable.")] = None,
     budget: Annotated[float | None, typer.Option(help="Tokens of the training run.")] = None,
-    tokens_per_example: Annotated[Pairs, typer.Option(help="Mean tokens of a domain's examples, as name=number.")] = None,
+    tokens_per_example: Annotated[
+        Pairs, typer.Option(help="Mean tokens of the domains' examples: a file or web=800,code=2000. Repeatable.")
+    ] = None,
     equal_lengths: Annotated[bool, typer.Option("--equal-lengths", help="Every example has the same number of tokens.")] = False,
     floor: Annotated[float, typer.Option(help="The least weight of any domain.")] = 0.0,
     digits: Annotated[int | None, typer.Option(help="Round weights to so many decimals, keeping their sum.")] = None,
-    seed: Annotated[int, typer.Option(help="Seed for trainers that take one from this file.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed for trainers that take one from this file.", min=0)] = 0,
     step_tokens: Annotated[float | None, typer.Option(help="Tokens of a training step, where stages start at steps.")] = None,
     validation: Annotated[Pairs, typer.Option(help="A validation path for Megatron and NeMo; again for more.")] = None,
     test: Annotated[Pairs, typer.Option(help="A test path for Megatron and NeMo; again for more.")] = None,
@@ -51,7 +55,7 @@ def export(
     if len(to) > 1 and out is not None and out.suffix and not out.is_dir():
         raise InputError(f"{len(to)} targets cannot share the file {out}; name a folder with --out")
     blend = Blend.load(mixture, normalise=normalise).completed(
-        {**(read_paths(paths) if paths else {}), **several(path)},
+        {**(read_paths(paths) if paths else {}), **located(path or (), "--path")},
         root,
         _numbers("--tokens", tokens),
         budget,
@@ -75,29 +79,8 @@ def export(
     voice.answer("\n".join(map(str, done)), {"exports": [_exported(e) for e in done]})
 
 
-def _pairs(option: str, given: Pairs) -> list[tuple[str, str]]:
-    pairs = []
-    for text in given or []:
-        name, equals, value = text.partition("=")
-        if not (name and equals and value):
-            raise InputError(f"{option} {text!r} is not of the form name=value")
-        pairs.append((name, value))
-    return pairs
-
-
-def several(given: Pairs) -> dict[str, list[str]]:
-    """The paths of ``--path name=path``, each name's in their order."""
-    found: dict[str, list[str]] = {}
-    for name, value in _pairs("--path", given):
-        found.setdefault(name, []).append(value)
-    return found
-
-
 def _numbers(option: str, given: Pairs) -> dict[str, float]:
-    try:
-        return {name: float(value) for name, value in _pairs(option, given)}
-    except ValueError:
-        raise InputError(f"{option} takes name=number, for example web=8e9; found {given}") from None
+    return {name: value for one in given or () for name, value in by_name(one, option).items()}
 
 
 def _target(target: Target) -> dict[str, object]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mixopt.errors import InputError
+from mixopt.files import writable
 
 from . import fit_options as o
 from .common import Json, Quiet, Voice, command
@@ -55,7 +56,7 @@ def fit(
     ] = None,
     root: Annotated[str | None, typer.Option(help="Where the domains lie, for --to: a folder, or a pattern with {domain}.")] = None,
     path: Annotated[list[str] | None, typer.Option(help="Where one domain lies, for --to: web=/data/web. Repeatable.")] = None,
-    suggest: Annotated[int | None, typer.Option(help="How many mixtures to suggest for the next runs: written as next.csv.")] = None,
+    suggest: Annotated[int | None, typer.Option(help="How many mixtures to suggest for the next runs: written as next.csv.", min=1)] = None,
     equal_lengths: Annotated[bool, typer.Option("--equal-lengths", help="All examples have the same tokens, for --to (packed).")] = False,
     json: Json = False,
     quiet: Quiet = False,
@@ -63,7 +64,7 @@ def fit(
     """Fit a law to a table of proxy runs, and recommend a mixture with its doubts, as a report and in trainers' formats."""
     from mixopt.fitting.account import bounds, table
     from mixopt.fitting.flags import requested
-    from mixopt.fitting.options import texts
+    from mixopt.fitting.options import paths
     from mixopt.fitting.outputs import exported, save, suggested, try_exports
     from mixopt.fitting.read import renamed
 
@@ -73,7 +74,8 @@ def fit(
     voice.say(f"{len(runs)} runs, {len(runs.domains)} domains, {len(runs.targets)} target{'s' if len(runs.targets) != 1 else ''}")
     for line in (*renamed(runs), *runs.notes):
         voice.say(f"  {line}")
-    known: dict[str, Any] = {"paths": texts(path or (), "--path"), "root": root}
+    known: dict[str, Any] = {"paths": paths(path or (), "--path"), "root": root}
+    writable(out)
     try_exports(runs, request, to or (), known, equal_lengths)
     voice.say("fitting a law to each target, cross-validating it, and solving for the mixture and its ranges ...")
     found = request.recommend(runs)
@@ -135,7 +137,7 @@ def score(
     """Predict a mixture of your own, beside the recommended one: within the noise or not, and which constraints it breaks."""
     from mixopt.export import Blend
     from mixopt.fitting import score as judge
-    from mixopt.fitting.flags import requested
+    from mixopt.fitting.flags import requested, said
     from mixopt.fitting.read import study as kept
 
     blend = Blend.load(mixture)
@@ -144,7 +146,7 @@ def score(
         judged = judge(found.fitted, blend, found.runs)
     else:
         own = ("study", "mixture", "json", "quiet")
-        asked = [f"--{n.replace('_', '-')}" for n, value in ctx.params.items() if n not in own and value not in (None, [], (), False)]
+        asked = [f"--{n.replace('_', '-')}" for n, value in ctx.params.items() if n not in own and said(value)]
         if asked:
             raise InputError(
                 f"--study holds a fit with its settings, so {', '.join(asked)} cannot be given beside it; fit again with these"

@@ -15,9 +15,9 @@ import typer
 from mixopt.errors import InputError, MixoptError, cause, listed, nearest
 from mixopt.export import Blend, read_paths
 from mixopt.export import export as write
+from mixopt.fitting.options import paths as located
 
 from .common import Json, Quiet, Voice
-from .export import several
 
 if TYPE_CHECKING:
     from mixopt.language.domains import Domains
@@ -60,7 +60,7 @@ def next_stage(
     if recipe is None:
         raise InputError(f"{state} was written by Python, which alone can make its schedule; go on with mx.trainers.advance")
     schedule = _schedule(recipe)
-    where: dict[str, Any] = {**(read_paths(paths) if paths else {}), **several(path)}
+    where: dict[str, Any] = {**(read_paths(paths) if paths else {}), **located(path or (), "--path")}
     one = partial(write, path=out or Path(), floor=floor, equal_lengths=equal_lengths)
     for target in to or []:
         one(_blend(schedule.weights, where, root), target, dry=True)

@@ -15,7 +15,7 @@ import typer
 from mixopt.api import compare, plan
 from mixopt.compiler.classify import classify
 from mixopt.errors import InputError, listed
-from mixopt.files import write
+from mixopt.files import writable, write
 from mixopt.forms import Program, given_models, parameters
 from mixopt.language.problem import Problem
 from mixopt.method import Method
@@ -97,16 +97,18 @@ def solve(
         ),
     ] = None,
     start: Annotated[Path | None, typer.Option(help="A saved result of the same problem; its weights are the start.")] = None,
-    save: Annotated[Path | None, typer.Option(help="Where the result is saved, as JSON; --start goes on from it.")] = None,
+    save: Annotated[Path | None, typer.Option(help="Where the result is saved, as JSON; --start goes on from it.", dir_okay=False)] = None,
     steps: Steps = None,
     seconds: Seconds = None,
-    seed: Annotated[int, typer.Option(help="Seed of the batches, and of the learner where the file makes one from a seed.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the batches, and of the learner where the file makes one from a seed.", min=0)] = 0,
     only_plan: Annotated[bool, typer.Option("--plan", help="Print the plan, and solve nothing.")] = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Solve a problem that a Python file states, and certify the answer."""
     voice = Voice(json, quiet)
+    if save is not None:
+        writable(save.parent)
     chosen = None if solver is None else from_text(solver)
     stated = Stated.read(problem)
     with told():
@@ -116,9 +118,9 @@ def solve(
         return
     with told(), _watched(voice) as watch:
         result = ready.run(given=stated.given, budget=Budget(steps=steps, seconds=seconds), seed=seed, start=start, watch=watch)
+    voice.answer(str(result), content(result))
     if save is not None and result.vector is not None:
         result.save(save)
-    voice.answer(str(result), content(result))
     raise typer.Exit(_code(result))
 
 
@@ -131,12 +133,14 @@ def compare_solvers(
     seeds: Annotated[int, typer.Option(help="How many seeds, from 0 on.", min=1)] = 1,
     steps: Steps = None,
     seconds: Seconds = None,
-    save: Annotated[Path | None, typer.Option(help="Where the table is saved, as JSON.")] = None,
+    save: Annotated[Path | None, typer.Option(help="Where the table is saved, as JSON.", dir_okay=False)] = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Run several solvers on a problem that a Python file states, and print one table."""
     voice = Voice(json, quiet)
+    if save is not None:
+        writable(save.parent)
     chosen = [from_text(one) for one in solver or ()]
     stated = Stated.read(problem)
     with told():
@@ -146,9 +150,9 @@ def compare_solvers(
         voice.say(f"{', '.join(map(str, chosen))}; {seeds} seed{'s' if seeds > 1 else ''} each", style="dim")
         budget = Budget(steps=steps, seconds=seconds)
         table = compare(stated.problem, stated.learner_for, chosen, seeds=range(seeds), given=stated.given, budget=budget)
+    voice.answer(str(table), compared(table))
     if save is not None:
         write(save, text.dumps(plain(compared(table)), indent=2) + "\n")
-    voice.answer(str(table), compared(table))
     codes = [_code(result) for result in table.results]
     raise typer.Exit(Exit.INTERRUPTED if Exit.INTERRUPTED in codes else min(codes, default=Exit.UNSOLVED))
 

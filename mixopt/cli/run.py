@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mixopt.errors import InputError, unknown
+from mixopt.errors import unknown
 
 from .common import Json, Quiet, Voice, command
 from .reading import DomainField, Dtype, Eos, Per, Split, TextField, Tokenizer, Undecodable, reading
@@ -61,13 +61,14 @@ def run(
     target_steps: Annotated[int, _size("Steps of a run of the verdict.")] = 350,
     seeds: Annotated[int, _size("Seeds of the verdict; 0 for no verdict.")] = 5,
     minutes: Annotated[float, _size("The time to fit into; steps are cut to it.")] = 10.0,
-    seed: Annotated[int, typer.Option(help="Seed of proxies, mixtures and methods.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of proxies, mixtures and methods.", min=0)] = 0,
     plan: Annotated[bool, typer.Option("--plan", help="Tokenise, say what would be trained and how long it takes, and stop.")] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Begin anew in a folder that holds an earlier study.")] = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Find a mixture of your own domains for your own model, and measure whether it was worth it."""
+    from mixopt.fitting.options import folders
     from mixopt.study.console import Screen
     from mixopt.study.own import Asked, begun
     from mixopt.study.own import run as carry_out
@@ -82,7 +83,7 @@ def run(
         data=str(data),
         out=str(out),
         reading=reading(text_field, domain_field, named, per, split, dtype, eos, undecodable),
-        sets=_pairs(val or [], "--val"),
+        sets=folders(val or (), "--val"),
         model=model,
         proxy=proxy,
         objectives=tuple(objective or ()),
@@ -121,16 +122,3 @@ def _answer(outcome: Outcome, out: Path) -> tuple[str, dict[str, Any]]:
         "folder": str(out),
     }
     return made.recommendation, content
-
-
-def _pairs(given: list[str], option: str) -> dict[str, str]:
-    """name=VALUE pairs of an option."""
-    pairs: dict[str, str] = {}
-    for one in given:
-        name, equals, value = one.partition("=")
-        if not (name and equals and value):
-            raise InputError(f"{option} {one!r} is not name=VALUE")
-        if name in pairs:
-            raise InputError(f"{option} names {name!r} twice")
-        pairs[name] = value
-    return pairs

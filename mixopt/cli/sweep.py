@@ -78,19 +78,19 @@ def sweep(
     curve: Annotated[
         int, _how("Points on the way at which losses are measured: written as curves.csv, of all runs of the folder, for laws in steps.")
     ] = 0,
-    seed: Annotated[int | None, typer.Option(help="Seed of the design, the models and the data; 0 if not given.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the design, the models and the data; 0 if not given.", min=0)] = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Train a small model for each mixture of a design, and write their losses as a table for mixopt fit."""
     import mixopt as mx
-    from mixopt.fitting.options import texts
+    from mixopt.fitting.options import folders
     from mixopt.runtime.recipe import Recipe
 
     voice = Voice(json, quiet)
     runner = _executor(executor, halving, {"together": together, "workers": workers, "address": address, "gpus": gpus, "device": device})
     recipe = Recipe(steps=1, batch=batch, rate=rate, precision=_precision(precision))
-    sets = texts(val or (), "--val")
+    sets = folders(val or (), "--val")
     _refuse_said_twice(design, runs, seed, model, width, layout)
     how = reading(text_field, domain_field, tokenizer, per, split, dtype, eos, undecodable)
     text = _text(voice, data, sets, out, how, context)

@@ -12,7 +12,7 @@ from typing import Any, final
 import numpy as np
 
 from mixopt import laws
-from mixopt.errors import InputError
+from mixopt.errors import InputError, cause
 from mixopt.files import write
 from mixopt.language.domains import Domains
 from mixopt.language.expression import Expr
@@ -129,7 +129,7 @@ class Fitted:
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise InputError(f"{folder} holds no fit that can be read ({error}); give the --out folder of mixopt fit") from None
+            raise InputError(f"{folder} holds no fit that can be read ({cause(error)}); give the --out folder of mixopt fit") from None
         if not isinstance(content, dict) or content.get("format") != _FORMAT:
             raise InputError(f"{path} is not as mixopt fit writes it; give the --out folder of mixopt fit")
         law = laws.load(Path(folder) / LAW)

@@ -35,7 +35,7 @@ def requested(flags: Mapping[str, Any], config: str | None = None) -> Request:
     if flags.get("law"):
         known(flags["law"])
     base = Request(flags["mixtures"]) if config is None else _swept(Path(config)) if Path(config).is_dir() else olmix.read(config)
-    given = {name: flags[name] for name in _PLAIN if flags.get(name) not in (None, "", False)}
+    given = {name: flags[name] for name in _PLAIN if said(flags.get(name))}
     given |= {name: number(flags[name], f"--{name.replace('_', '-')}") for name in _AMOUNTS if flags.get(name) is not None}
     given |= {name: by_name(flags[name], f"--{name}") for name in ("prior", "tokens") if flags.get(name)}
     for name in _BOUNDS:
@@ -48,6 +48,11 @@ def requested(flags: Mapping[str, Any], config: str | None = None) -> Request:
     given["drop"] = (*base.drop, *(flags.get("drop") or ()))
     request = replace(base, **given)
     return replace(request, files=_files(request, flags))
+
+
+def said(value: object) -> bool:
+    """Whether an option was given, as 0 is and nothing, an empty text and an empty list are not."""
+    return value is not None and value is not False and value not in ("", [], ())
 
 
 def _swept(folder: Path) -> Request:

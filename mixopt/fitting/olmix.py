@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mixopt.errors import InputError, listed, nearest
+from mixopt.errors import InputError, cause, listed, nearest
 from mixopt.runs import files, sources
 from mixopt.runs.targets import usual_direction
 
@@ -93,7 +93,7 @@ def _sections(path: str | os.PathLike[str]) -> dict[str, dict[str, Any]]:
     try:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read: {error}") from None
+        raise InputError(f"{path} cannot be read: {cause(error)}") from None
     except yaml.YAMLError as error:
         raise InputError(f"{path} is no YAML: {error}") from None
     if not isinstance(content, Mapping):

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from mixopt.errors import InputError, listed
+from mixopt.errors import InputError, cause, listed
 
 _INSIDE = ("prior", "priors", "relative_sizes", "token_counts", "tokens", "weights", "shares")
 
@@ -58,6 +58,33 @@ def texts(given: Iterable[str], flag: str) -> dict[str, str]:
     return found
 
 
+def paths(given: Iterable[str], flag: str) -> dict[str, list[str]]:
+    """Name -> its paths in their order, from items such as "web=/data/lang=en"; a path may hold = signs, the name not.
+
+    Raises:
+        InputError: an item that is not name=path.
+    """
+    found: dict[str, list[str]] = {}
+    for item in given:
+        name, _, path = item.partition("=")
+        if not name.strip() or not path.strip():
+            raise InputError(f"{flag} {item!r}: write name=path, such as {flag} web=/data/web")
+        found.setdefault(name.strip(), []).append(path.strip())
+    return found
+
+
+def folders(given: Iterable[str], flag: str) -> dict[str, str]:
+    """Name -> its one folder.
+
+    Raises:
+        InputError: an item that is not name=path, or a name given twice.
+    """
+    found = paths(given, flag)
+    if twice := [name for name, places in found.items() if len(places) > 1]:
+        raise InputError(f"{flag} names {twice[0]!r} twice")
+    return {name: place for name, (place,) in found.items()}
+
+
 def numbers(given: Iterable[str], flag: str) -> dict[str, float]:
     """Name -> number from items such as "web=0.3"."""
     return {name: number(value, f"{flag} {name}") for name, value in texts(given, flag).items()}
@@ -90,7 +117,7 @@ def _file(path: Path, flag: str) -> Mapping[Any, Any]:
         text = path.read_text(encoding="utf-8-sig")
         content = _parsed(path, text)
     except (OSError, UnicodeDecodeError, ValueError) as error:
-        raise InputError(f"{flag} {path} cannot be read: {error}") from None
+        raise InputError(f"{flag} {path} cannot be read: {cause(error)}") from None
     for _ in range(2):  # Olmix has priors: {token_counts: {...}}
         inside = next((content[k] for k in _INSIDE if isinstance(content, Mapping) and isinstance(content.get(k), Mapping)), None)
         content = content if inside is None else inside

@@ -193,6 +193,8 @@ def recommend(
         InputError: names that do not agree, KL or caps without what they need, constraints that no mixture keeps, runs that
             cannot be fitted.
     """
+    if noise is not None and not 0 <= noise < math.inf:
+        raise InputError(f"the noise is {noise}; it is a finite number >= 0 in the objective's unit")
     kind = "mean" if isinstance(objective, Mapping) else objective
     if isinstance(objective, Mapping):
         weights = {**(weights or {}), **objective}
@@ -251,8 +253,6 @@ def _noise(question: Question, far: Doubt, given: float | None) -> Noise:
         )
         least = _LEAST_NOISE * max(abs(v) for v in far.value)
         return Noise(max(far.half, least), how)
-    if not (math.isfinite(given) and given >= 0):
-        raise InputError(f"the noise is {given}; it is a finite number >= 0 in the objective's unit")
     return Noise(given, GIVEN)
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from mixopt.errors import InputError, MixoptError, ProblemError, nearest
+from mixopt.errors import InputError, MixoptError, ProblemError, cause, nearest
 from mixopt.files import write
 
 from .domains import Domains
@@ -113,7 +113,7 @@ def load_problem(path: str | os.PathLike[str]) -> Problem:
             raise InputError(f"{path} is too large for a saved problem")
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read as a saved problem: {error}") from None
+        raise InputError(f"{path} cannot be read as a saved problem: {cause(error)}") from None
     try:
         return from_json(text)
     except InputError as error:

@@ -16,7 +16,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, final
 
-from mixopt.errors import InputError, MixoptError
+from mixopt.errors import InputError, MixoptError, cause
 
 from .job import Finished, Job
 
@@ -65,7 +65,7 @@ class Journal:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise InputError(f"{self.path.parent} cannot be made: {error}") from None
+            raise InputError(f"{self.path.parent} cannot be made: {cause(error)}") from None
         _mended(self.path)
         with self._open() as db:
             db.executescript(TABLES)

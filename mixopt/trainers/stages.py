@@ -12,7 +12,7 @@ from typing import Any, final
 
 import numpy as np
 
-from mixopt.errors import InputError, listed, nearest
+from mixopt.errors import InputError, cause, listed, nearest
 from mixopt.files import write
 from mixopt.rules import Need
 from mixopt.schedules.plain import as_arrays, as_lists
@@ -105,7 +105,7 @@ def read_state(path: str | os.PathLike[str]) -> dict[str, Any]:
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read as the state of a schedule: {error}") from None
+        raise InputError(f"{path} cannot be read as the state of a schedule: {cause(error)}") from None
     if not isinstance(content, dict) or content.get("mixopt next") != FORMAT:
         raise InputError(f"{path} is no state of format {FORMAT} that mixopt next wrote; begin one with mixopt next --init")
     return content

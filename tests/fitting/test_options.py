@@ -7,7 +7,7 @@ import json
 import pytest
 
 from mixopt.errors import InputError
-from mixopt.fitting.options import by_name, families, number, numbers, texts
+from mixopt.fitting.options import by_name, families, folders, number, numbers, paths, texts
 
 SHARES = {"web": 0.6, "code": 0.4}
 
@@ -36,6 +36,16 @@ def test_pairs_split_at_the_last_equals_sign():
     ):
         with pytest.raises(InputError, match=message):
             texts(items, "--x")
+
+
+def test_paths_split_at_the_first_equals_sign():
+    assert paths(["web=/d/lang=en", " code = b", "web=c"], "--path") == {"web": ["/d/lang=en", "c"], "code": ["b"]}
+    assert folders(["web=/d/lang=en", "code=b"], "--val") == {"web": "/d/lang=en", "code": "b"}
+    with pytest.raises(InputError, match="--val names 'web' twice"):
+        folders(["web=a", "web=b"], "--val")
+    for item in ("web", "=a", "web="):
+        with pytest.raises(InputError, match=f"--path '{item}': write name=path, such as --path web=/data/web"):
+            paths([item], "--path")
 
 
 @pytest.mark.parametrize(
