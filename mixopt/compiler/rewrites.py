@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import final
 
 import numpy as np
@@ -18,6 +19,8 @@ from mixopt.language.ops import TRAINED
 from mixopt.language.problem import Problem
 from mixopt.language.symbols import variable
 
+from .duals import dual
+from .duals import taken as why_not
 from .limits import plain_limits
 from .linear import NotLinearError, at_zero, coefficients, holds, terms
 from .recover import Duals, Evaluate, Recover, Rewritten
@@ -64,18 +67,19 @@ class Inner:
 @final
 @dataclass(frozen=True)
 class Multipliers(Recover):
-    """The inner weights are the multipliers of costs <= t, and the prices of the inner constraints are variables."""
+    """The inner weights are the multipliers of costs <= t, and the prices of the inner constraints are those of its dual."""
 
     weights: Expr
     prices: Mapping[str, tuple[Expr, tuple[str, ...]]]
     constraints: tuple[Relation, ...] = ()
+    further: tuple[str, ...] = ()
 
     def inner(self) -> tuple[Expr, tuple[Relation, ...]]:
         return self.weights, self.constraints
 
     def duals(self, duals: Duals, evaluate: Evaluate) -> Duals:
         found = duals.get(str(self.weights))
-        named = dict(duals)
+        named = {label: value for label, value in duals.items() if label not in self.further}
         if isinstance(found, dict):
             named[str(self.weights)] = dict(zip(self.weights.index or found, found.values(), strict=True))
         for label, (price, names) in self.prices.items():
@@ -123,7 +127,8 @@ class Rewrite(ABC):
 class Epigraph(Rewrite):
     """max over z of z @ f(w) under linear constraints g + G z <= 0 -> min of t - g @ p under f <= t + G' p, p >= 0: its dual.
 
-    Exact, by duality of linear programs; the multipliers of f <= t + G' p are the worst z. Without constraints it is max(f);
+    A ball about a prior, norm(z - q) <= r or kl(z, q) <= r, has a dual too (``duals``). Exact, by duality of convex programs; the
+    multipliers of f <= t + G' p are the worst z. Without constraints it is max(f);
     with z <= 1 / (share m) it is the tail (CVaR) of f. The losses of a trained model go to max(f), without a multiplier.
     """
 
@@ -142,22 +147,21 @@ class Epigraph(Rewrite):
         taken = {str(n) for e in (f, *(s for r in inner.outer.subject_to for s in (r.left, r.right))) for n in e.walk() if not n.args}
         t, prices = variable(_free("t", taken)), {}
         objective, costs = t, f
+        further: list[Expr] = []
+        limits: list[Relation] = []
         for i, relation in enumerate(inner.constraints, 1):
-            gap = relation.gap
-            size = None if gap.shape == () else len(gap)
-            price = variable(_free(f"p{i}", taken), size, nonneg=relation.sense != "==")
-            pull = coefficients(gap, z, price)
-            rest = at_zero(gap, z)
-            costs = costs - pull if inner.sign > 0 else costs + pull
-            if rest is not None:
-                paid = price @ (rest if rest.shape else rest + np.zeros(len(gap))) if size else price * rest
-                objective = objective - paid if inner.sign > 0 else objective + paid
-            prices[relation.label] = (price, gap.index or tuple(map(str, range(size or 1))))
+            part = dual(relation, z, partial(_numbered, i, taken))
+            costs = costs - part.pull if inner.sign > 0 else costs + part.pull
+            if part.paid is not None:
+                objective = objective + part.paid if inner.sign > 0 else objective - part.paid
+            further += part.unknowns
+            limits += part.limits
+            prices[relation.label] = (part.price, relation.gap.index or tuple(map(str, range(len(part.price) if part.price.shape else 1))))
         limit = (costs <= t if inner.sign > 0 else costs >= t).named(str(z))
-        problem = inner.with_objective(objective, (t, *(p for p, _ in prices.values())), [limit])
-        shown = f"'{t}' with {limit}" + (f", '{objective}' its dual's objective" if prices else "")
+        problem = inner.with_objective(objective, (t, *further), [limit, *limits])
+        shown = f"'{t}' with {', '.join(map(str, (limit, *limits)))}" + (f", '{objective}' its dual's objective" if prices else "")
         step = f"inner {said} over '{z}' of a linear payoff -> {shown} (exact; the duals of '{z}' are its weights)"
-        return Rewritten(problem, (step,), (Multipliers(z, prices, inner.constraints),))
+        return Rewritten(problem, (step,), (Multipliers(z, prices, inner.constraints, tuple(r.label for r in limits)),))
 
 
 @final
@@ -243,11 +247,9 @@ def _inner(problem: Problem, inside: Problem) -> Inner:
         if relation in inside.subject_to and any(holds(both, symbol) for symbol in problem.over):
             raise _no(problem, f"the constraint '{relation.label}' ties the two levels to each other")
     for relation in inside.subject_to:
-        try:
-            coefficients(relation.gap, z, constant(np.ones(len(relation.gap))) if relation.gap.shape else None)
-        except NotLinearError:
-            mend = "for a ball about a prior put -T * kl(z, prior) into the payoff"
-            raise _no(problem, f"the constraint '{relation.label}' is not linear in '{z}'; {mend}") from None
+        reason = why_not(relation, z)
+        if reason:
+            raise _no(problem, reason)
     try:
         costs, temperature = _linear(payoff, z, 1 if inside.sense == "maximize" else -1)
     except NotLinearError as error:
@@ -310,6 +312,10 @@ def _scaled(term: Expr) -> tuple[float, Expr | None, Expr]:
             factor *= 1 / float(by.data.value) if turned else float(by.data.value)
         else:
             given = (1 / by if turned else by) if given is None else given / by if turned else given * by
+
+
+def _numbered(i: int, taken: set[str], name: str) -> str:
+    return _free(f"{name}{i}", taken)
 
 
 def _free(name: str, taken: set[str]) -> str:

@@ -223,7 +223,7 @@ REFUSED = {
     "entropic and capped": (lambda: worst(Z @ COSTS + mx.entropy(Z), [(Z <= 0.5).named("cap")]), r"the inner constraints \(cap\) leave no"),
     "a wrong level": (lambda: worst(Z @ COSTS, outer=[(Z <= 0.5).named("cap")]), "'cap' stands on the wrong level"),
     "tied": (lambda: worst(Z @ COSTS, [(Z["chat"] <= W["web"]).named("tie")]), "'tie' ties the two levels"),
-    "a bent constraint": (lambda: worst(Z @ COSTS, [mx.sum_squares(Z) <= 0.5]), "'sum_squares.z. <= 0.5' is not linear in 'z'; for a ball"),
+    "a bent constraint": (lambda: worst(Z @ COSTS, [mx.sum(mx.exp(Z)) <= 5]), "'sum.exp.z.. <= 5' is not linear in 'z', and no ball"),
     "an open temperature": (
         lambda: worst(Z @ COSTS + mx.parameter("T") * mx.entropy(Z)),
         "'T' in .* may be negative; declare it with nonneg=True",
