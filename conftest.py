@@ -1,10 +1,17 @@
-"""One thread and the same numbers for tests and examples; where the examples of the pages run, and what those of the README find beside them."""
+"""One thread, one screen and the same numbers for tests and examples; where the examples of the pages run, and what they find there."""
 
 from __future__ import annotations
+
+import os
 
 import numpy as np
 import pytest
 import torch
+
+# What commands print is for a plain screen of 80 columns, whatever the tests are started from; typer asks when it is imported.
+for name in ("CLICOLOR_FORCE", "FORCE_COLOR", "GITHUB_ACTIONS", "LINES", "NO_COLOR", "PY_COLORS", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
+    os.environ.pop(name, None)
+os.environ["COLUMNS"] = "80"
 
 collect_ignore = ["docs/conf.py", "docs/extension.py"]  # they need the extra `docs`, and have no examples
 

@@ -78,6 +78,8 @@ class LightGBM(OpaqueLaw):
                 "seed": seed,
                 "verbosity": -1,
                 "metric": ["l1", "l2"],
+                "num_threads": 1,  # more only wait for each other over so few runs
+                "force_col_wise": True,  # or else a clock decides in which order numbers are added
             }
             if not faithful_to and there.sum() < 200:
                 settings["min_data_in_bin"] = 1  # of few runs every weight may be a threshold

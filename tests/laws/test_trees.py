@@ -34,6 +34,12 @@ def law():
     return LightGBM.fit(runs_of(120), rounds=300, rate=0.05)
 
 
+def test_no_clock_decides_how_trees_grow(law):
+    """By itself LightGBM times two orders of addition, and takes the faster."""
+    for text in law.texts:
+        assert {"[num_threads: 1]", "[force_col_wise: 1]"} <= set(text.splitlines())
+
+
 def test_it_ranks_what_it_has_not_seen(law):
     test = runs_of(200, seed=1)
     predicted = law.predict(test.mixtures)

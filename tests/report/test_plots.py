@@ -114,15 +114,20 @@ def test_an_svg_is_the_same_at_every_call_and_its_texts_are_texts(tmp_path):
     assert one.getroot().tag == two.getroot().tag
 
 
+def drawn_by_pyplot():
+    """The figures that pyplot holds, which other tests may have left to it."""
+    return sys.modules["matplotlib.pyplot"].get_fignums() if "matplotlib.pyplot" in sys.modules else []
+
+
 def test_drawing_leaves_pyplot_and_its_settings_alone():
     import matplotlib
 
-    before = dict(matplotlib.rcParams)
+    before, open_figures = dict(matplotlib.rcParams), drawn_by_pyplot()
     drawn = draw_all()
     for name in ("small", "one step", "verdict one"):
         figures.rendered(drawn[name], "svg")
     assert dict(matplotlib.rcParams) == before
-    assert "matplotlib.pyplot" not in sys.modules or not sys.modules["matplotlib.pyplot"].get_fignums()
+    assert drawn_by_pyplot() == open_figures
 
 
 def test_a_plot_is_drawn_on_the_axes_given_and_leaves_their_figure_alone():
