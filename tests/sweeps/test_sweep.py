@@ -6,6 +6,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -198,10 +199,10 @@ def test_two_sweeps_share_a_journal(tmp_path):
     assert two.take(["a", "b", "c"], 3) == ["c"]
     one.let_go()
     assert two.take(["a", "b", "c"], 3) == ["a", "b"]
-    with sqlite3.connect(tmp_path / "j") as db:
+    with closing(sqlite3.connect(tmp_path / "j")) as db, db:
         db.execute("update held set beat = 0 where key = 'a'")
     assert one.take(["a", "b", "c"], 3) == ["a"]  # no sign of life for too long
-    with sqlite3.connect(tmp_path / "j") as db:
+    with closing(sqlite3.connect(tmp_path / "j")) as db, db:
         db.execute("update held set owner = ? where key = 'b'", (one.owner.split(":")[0] + ":999999999:0:0",))
     assert one.take(["b"], 1) == ["b"]  # its process is gone
 
@@ -254,11 +255,11 @@ def test_a_sweep_that_is_killed_goes_on(tmp_path):
                 process.stdin.write("\n")
                 process.stdin.flush()
             process.kill()
-    with sqlite3.connect(store) as db:
+    with closing(sqlite3.connect(store)) as db, db:
         assert 0 < db.execute("select count(*) from runs").fetchone()[0] < 5
     found = sweep_of_forty_steps(store)
     assert (found.metrics == sweep_of_forty_steps(None).metrics).all()
-    with sqlite3.connect(store) as db:
+    with closing(sqlite3.connect(store)) as db, db:
         assert db.execute("select count(*) from runs").fetchone() == (5,)
 
 
@@ -273,7 +274,7 @@ def test_halving_stops_the_runs_that_look_worst(tmp_path):
     np.testing.assert_allclose(found.metrics, whole.metrics[places], atol=1e-6)
     assert whole.metrics[places, 0].max() <= np.median(whole.metrics[:, 0])
     journal = tmp_path / "j"
-    with sqlite3.connect(journal) as db:
+    with closing(sqlite3.connect(journal)) as db, db:
         db.execute("delete from runs where rowid % 3 = 0")  # as if it had been killed while it wrote
     again = mx.sweep(TRAIN, models.tiny, many, executor=halving, resume=journal, **settings)
     assert again.ids == found.ids

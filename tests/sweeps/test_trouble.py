@@ -8,6 +8,7 @@ import resource
 import sqlite3
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 from typing import ClassVar
@@ -457,5 +458,5 @@ def test_a_run_that_diverges_leaves_the_others_to_finish(tmp_path, executor):
     settings = {**SETTINGS, "recipe": Recipe(steps=6, batch=4, clip=1e30)}
     with pytest.raises(LearnerError, match="run 1 is NaN or infinite"):
         mx.sweep(TRAIN, models.tiny, MIXTURES, rates=rates, executor=executor, resume=tmp_path / "j", **settings)
-    with sqlite3.connect(tmp_path / "j") as db:
+    with closing(sqlite3.connect(tmp_path / "j")) as db, db:
         assert db.execute("select count(*) from runs").fetchone() == (3,)
