@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any, final
 
 from mixopt.errors import InputError, listed, unknown
-from mixopt.export import Blend, export, targets
+from mixopt.export import Blend, export
+from mixopt.export.table import ALIASES, TARGETS
 from mixopt.files import write
 from mixopt.language.domains import Domains
 
@@ -22,12 +23,11 @@ from .plan import Design
 DESIGN, RUN, TRAIN, NAMES, SLURM = "design.csv", "run.json", "train.sh", "runs.txt", "sweep.sbatch"
 """The files of a folder of runs, and of a run in its folder."""
 FORMAT = "mixopt run 1"
-ALIASES = {"litgpt": "litdata"}
 """Trainers by the loader that they have their data from, all examples of one length."""
 BARE = ("json", "slurm")
 """Targets that need no file but run.json, and the scripts."""
 _CUT = (
-    "epochs are of the parts of domains that run.json tells as tokens_of_domains; cut the data of a proxy to these, as designs.subsample "
+    "epochs are of the parts of domains that run.json tells as tokens_of_domains; cut the data of a proxy to these, as mixopt cut "
     "does, or it will repeat less than the target"
 )
 PLACES = ("run", "folder", "config", "seed", "tokens", "params")
@@ -75,10 +75,10 @@ def emit(
             another design, or what ``mixopt.export`` refuses; nothing is written then.
     """
     wanted = [to] if isinstance(to, str) else list(to)
-    names = [t.name for t in targets()]
+    names = (*BARE, *TARGETS, *ALIASES)
     for target in wanted:
-        if target not in (*BARE, *ALIASES, *names):
-            raise unknown("target", target, (*BARE, *ALIASES, *names))
+        if target not in names:
+            raise unknown("target", target, names)
     if "slurm" in wanted and command is None:
         raise InputError("slurm jobs train by a command of yours; give one, such as --command 'python train.py --config {config}'")
     place = Path(folder)
@@ -86,17 +86,17 @@ def emit(
     _check(design, command, params, tokens, sbatch, at_once)
     parts = _parts(design, tokens, target_tokens)
     blends = {run: _blend(weights, parts[run], root, paths) for run, weights in design.weights.items()}
-    trainers = {ALIASES.get(t, t): equal_lengths or t in ALIASES for t in wanted if t not in BARE}
+    trainers = [t for t in wanted if t not in BARE]
     notes: list[tuple[str, str]] = []
     files: list[Path] = []
     for dry in (True, False):
         files.clear()
         for run, blend in blends.items():
-            for target, even in trainers.items():
+            for target in trainers:
                 seed = int(design.seeds[design.ids.index(run)])
-                made = export(blend, target, f"{place / run}{os.sep}", equal_lengths=even, seed=seed, dry=dry)
+                made = export(blend, target, f"{place / run}{os.sep}", equal_lengths=equal_lengths, seed=seed, dry=dry)
                 files += made.files
-                notes += [(run, f"{target}: {note}") for note in made.notes if dry]
+                notes += [(run, f"{made.target}: {note}") for note in made.notes if dry]
     files += _own(design, place, parts, params, command)
     if "slurm" in wanted:
         write(place / SLURM, _slurm(place, len(design), sbatch, at_once))

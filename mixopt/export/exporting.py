@@ -13,7 +13,7 @@ from mixopt.files import write
 
 from .blend import Blend, Stage
 from .shares import exact, lifted, rounded
-from .table import TARGETS
+from .table import ALIASES, TARGETS
 from .target import Job, Target, header
 
 MANY = 4  # epochs beyond which repeated data are worth visibly less (Muennighoff et al. 2023)
@@ -74,9 +74,9 @@ def export(
         InputError: an unknown target, a suffix that is not the target's, paths, lengths, tokens or a budget that it needs and that are not
             there, or anything that the target would refuse.
     """
-    if target not in TARGETS:
-        raise unknown("target", target, TARGETS)
-    record = TARGETS[target]
+    if target not in (*TARGETS, *ALIASES):
+        raise unknown("target", target, (*TARGETS, *ALIASES))
+    record, equal_lengths = TARGETS[ALIASES.get(target, target)], equal_lengths or target in ALIASES
     places = files(record, path)
     adjusted, notes = shaped(blend, floor)
     job, more = prepared(adjusted, record, digits, equal_lengths)
@@ -87,7 +87,7 @@ def export(
             write(place, text)
     usage = record.usage.replace("{file}", str(next(iter(texts))))
     return Exported(
-        target=target,
+        target=record.name,
         files=tuple(texts),
         weights=dict(job.weights),
         unit=record.unit,

@@ -44,6 +44,9 @@ TARGETS = {
     )
 }
 
+ALIASES = {"litgpt": LITDATA.name}
+"""Trainers that read another target's file, in blocks of one length: shares of tokens and of examples are the same."""
+
 
 def targets() -> tuple[Target, ...]:
     """Every target there is, in the order of the documentation."""

@@ -52,10 +52,16 @@ class Checkpoint:
         """Write the parts as they are after a step; the path of the file, or None where another process writes.
 
         Raises:
-            InputError: the folder cannot be written.
+            InputError: the folder cannot be written, or holds a later step, which ``restore`` would take for the newest.
         """
         if _rank() > 0:
             return None
+        later = [path for path in self._files() if _step(path) > int(step)]
+        if later:
+            raise InputError(
+                f"{self.folder} holds {later[-1].name}, and step {int(step)} is before it; restore() first, or give another folder, or "
+                "remove the later ones to go back"
+            )
         content = {"format": FORMAT, "step": int(step), **{f"part {n}": part.state_dict() for n, part in self.parts.items()}}
         if _world() == 1:
             content["random"] = [torch.get_rng_state(), *(torch.cuda.get_rng_state_all() if torch.cuda.is_available() else ())]
@@ -99,8 +105,7 @@ class Checkpoint:
 
     def _files(self) -> list[Path]:
         """The checkpoints, the oldest first."""
-        found = [(int(match[1]), path) for path in self.folder.glob("step-*.pt") if (match := NAME.fullmatch(path.name))]
-        return [path for _, path in sorted(found)]
+        return sorted((path for path in self.folder.glob("step-*.pt") if NAME.fullmatch(path.name)), key=_step)
 
     def _read(self, path: Path) -> dict[str, Any]:
         try:
@@ -110,6 +115,11 @@ class Checkpoint:
         if not isinstance(content, dict) or content.get("format") != FORMAT:
             raise InputError(f"{path} is no checkpoint of this version ({FORMAT}); give the folder that Checkpoint.save wrote")
         return content
+
+
+def _step(path: Path) -> int:
+    """The step of a checkpoint's file."""
+    return int(path.stem.removeprefix("step-"))
 
 
 def _rank() -> int:

@@ -290,3 +290,13 @@ def test_axolotl_reads_domains_as_often_as_the_run_does(tmp_path):
 def test_datatrove_keeps_the_share_of_documents_that_the_run_needs(tmp_path):
     blend = Blend({"web": 0.5, "code": 0.5}, tokens={"web": 2e9, "code": 1e9}, budget=1e9)
     assert json.loads(export(blend, "datatrove", tmp_path / "d.json").files[0].read_text())["rates"] == {"web": 0.25, "code": 0.5}
+
+
+def test_litgpt_is_litdata_s_file_in_blocks_of_one_length(tmp_path):
+    blend = Blend({"web": 0.75, "code": 0.25}, paths={"web": "/d/web", "code": "/d/code"})
+    found = export(blend, "litgpt", tmp_path)
+    assert found.files == (tmp_path / "litdata.json",)
+    assert json.loads(found.files[0].read_text())["arguments"]["weights"] == [0.75, 0.25]
+    assert found.notes[0] == "equal lengths assumed: these are also the shares of tokens"
+    with pytest.raises(InputError, match="did you mean 'litgpt'"):
+        export(blend, "lit-gpt", tmp_path)

@@ -89,3 +89,16 @@ def test_bad_input(tmp_path, make_schedule):
         tmp_path.chmod(0o500)
         with pytest.raises(InputError, match="give another folder"):
             Checkpoint(tmp_path / "new", **own).save(1)
+
+
+def test_a_step_before_one_that_is_there_is_refused_and_not_thrown_away(tmp_path, make_schedule):
+    """A folder that was not restored from: its old steps would outlive the new ones, and be restored."""
+    checkpoint = Checkpoint(tmp_path, keep=1, schedule=make_schedule())
+    checkpoint.save(300)
+    checkpoint.save(300)
+    with pytest.raises(InputError, match=r"holds step-00000300.pt, and step 100 is before it; restore\(\) first"):
+        checkpoint.save(100)
+    assert checkpoint.restore() == 300
+    (tmp_path / "step-00000300.pt").unlink()
+    checkpoint.save(100)
+    assert checkpoint.restore() == 100
