@@ -133,7 +133,7 @@ NUMPY: dict[str, NumpyOp] = {
     "take": NumpyOp(lambda n, x: x[n.data if isinstance(n.data, int) else list(n.data)], _take),
     "stack": NumpyOp(lambda n, *parts: np.concatenate([np.atleast_1d(p) for p in parts]), _stack),
     "sum": NumpyOp(lambda n, x: x.sum(), lambda n, g, x: (g * np.ones_like(x),)),
-    "mean": NumpyOp(lambda n, x: x.mean(), lambda n, g, x: (g * np.ones_like(x) / x.size,)),
+    "mean": NumpyOp(lambda n, x: x.sum() / x.size, lambda n, g, x: (np.full(x.shape, g / x.size),)),
     "exp": NumpyOp(lambda n, x: np.exp(x), lambda n, g, x: (g * np.exp(x),)),
     "log": NumpyOp(lambda n, x: _log(x), lambda n, g, x: (g / np.maximum(x, TINY),)),
     "sqrt": NumpyOp(lambda n, x: _power(x, 0.5), lambda n, g, x: (g * _rise(x, 0.5),)),
