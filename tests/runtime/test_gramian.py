@@ -17,6 +17,8 @@ from mixopt.runtime.gramian import gramian, lean_gramian
 from mixopt.runtime.torch_learner import TorchLearner
 from mixopt.solvers import Balanced
 
+from ..solvers.small import Twice
+
 
 def stacked(values, leaves):
     """The gradients as rows [k, P], as one would write it."""
@@ -111,22 +113,9 @@ def test_the_lean_one_measures_the_losses_again_for_each_column(ways):
     np.testing.assert_allclose(found.numpy(), (rows @ rows.T).numpy(), rtol=1e-5, atol=1e-5 * float((rows**2).sum(1).mean()))
     assert (len(calls), ways) == (1 + 2 * 5, ["_columns"])
     x = torch.tensor([1.0, 2.0, 3.0], requires_grad=True)
-    found = lean_gramian(lambda at: torch.stack([Once.apply(at[0]).sum(), at[0].sum()]), (x,))
+    found = lean_gramian(lambda at: torch.stack([Twice.apply(at[0]).sum(), at[0].sum()]), (x,))
     assert found.tolist() == [[56.0, 12.0], [12.0, 3.0]]
     assert ways[1:] == ["_columns", "_blocks"]
-
-
-class Once(torch.autograd.Function):
-    """The square, without a forward mode."""
-
-    @staticmethod
-    def forward(ctx, x):
-        ctx.save_for_backward(x)
-        return x * x
-
-    @staticmethod
-    def backward(ctx, slope):
-        return 2 * ctx.saved_tensors[0] * slope
 
 
 NOISE = torch.Generator().manual_seed(0)
@@ -135,7 +124,7 @@ NOISE = torch.Generator().manual_seed(0)
 @pytest.mark.parametrize(
     "losses",
     [
-        lambda leaves: torch.stack([Once.apply(leaves[0]).sum(), leaves[0].sum()]),
+        lambda leaves: torch.stack([Twice.apply(leaves[0]).sum(), leaves[0].sum()]),
         lambda leaves: torch.stack([(leaves[0] * torch.rand(3, generator=NOISE)).sum(), leaves[0].prod()]),
     ],
     ids=["no forward mode", "noise drawn anew"],

@@ -13,6 +13,8 @@ from mixopt.runtime.gpt import GPT
 from mixopt.runtime.torch_learner import cross_entropy
 from mixopt.scores.subject import last_layer
 
+from ..solvers.small import Once
+
 K = 5
 
 
@@ -211,27 +213,15 @@ def test_the_last_layers_part_of_a_shared_weight_needs_no_way_back():
     assert mx.scores.alignment(module, batches, layers="last") == pytest.approx(g @ g.mean(0), rel=1e-4)
 
 
-class Fused(torch.autograd.Function):
-    """A kernel with neither forward mode nor double backward, as fused attention is."""
-
-    @staticmethod
-    def forward(ctx, x):
-        ctx.save_for_backward(x)
-        return x.tanh()
-
-    @staticmethod
-    def backward(ctx, grad):
-        (x,) = ctx.saved_tensors
-        return grad * (1 - x.tanh() ** 2)
-
-
 class Kernel(nn.Module):
+    """Two layers with neither forward mode nor double backward between them, as fused attention has it."""
+
     def __init__(self):
         super().__init__()
         self.first, self.last = nn.Linear(6, 8), nn.Linear(8, 3)
 
     def forward(self, x):
-        return self.last(Fused.apply(self.first(x)))
+        return self.last(Once.apply(self.first(x).tanh()))
 
 
 def test_choose_tries_the_ways_and_tells_why(gpt, batches):
