@@ -7,6 +7,7 @@ from collections.abc import Callable
 from .collect import collect
 from .common import application
 from .count import count
+from .cut import cut
 from .demo import demo
 from .design import design
 from .export import export
@@ -19,7 +20,7 @@ from .sweep import sweep
 
 _COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
     "To see it all": {"demo": demo},
-    "Proxy runs and their laws": {"design": design, "collect": collect, "sweep": sweep, "fit": fit, "score": score},
+    "Proxy runs and their laws": {"design": design, "cut": cut, "collect": collect, "sweep": sweep, "fit": fit, "score": score},
     "Your own text": {"count": count, "run": run},
     "Into your trainer": {"export": export, "next": next_stage},
     "Problems that you write": {"solve": solve, "compare": compare_solvers},

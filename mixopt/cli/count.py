@@ -46,7 +46,7 @@ def count(
     how = reading(text_field, domain_field, tokenizer, per, split, dtype, eos, undecodable)
     voice, told = Voice(json, quiet), []
     for folder in data:
-        with _progress(voice, f"reading {folder}") as watch:
+        with progress(voice, f"reading {folder}") as watch:
             counted = count_folder(folder, how, watch=watch)
         run = _run(counted, budget, blend)
         told.append(_content(folder, counted, run))
@@ -89,7 +89,7 @@ def _run(counted: Count, budget: float | None, blend: Blend | None) -> _Run | No
 
 
 @contextmanager
-def _progress(voice: Voice, what: str) -> Iterator[Watch | None]:
+def progress(voice: Voice, what: str) -> Iterator[Watch | None]:
     """A bar of the bytes read, gone at the end; none where nobody looks."""
     from rich.console import Console
     from rich.progress import Progress

@@ -4,6 +4,8 @@ from .advice import advised as advised
 from .advice import fewest as fewest
 from .collecting import collect as collect
 from .collecting import save as save
+from .cutting import Kept as Kept
+from .cutting import cut as cut
 from .emitting import DESIGN as DESIGN
 from .emitting import Emitted as Emitted
 from .emitting import check_folder as check_folder
@@ -32,6 +34,7 @@ __all__ = [
     "DOptimal",
     "Dirichlet",
     "Emitted",
+    "Kept",
     "Kind",
     "Lattice",
     "Perturbations",
@@ -40,6 +43,7 @@ __all__ = [
     "Uniform",
     "advised",
     "collect",
+    "cut",
     "emit",
     "fewest",
     "simulated",
