@@ -91,9 +91,9 @@ def html(report: Report) -> str:
     page = environment.from_string(here.joinpath("page.html").read_text(encoding="utf-8"))
     return page.render(
         title=report.title,
-        lead=report.recommendation,
-        doubts=report.doubts,
-        advice=report.advice,
+        lead=_held(report.recommendation),
+        doubts=[_held(doubt) for doubt in report.doubts],
+        advice=_held(report.advice),
         sections=sections(report),
         style=Markup(here.joinpath("page.css").read_text(encoding="utf-8")),
         kind_of=lambda block: type(block).__name__,
@@ -102,6 +102,11 @@ def html(report: Report) -> str:
         formula=formula,
         breakable=breakable,
     )
+
+
+def _held(text: str) -> str:
+    """A sentence that no line breaks between a number and its percent sign."""
+    return text.replace(" %", "\N{NO-BREAK SPACE}%")
 
 
 def _plain(value: Any) -> Any:
