@@ -78,7 +78,7 @@ def _posterior(found: Chosen) -> Posterior:
     except InputError:
         if not isinstance(found.law, CurveLaw):
             raise
-        return laplace(found.law, found.validation)
+        return laplace(found.law, found.validation.runs, found.validation)
 
 
 def _weights(question: Question, posterior: Posterior, best: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

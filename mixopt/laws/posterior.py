@@ -16,8 +16,9 @@ from mixopt.runs import Runs
 from .curve import CurveLaw
 from .laplace import drawn
 from .law import Law, signs
-from .leverage import without_fold
-from .validation import CrossValidation, Loss, cross_validate, predicted_at
+from .leverage import left_out, without_fold
+from .planned import Planned
+from .validation import CrossValidation, Loss, cross_validate, judged, predicted_at
 
 LEVEL = 0.9
 _MOVES = 10
@@ -41,9 +42,10 @@ class Gain:
 @final
 @dataclass(frozen=True, eq=False)
 class Posterior:
-    """A law with S ``draws``, laws that the runs make about as likely, and the cross-validation that says how large errors are.
+    """A law with S ``draws``, laws that the runs make about as likely, and the ``validation`` that says how large errors are.
 
-    ``widen`` is the factor by which the draws lie too close to each other, as those of a jackknife do.
+    That of a law of curves leaves out one run at a time, to first order (``leverage.left_out``). ``widen`` is the factor by which the
+    draws lie too close to each other, as those of a jackknife do; ``apart`` says that at a run they differ as much as at one unseen.
 
     Where a ``loss`` is taken, it is that of an objective, [...] of metrics [..., m]; without one each target counts alone by the
     sign that makes less better.
@@ -53,6 +55,7 @@ class Posterior:
     draws: tuple[Law, ...]
     validation: CrossValidation
     widen: float = 1.0
+    apart: bool = False
 
     def predict(self, mixtures: ArrayLike, **scale: Any) -> np.ndarray:
         """The metrics by every draw [S, R, m] of mixtures [R, k]."""
@@ -70,6 +73,7 @@ class Posterior:
         q is the quantile of the out-of-fold errors so scaled, as in conformal prediction, and no normal distribution is assumed.
         An out-of-fold error is that of a fit which has not seen the run, so it is scaled by the doubt without its fold
         (``leverage.without_fold``); that of the fit to all runs is smaller there than at a run unseen, and intervals would be too wide.
+        Of linear laws with normal errors these are the intervals of multivariate regression, for any linear aggregate of targets.
 
         Source: Lei et al. 2018, arXiv 1604.04173, section 5.2 (conformal prediction, locally weighted), with cross-validated in place
         of split residuals.
@@ -78,7 +82,7 @@ class Posterior:
             InputError: a level that is not between 0 and 1, or one so high that the runs are too few to tell it.
         """
         rows = np.atleast_2d(np.asarray(mixtures, dtype=float))
-        own, folds = self._values(self.law.predicted(rows, **scale), loss), self.validation.folds
+        own, folds = self._values(self.law.predicted(rows, **scale), loss), None if self.apart else self.validation.folds
         errors = self._values(self.validation.predicted, loss) - self._values(self.validation.measured, loss)
         at_runs = self._values(np.array([predicted_at(one, self.validation.runs) for one in self.draws]), loss)
         with np.errstate(invalid="ignore", over="ignore"):  # a draw may well say infinity far from the runs
@@ -104,28 +108,34 @@ class Posterior:
         return signs(self.law.targets) * metrics if loss is None else np.asarray(loss(metrics))[..., None]
 
 
-def laplace(law: CurveLaw, validation: CrossValidation, *, draws: int = 200, seed: int = 0) -> Posterior:
-    """The posterior of a curve's parameters about their fit, normal with covariance Sigma (J'J + ridge P'P)^-1.
+def laplace(law: CurveLaw, runs: Runs, validation: CrossValidation | None = None, *, draws: int = 200, seed: int = 0) -> Posterior:
+    """The posterior of a curve's parameters about their fit to the runs, normal with covariance Sigma (J'J + ridge P'P)^-1.
 
-    J is the Jacobian at the fit, Sigma the covariance over targets of the out-of-fold errors, so that what the law cannot follow
-    counts as noise, and targets that err together are drawn together. Bounds are kept; see ``laplace.drawn``.
+    J is the Jacobian at the fit, Sigma the covariance over targets of the errors without each run, so that what the law cannot follow
+    counts as noise, and targets that err together are drawn together. Bounds are kept; see ``laplace.drawn``. A ``validation`` tells the
+    errors of a fit that leaves the runs no freedom, and of no other.
 
     Source: MacKay 1992, Neural Computation 4 (3), 448-472 (Laplace's approximation).
 
     Raises:
-        InputError: fewer than 2 draws.
+        InputError: fewer than 2 draws, or a fit that leaves no freedom where no validation is given.
     """
     if draws < 2:
         raise InputError(f"{draws} draws tell no spread; give at least 2, or 200 as by default")
-    errors = signs(law.targets) * (validation.predicted - validation.measured)
-    thetas = drawn(law, validation.runs, errors, draws, np.random.default_rng(seed))
-    return Posterior(law, tuple(replace(law, theta=theta) for theta in thetas), validation)
+    checked = _checked(law, runs, validation)
+    if checked is None:
+        raise InputError(f"a fit of {law.theta.shape[1]} parameters to {len(runs)} runs leaves no errors to tell; give cross_validate(...)")
+    errors = signs(law.targets) * (checked.predicted - checked.measured)
+    thetas = drawn(law, runs, errors, draws, np.random.default_rng(seed))
+    return Posterior(law, tuple(replace(law, theta=theta) for theta in thetas), checked)
 
 
 def bootstrap(
     fit: Callable[..., Law], runs: Runs, validation: CrossValidation | None = None, *, draws: int = 100, seed: int = 0, **settings: Any
 ) -> Posterior:
     """Laws of any kind fitted again to runs drawn with replacement; ``fit`` is called as ``fit(runs, **settings)``.
+
+    ``validation`` tells the errors of a law that is not of curves; by default five folds do.
 
     Source: Efron 1979, Annals of Statistics 7 (1), 1-26.
 
@@ -135,9 +145,9 @@ def bootstrap(
     if draws < 2:
         raise InputError(f"{draws} draws tell no spread; give at least 2, or 100 as by default")
     rng = np.random.default_rng(seed)
-    checked = cross_validate(runs, law=fit, seed=seed, **settings) if validation is None else validation
     again = tuple(fit(runs.subset(rng.integers(0, len(runs), len(runs))), **settings) for _ in range(draws))
-    return Posterior(fit(runs, **settings), again, checked)
+    law = fit(runs, **settings)
+    return Posterior(law, again, _checked(law, runs, validation) or cross_validate(runs, law=fit, seed=seed, **settings))
 
 
 def jackknife(
@@ -147,7 +157,7 @@ def jackknife(
 
     Left out at random, runs tell how much noise there is in a fit, but not that a law bends wrongly: it is as wrong without
     any few of them. Without a whole region it bends otherwise, and by how much it does is the doubt of a law that is only nearly right.
-    A region without which the law cannot be fitted is kept.
+    A region without which the law cannot be fitted is kept. ``validation`` is as of ``bootstrap``.
 
     Source: Efron and Stein 1981, Annals of Statistics 9 (3), 586-596; by blocks, Kuensch 1989, Annals of Statistics 17 (3), 1217-1241.
 
@@ -156,7 +166,6 @@ def jackknife(
     """
     if groups < 2:
         raise InputError(f"{groups} regions leave nothing to compare; give at least 2, or 10 as by default")
-    checked = cross_validate(runs, law=fit, seed=seed, **settings) if validation is None else validation
     place = regions(runs.mixtures, groups)
     draws, lack = [], ""
     for region in range(place.max() + 1):
@@ -166,7 +175,10 @@ def jackknife(
             lack = str(error)
     if len(draws) < 2:
         raise InputError(f"the runs cannot be fitted without a region of them: {lack or 'all are in one place'}")
-    return Posterior(fit(runs, **settings), tuple(draws), checked, math.sqrt(len(draws) - 1))
+    law = fit(runs, **settings)
+    checked = _checked(law, runs, validation) or cross_validate(runs, law=fit, seed=seed, **settings)
+    alone = len(np.unique(checked.folds)) == len(runs)  # one draw at least is without the run, as its error is
+    return Posterior(law, tuple(draws), checked, math.sqrt(len(draws) - 1), alone)
 
 
 def regions(mixtures: np.ndarray, count: int) -> np.ndarray:
@@ -188,20 +200,27 @@ def reach_of(level: float, degrees: float) -> float:
     return float(stdtrit(min(degrees, 1e6), (1 + _share(level)) / 2))
 
 
+def _checked(law: Law, runs: Runs, validation: CrossValidation | None) -> CrossValidation | None:
+    """The errors of fits without each run, where the law is of curves and its fit leaves some freedom, or else the validation given."""
+    own = law.law if isinstance(law, Planned) else law
+    found = left_out(own, runs) if isinstance(own, CurveLaw) else None
+    return validation if found is None else judged(runs, found, np.arange(len(runs)))
+
+
 def _share(level: float) -> float:
     if not 0 < level < 1:
         raise InputError(f"the level is {level}; it is a share between 0 and 1, such as 0.9")
     return level
 
 
-def _size(errors: np.ndarray, apart: np.ndarray, folds: np.ndarray, level: float) -> tuple[float, float]:
+def _size(errors: np.ndarray, apart: np.ndarray, folds: np.ndarray | None, level: float) -> tuple[float, float]:
     """The rmse of out-of-fold errors [R], and how many times the error that was to be expected they reach.
 
-    ``apart`` [S, R] are the deviations of the draws, whose squares sum to the variance.
+    ``apart`` [S, R] are the deviations of the draws, whose squares sum to the variance; without ``folds`` it is that of an unseen run.
     """
     there = np.isfinite(errors) & np.isfinite(apart).all(axis=0)
     found, rmse = errors[there], float(np.sqrt((errors[there] ** 2).sum() / max(there.sum(), 1)))
-    doubt = without_fold(apart[:, there] / (rmse or 1.0), folds[there])
+    doubt = without_fold(apart[:, there] / (rmse or 1.0), None if folds is None else folds[there])
     return rmse, _quantile(np.abs(found) / ((rmse or 1.0) * np.sqrt(1 + doubt)), level)
 
 

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.special import stdtrit
 
 from mixopt.errors import InputError
-from mixopt.laws import Exponential, cross_validate
+from mixopt.laws import Exponential, Linear, cross_validate
 from mixopt.laws.laplace import covariance, half_hessian
 from mixopt.laws.law import At
-from mixopt.laws.leverage import without_fold
+from mixopt.laws.leverage import left_out, without_fold
 from mixopt.laws.posterior import Gain, Posterior, bootstrap, jackknife, laplace, regions
 from mixopt.laws.suggestion import suggest
 from mixopt.runs import Runs, Targets
@@ -40,10 +41,9 @@ def mean(metrics: np.ndarray) -> np.ndarray:
 def test_the_draws_have_the_covariance_of_the_linearised_least_squares():
     runs = table(noise=0.01, together=0.8)
     law = Exponential.fit(runs)
-    checked = cross_validate(runs)
-    found = laplace(law, checked, draws=4000)
+    found = laplace(law, runs, draws=4000)
     theta = np.array([d.theta for d in found.draws])
-    sigma = covariance(checked.predicted - checked.measured)
+    sigma = covariance(found.validation.predicted - found.validation.measured)
     J = [law.curve.jacobian(law.theta[[j]], At.of(runs))[0] for j in range(2)]
     pinv = [np.linalg.pinv(j) for j in J]
     for a, b in ((0, 0), (0, 1), (1, 1)):
@@ -57,7 +57,7 @@ def test_parameters_are_within_their_own_intervals_as_often_as_these_say():
     hits = []
     for seed in range(40):
         runs = table(40, noise=0.02, seed=seed)
-        found = laplace(Exponential.fit(runs), cross_validate(runs, folds=4), draws=200)
+        found = laplace(Exponential.fit(runs), runs, draws=200)
         theta = np.array([d.theta for d in found.draws])
         low, high = np.quantile(theta, (0.05, 0.95), axis=0)
         truth = np.column_stack([[1.5, 1.5], A])
@@ -70,7 +70,7 @@ def test_draws_keep_the_bounds_of_the_curve():
     w = rng.dirichlet(np.ones(3), 30)
     runs = Runs.from_arrays(NAMES, w, ["chat"], np.exp(w @ A[:1].T) * np.exp(0.05 * rng.normal(size=(30, 1))))  # the floor is 0
     law = Exponential.fit(runs)
-    found = laplace(law, cross_validate(runs), draws=300)
+    found = laplace(law, runs, draws=300)
     floors = np.array([d.c[0] for d in found.draws])
     assert (floors >= 0).all()
     assert (floors == 0).any()
@@ -85,7 +85,7 @@ def test_what_no_run_tells_is_left_to_the_ridge():
     flat[:, 2] = 0
     short = Runs.from_arrays(NAMES, flat / flat.sum(1, keepdims=True), ["chat", "python"], runs.metrics)
     law, checked = Exponential.fit(short, ridge=1e-3), cross_validate(short, ridge=1e-3)
-    found = laplace(law, checked, draws=200)
+    found = laplace(law, short, draws=200)
     free = np.array([d.A[0, 2] - d.A[0].mean() for d in found.draws])
     seen = np.array([d.A[0, 0] - d.A[0, 1] for d in found.draws])
     assert seen.std() < free.std() < 2 * checked.rmse[0] / np.sqrt(1e-3)
@@ -94,7 +94,7 @@ def test_what_no_run_tells_is_left_to_the_ridge():
 @pytest.mark.parametrize("loss", [None, mean], ids=["targets", "objective"])
 def test_intervals_hold_unseen_runs_as_often_as_they_say(loss):
     runs, unseen = table(300, noise=0.05, seed=1), table(2000, noise=0.05, seed=2)
-    found = laplace(Exponential.fit(runs), cross_validate(runs))
+    found = laplace(Exponential.fit(runs), runs)
     spans = found.intervals(unseen.mixtures, 0.9, loss)
     truth = unseen.metrics if loss is None else loss(unseen.metrics)
     hit = (spans[..., 0] <= truth) & (truth <= spans[..., 1])
@@ -105,7 +105,7 @@ def test_intervals_hold_unseen_runs_as_often_as_they_say(loss):
 
 def test_a_target_to_be_maximised_has_the_intervals_of_its_negative():
     down, up = table(40), table(40, up=True)
-    one, other = (laplace(Exponential.fit(r), cross_validate(r)) for r in (down, up))
+    one, other = (laplace(Exponential.fit(r), r) for r in (down, up))
     point = down.mixtures[:3]
     np.testing.assert_allclose(other.intervals(point)[:, 1], -one.intervals(point)[:, 1, ::-1])
     np.testing.assert_allclose(other.intervals(point)[:, 0], one.intervals(point)[:, 0])
@@ -115,7 +115,7 @@ def test_the_error_of_a_gain_is_smaller_than_that_of_either_value_and_covers_the
     hits, better, worse = [], np.array([0.5, 0.4, 0.1]), np.array([0.4, 0.4, 0.2])
     for seed in range(40):
         runs = table(40, noise=0.02, seed=seed)
-        found = laplace(Exponential.fit(runs), cross_validate(runs, folds=4), draws=200)
+        found = laplace(Exponential.fit(runs), runs, draws=200)
         gain = found.gain(better, worse, mean)
         truth = (np.exp(A @ worse) - np.exp(A @ better)).mean()
         low, high = gain.interval(0.9)
@@ -128,7 +128,7 @@ def test_the_error_of_a_gain_is_smaller_than_that_of_either_value_and_covers_the
 def test_a_bootstrap_agrees_with_laplace_where_the_law_is_right():
     runs = table(120, noise=0.02)
     checked = cross_validate(runs)
-    one = laplace(Exponential.fit(runs), checked, draws=300)
+    one = laplace(Exponential.fit(runs), runs, draws=300)
     other = bootstrap(Exponential.fit, runs, checked, draws=60)
     np.testing.assert_array_equal(one.law.theta, other.law.theta)
     points = np.random.default_rng(0).dirichlet(np.ones(3), 20)
@@ -149,7 +149,7 @@ def test_the_doubt_of_a_law_that_bends_wrongly_is_told_by_its_regions_and_not_by
         runs = Runs.from_arrays(NAMES, w, ["chat"], truth(w)[:, None])
         law, checked = Exponential.fit(runs), cross_validate(runs)
         gain = truth(worse) - truth(better)
-        for doubt, found in ((laplace, laplace(law, checked)), (jackknife, jackknife(Exponential.fit, runs, checked))):
+        for doubt, found in ((laplace, laplace(law, runs)), (jackknife, jackknife(Exponential.fit, runs, checked))):
             told = found.gain(better, worse, mean)
             z[doubt].append(abs(told.value - gain) / told.error)
     assert np.median(z[jackknife]) < np.median(z[laplace])
@@ -185,7 +185,7 @@ def test_the_next_runs_are_d_optimal():
         gains = [information(np.array([*kept, c])) for c in candidates if not any((c == k).all() for k in kept)]
         assert information(np.array([*kept, row])) == pytest.approx(max(gains))
         kept.append(row)
-    drawn = suggest(laplace(law, cross_validate(runs), draws=2000), runs, 1, candidates=candidates)
+    drawn = suggest(laplace(law, runs, draws=2000), runs, 1, candidates=candidates)
     order = np.argsort([-information(c[None]) for c in candidates])
     assert drawn[0].tolist() in candidates[order[:5]].tolist()
 
@@ -213,10 +213,10 @@ def once():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda runs, law: laplace(law, cross_validate(runs), draws=1), "1 draws tell no spread"),
+        (lambda runs, law: laplace(law, runs, draws=1), "1 draws tell no spread"),
         (lambda runs, law: bootstrap(Exponential.fit, runs, draws=1), "1 draws tell no spread"),
-        (lambda runs, law: laplace(law, cross_validate(runs)).intervals(runs.mixtures, 0.999), "60 runs are too few for intervals"),
-        (lambda runs, law: laplace(law, cross_validate(runs)).intervals(runs.mixtures, 90), "the level is 90"),
+        (lambda runs, law: laplace(law, runs).intervals(runs.mixtures, 0.999), "60 runs are too few for intervals"),
+        (lambda runs, law: laplace(law, runs).intervals(runs.mixtures, 90), "the level is 90"),
         (lambda runs, law: jackknife(Exponential.fit, runs, groups=1), "1 regions leave nothing"),
         (lambda runs, law: jackknife(once(), runs, cross_validate(runs)), "cannot be fitted without a region .*: no more"),
         (lambda runs, law: suggest(law, runs, 0), "0 mixtures are to be chosen"),
@@ -245,9 +245,59 @@ def test_the_doubt_without_a_fold_is_that_of_a_fit_without_it():
     wanted = [j @ np.linalg.inv(J[folds != f].T @ J[folds != f] + ridge) @ j for j, f in zip(J, folds, strict=True)]
     np.testing.assert_allclose(without_fold(root, folds), wanted)
     one = np.zeros((1, 20))
-    one[0, 3] = np.sqrt(0.9)
-    assert without_fold(one, folds)[3] == pytest.approx(3)  # known by the fold alone, and worse without it by no more than fourfold
-    assert without_fold(10 * one, folds)[3] == pytest.approx(90)
+    one[0, 3] = np.sqrt(0.99)
+    assert without_fold(one, folds)[3] == pytest.approx(9)  # known by the fold alone, and worse without it by no more than tenfold
+    assert without_fold(10 * one, folds)[3] == without_fold(10 * one, None)[3] == pytest.approx(99)
+
+
+@pytest.mark.parametrize("ridge", [0.0, 0.3])
+def test_what_is_left_out_to_first_order_is_of_a_linear_law_what_fits_without_it_say(ridge):
+    runs = table(12, noise=0.2, up=True)
+    law, found = Linear.fit(runs, ridge=ridge), left_out(Linear.fit(runs, ridge=ridge), runs)
+    refits = [Linear.fit(runs.subset(np.arange(12) != r), ridge=ridge).predict(runs.mixtures[r]) for r in range(12)]
+    jacobian, _, inverse = half_hessian(law, runs, 0)
+    left = 12 - np.trace(jacobian @ inverse @ jacobian.T)
+    np.testing.assert_allclose(found - runs.metrics, np.sqrt(left / (left - 2)) * (np.array(refits) - runs.metrics))
+    gone = runs.metrics.copy()
+    gone[3, 0] = np.nan
+    holes = Runs.from_arrays(NAMES, runs.mixtures, runs.targets, gone)
+    fewer = runs.subset(np.arange(12) != 3)
+    lacking, without = (left_out(Linear.fit(r, ridge=ridge), r)[:, 0] for r in (holes, fewer))
+    np.testing.assert_allclose(np.delete(lacking, 3), without)
+
+
+def test_of_linear_laws_the_intervals_of_a_mean_are_those_of_multivariate_regression():
+    """Three targets that err together: as many unseen runs lie inside as is said, and the width is that of Student's intervals."""
+    rng, root = np.random.default_rng(0), np.array([[0.3, 0, 0], [-0.2, 0.2, 0], [0.1, 0.1, 0.1]])
+    hits, ratios, single = [], [], []
+    for _ in range(60):
+        w = rng.dirichlet(np.ones(4), 140)
+        y = w @ rng.normal(size=(4, 3)) + rng.normal(size=(140, 3)) @ root.T
+        runs = Runs.from_arrays(list("abcd"), w, ["x", "y", "z"], y)
+        known, unseen = runs.subset(np.arange(40)), runs.subset(np.arange(40, 140))
+        posterior = laplace(Linear.fit(known, ridge=0.0), known, draws=100)
+        low, high = posterior.intervals(unseen.mixtures, loss=mean).T
+        hits.append((low <= mean(unseen.metrics)) & (mean(unseen.metrics) <= high))
+        spans = posterior.intervals(unseen.mixtures)
+        single.append((spans[..., 0] <= unseen.metrics) & (unseen.metrics <= spans[..., 1]))
+        residual = np.linalg.lstsq(w[:40], mean(y[:40]), rcond=None)[1][0]
+        leverage = np.einsum("ri,ij,rj->r", w[40:], np.linalg.inv(w[:40].T @ w[:40]), w[40:])
+        ratios.append((high - low) / 2 / (stdtrit(36, 0.95) * np.sqrt(residual / 36 * (1 + leverage))))
+    assert np.mean(hits) == pytest.approx(0.9, abs=0.02)
+    assert np.mean(single) == pytest.approx(0.9, abs=0.02)
+    assert np.mean(ratios) == pytest.approx(1, abs=0.05)
+
+
+def test_a_fit_that_leaves_no_freedom_is_told_by_its_cross_validation():
+    runs = table(5, noise=0.1)
+    law = Exponential.fit(runs, ridge=1e-8)
+    assert left_out(law, runs) is None
+    with pytest.raises(InputError, match="a fit of 4 parameters to 5 runs leaves no errors to tell; give cross_validate"):
+        laplace(law, runs)
+    checked = cross_validate(runs, ridge=1e-8)
+    assert laplace(law, runs, checked).validation is checked
+    assert jackknife(Exponential.fit, runs, checked, ridge=1e-8).validation is checked
+    assert jackknife(Exponential.fit, table(20), checked).validation is not checked
 
 
 @pytest.mark.parametrize(("rows", "seeds"), [(34, 5), (64, 8), (128, 5)])
@@ -259,8 +309,7 @@ def test_ninety_percent_intervals_cover_unseen_runs_of_a_known_law(rows, seeds):
         w = rng.dirichlet(np.ones(6), rows + 300)
         runs = Runs.from_arrays([f"d{i}" for i in range(6)], w, ["a", "b"], 1 + np.exp(w @ slopes.T) + 0.03 * rng.normal(size=(len(w), 2)))
         known, unseen = runs.subset(np.arange(rows)), runs.subset(np.arange(rows, rows + 300))
-        checked = cross_validate(known)
-        spans = laplace(Exponential.fit(known), checked, draws=50).intervals(unseen.mixtures)
+        spans = laplace(Exponential.fit(known), known, draws=50).intervals(unseen.mixtures)
         found.append((spans[..., 0] <= unseen.metrics) & (unseen.metrics <= spans[..., 1]))
     assert 0.86 <= np.mean(found) <= 0.94
 
@@ -280,7 +329,7 @@ def test_ninety_percent_intervals_cover_the_unseen_regmix_runs_with_few_runs():
     found = []
     for seed in range(3):
         runs = train.subset(np.sort(np.random.default_rng([64, seed]).permutation(512)[:64]))
-        spans = laplace(Exponential.fit(runs), cross_validate(runs), draws=50).intervals(test.mixtures)
+        spans = laplace(Exponential.fit(runs), runs, draws=50).intervals(test.mixtures)
         found.append((spans[..., 0] <= test.metrics) & (test.metrics <= spans[..., 1]))
     assert 0.85 <= np.mean(found) <= 0.95
 
@@ -288,6 +337,6 @@ def test_ninety_percent_intervals_cover_the_unseen_regmix_runs_with_few_runs():
 @needs_regmix
 def test_ninety_percent_intervals_cover_the_unseen_regmix_runs():
     train, test = (Runs.from_csv(REGMIX / f"{part}_mixture_1m.csv", REGMIX / f"{part}_pile_loss_1m.csv") for part in ("train", "test"))
-    found = laplace(Exponential.fit(train), cross_validate(train), draws=100)
+    found = laplace(Exponential.fit(train), train, draws=100)
     spans = found.intervals(test.mixtures)
     assert 0.85 <= ((spans[..., 0] <= test.metrics) & (test.metrics <= spans[..., 1])).mean() <= 0.95
