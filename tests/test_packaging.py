@@ -1,4 +1,4 @@
-"""What is written in pyproject.toml agrees with the tree: packages, links, data files and version."""
+"""What is written in pyproject.toml and on the map of the tree agrees with the tree: packages, links, data files and version."""
 
 from __future__ import annotations
 
@@ -73,6 +73,19 @@ def test_the_package_says_that_it_is_typed():
 
 def test_the_version_is_the_one_of_the_project_file():
     assert mixopt.__version__ == PROJECT["project"]["version"]
+
+
+def test_the_citation_has_version_and_license():
+    lines = (ROOT / "CITATION.cff").read_text(encoding="utf-8").splitlines()
+    assert {f"version: {PROJECT['project']['version']}", f"license: {PROJECT['project']['license']}"} <= set(lines)
+
+
+def test_the_map_of_the_tree_has_every_module():
+    """Each module and folder beside ``mixopt/__init__.py`` stands in the first column of a row of CONTRIBUTING.md."""
+    rows = re.findall(r"^\| (`.+?) \|", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    told = {Path(name).stem for row in rows for name in re.findall(r"`([^`]+)`", row)}
+    there = {path.stem for path in (ROOT / "mixopt").iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
+    assert told == there - {"__init__", "__main__"}
 
 
 def test_the_changelog_has_the_version():
