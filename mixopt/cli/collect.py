@@ -23,7 +23,7 @@ def collect(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Read the metrics of a design's runs from JSON lines, CSV or lm-eval's results, and write them as tables of runs."""
+    """Read the metrics of a design's runs from JSON lines, CSV, Hugging Face's Trainer or lm-eval, and write them as tables of runs."""
     from mixopt import designs
     from mixopt.fitting.flags import spread
 

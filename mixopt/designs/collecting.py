@@ -23,8 +23,23 @@ from .emitting import DESIGN, RUN
 from .plan import Design
 
 CLOCKS = ("step", "steps", "iter", "iteration", "iter_num", "global_step", "epoch", "tokens", "total_tokens", "num_tokens", "samples")
-BESIDE = ("time", "timestamp", "elapsed", "seconds", "lr", "learning_rate", "grad_norm", "seed", "params", "rank", "loss_scale", "mfu")
-"""Columns of a log that are no metrics; the clocks tell how far a run came."""
+BESIDE = (
+    "time",
+    "timestamp",
+    "elapsed",
+    "seconds",
+    "lr",
+    "learning_rate",
+    "grad_norm",
+    "seed",
+    "params",
+    "rank",
+    "loss_scale",
+    "mfu",
+    "total_flos",
+)
+SPEEDS = ("_runtime", "_per_second")
+"""Columns of a log that are no metrics, and the ends of such names; the clocks tell how far a run came."""
 _SHORT = 0.99
 """A run that came less far than this share of the farthest is not finished."""
 
@@ -39,11 +54,11 @@ def collect(
     """The runs of folders that ``emit`` wrote (or that have a design.csv and a folder a run), with the metrics that their trainers left.
 
     In a run's folder, at any depth: ``*.jsonl``, of which each number's last value counts, at whatever step it was logged; ``*.csv``,
-    with a header, of which the last row counts, or rows of metric and value; and lm-eval's ``results*.json``, whose metrics are named
-    task/metric, or task/metric/filter where there is a filter, and whose standard errors are left out. Of several files that tell the
-    same metric the last by name counts, step1000 after step500. Columns such as step, tokens, time and lr are no metrics. ``only`` are
-    names or patterns, such as "val/*", of those to keep. Directions and units that are not given come from lm-eval, or from the names
-    where those are certain.
+    with a header, of which each column's last value counts, or rows of metric and value; ``trainer_state.json`` of Hugging Face's
+    Trainer; and lm-eval's ``results*.json``, whose metrics are named task/metric, or task/metric/filter where there is a filter, and
+    whose standard errors are left out. Of several files that tell the same metric the last by name counts, step1000 after step500.
+    Columns such as step, tokens, time and lr are no metrics. ``only`` are names or patterns, such as "val/*", of those to keep.
+    Directions and units that are not given come from lm-eval, or from the names where those are certain.
 
     Runs without metrics are left out with a note, and so are those that came less far than the others by their own clock (step,
     tokens, ...), as a share of the design's tokens where these differ, unless ``unfinished``.
@@ -192,6 +207,8 @@ def _reader(path: Path) -> Callable[[Path], _Log] | None:
         return _lines
     if path.suffix == ".csv":
         return _table
+    if path.name == "trainer_state.json":
+        return _trainer
     return _evaluated if path.suffix == ".json" and path.name.startswith("results") else None
 
 
@@ -214,8 +231,19 @@ def _lines(path: Path) -> _Log:
     return _split(values, path, notes)
 
 
+def _trainer(path: Path) -> _Log:
+    """The last value of each number in the history that Hugging Face's Trainer keeps beside its checkpoints."""
+    history = _json(path).get("log_history")
+    if not isinstance(history, list) or not all(isinstance(entry, Mapping) for entry in history):
+        raise InputError(f"{path} has no log_history, as Hugging Face's Trainer writes it; remove the file, or give metrics as JSON lines")
+    values: dict[str, float] = {}
+    for entry in history:
+        values |= dict(_numbers(entry))
+    return _split(values, path, ())
+
+
 def _table(path: Path) -> _Log:
-    """The last row of a CSV with a header, or its rows of metric and value."""
+    """The last value of each column of a CSV with a header, or its rows of metric and value."""
     rows = [row for row in csv.reader(_text(path).splitlines()) if any(cell.strip() for cell in row)]
     if len(rows) < 2 or any(len(row) != len(rows[0]) for row in rows):
         raise InputError(f"{path} is no table of metrics: a header and rows of its length are expected; remove the file, or mend it")
@@ -250,7 +278,7 @@ def _evaluated(path: Path) -> _Log:
 def _split(values: Mapping[str, float], path: Path, notes: tuple[str, ...]) -> _Log:
     """Metrics apart from clocks and the rest; a metric that is no number is missing."""
     clocks = {n: v for n, v in values.items() if n.rpartition("/")[2] in CLOCKS}
-    metrics = {n: v for n, v in values.items() if n not in clocks and n.rpartition("/")[2] not in BESIDE}
+    metrics = {n: v for n, v in values.items() if n not in clocks and n.rpartition("/")[2] not in BESIDE and not n.endswith(SPEEDS)}
     bad = [n for n, v in metrics.items() if not np.isfinite(v)]
     if bad:
         notes = (*notes, f"{listed(bad)} of {path} ended as NaN or infinite and {'is' if len(bad) == 1 else 'are'} missing")

@@ -29,7 +29,8 @@ def collect(path: str | os.PathLike[str], *, curves: bool = False) -> Runs:
         InputError: a file that is no journal, or one without such runs.
     """
     journal = Journal(path)
-    told, jobs, found = journal.told(), journal.jobs(), _once(journal.finished())
+    told, found = journal.told(), _once(journal.finished())
+    jobs = journal.jobs()  # read last: another sweep may be adding runs
     whole = {key: one for key, one in found.items() if not one.stopped}
     rows = list(_rows(found if curves else whole, jobs, curves))
     if not rows:

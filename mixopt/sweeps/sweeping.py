@@ -27,7 +27,7 @@ from mixopt.runtime.torch_learner import checked_device
 from .by_ray import Ray
 from .collecting import tabled
 from .corpus import WINDOWS, Corpus, corpus
-from .executors import Ensemble, Executor, Sequential
+from .executors import Ensemble, Executor, Sequential, count
 from .job import Finished, Job
 from .journal import Journal
 from .processes import Processes
@@ -210,6 +210,7 @@ def _part(tokens: Any, design: Any, target_tokens: float | None) -> tuple[float,
 
 def _plan(made: Corpus, design: Any, seed: int | None) -> Design:
     """The design, over the domains that there are data of."""
+    count("seed", seed, least=0, none=True)
     if isinstance(design, Design) and seed is not None:
         raise InputError("the runs of a design have seeds of their own; give seed= to mx.design, or to sweep with mixtures alone")
     plan = design if isinstance(design, Design) else _given(made, design, seed or 0)
@@ -267,8 +268,8 @@ def _steps(tokens: float, per_step: int) -> int:
 
 
 def _jobs(plan: Design, made: Corpus, models: list[str], recipes: list[list[Recipe]], rates: Sequence[float] | None) -> list[Job]:
-    if rates is not None and len(rates) != len(plan):
-        raise InputError(f"there are {len(rates)} rates for {len(plan)} runs")
+    if rates is not None and (isinstance(rates, str) or len(rates) != len(plan)):
+        raise InputError(f"there are {len(rates)} rates for {len(plan)} runs; give the peak rate of each run")
     several = len(models) > 1 or max(map(len, recipes)) > 1
     jobs: list[Job] = []
     for r, (name, row) in enumerate(zip(plan.ids, plan.mixtures, strict=True)):
@@ -299,7 +300,7 @@ def _shares(curve: int | Sequence[float], runner: Executor) -> tuple[float, ...]
     if isinstance(curve, (int, float)) and (curve < 0 or curve != int(curve)):
         raise InputError(f"curve is {curve!r}; it is a number of points >= 0, or the shares of the steps after which losses are measured")
     shares = tuple(np.arange(1, curve + 1) / (curve + 1)) if isinstance(curve, (int, float)) else tuple(curve)
-    if not all(0 < share <= 1 for share in shares):
+    if not all(isinstance(share, (int, float, np.floating)) and 0 < share <= 1 for share in shares):
         raise InputError(f"the curve is measured after the shares {listed(shares)} of the steps; each is in (0, 1]")
     return tuple(sorted({float(share) for share in (*shares, *getattr(runner, "at", ()))}))
 

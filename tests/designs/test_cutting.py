@@ -104,7 +104,7 @@ def test_what_does_not_fit_is_told_and_nothing_is_written(data, tmp_path):
             cut(folder, tmp_path / "out", share)
     with pytest.raises(InputError, match="lies inside the data"):
         cut(folder, folder / "out", 0.5)
-    with pytest.raises(InputError, match="documents, of which a share of 0.001 keeps none"):
+    with pytest.raises(InputError, match=r"documents, of which a share of .* keeps none"):
         cut(folder, tmp_path / "out", 0.001)
     (folder / "web" / "de" / "c.jsonl").write_text("no JSON\n")
     with pytest.raises(InputError, match=r"c\.jsonl, line 1: not JSON"):

@@ -12,6 +12,7 @@ import pytest
 
 import mixopt as mx
 from mixopt.designs import collect, emit
+from mixopt.errors import InputError
 
 DOMAINS = mx.Domains(["web", "code", "books"], tokens=[6e11, 3e11, 1e11])
 TRAINER = """
@@ -176,6 +177,33 @@ def test_csv_logs_count_by_their_last_row_or_by_metric(design, tmp_path):
     runs = collect(tmp_path)
     assert runs.metrics[0].tolist() == [2.4, 0.4]
     assert runs.metrics[9].tolist() == [2.2, 0.5]
+
+
+def test_the_history_of_hugging_faces_trainer_is_read(design, tmp_path):
+    emit(design, tmp_path)
+    for r, run in enumerate(design.ids):
+        for step in (500, 1000):
+            history = [
+                {"loss": 3.0 + r, "grad_norm": 1.0, "learning_rate": 1e-3, "epoch": 0.5, "step": step - 10},
+                {
+                    "eval_web_loss": 2.0 + r + 1 / step,
+                    "eval_web_runtime": 3.2,
+                    "eval_web_samples_per_second": 9.0,
+                    "epoch": 1.0,
+                    "step": step,
+                },
+                {"train_loss": 2.5 + r, "train_runtime": 9.0, "train_steps_per_second": 4.0, "total_flos": 1e12, "step": step},
+            ]
+            folder = tmp_path / run / f"checkpoint-{step}"
+            folder.mkdir()
+            (folder / "trainer_state.json").write_text(json.dumps({"best_metric": None, "global_step": step, "log_history": history}))
+    runs = collect(tmp_path)
+    assert runs.targets.names == ("loss", "eval_web_loss", "train_loss")
+    np.testing.assert_allclose(runs.metrics[:, 1], 2.001 + np.arange(len(design)))
+    assert len(runs) == len(design)
+    (tmp_path / design.ids[0] / "trainer_state.json").write_text(json.dumps({"log_history": 3}))
+    with pytest.raises(InputError, match=r"trainer_state\.json has no log_history, as Hugging Face's Trainer writes it"):
+        collect(tmp_path)
 
 
 def test_runs_that_are_not_done_are_left_out_with_a_word(design, tmp_path):

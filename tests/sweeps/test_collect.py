@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import sys
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +47,23 @@ def test_rows_are_in_the_order_of_names_whichever_run_finishes_first(tmp_path):
     for curves, ids in ((False, ("2", "9", "10")), (True, ("2@8", "9@8", "10@8"))):
         table = collect(tmp_path / "j", curves=curves)
         assert (table.ids, table.metrics[:, 0].tolist()) == (ids, [2.0, 9.0, 10.0])
+
+
+def test_runs_that_another_sweep_adds_meanwhile_are_no_trouble(tmp_path, monkeypatch):
+    mx.sweep(TRAIN, models.tiny, MIXTURES[:2], resume=tmp_path / "j", recipe=Recipe(steps=2, batch=2), **SETTINGS)
+    late = count()
+
+    def adding(read):
+        def both(self):
+            found, name = read(self), f"late{next(late)}"
+            self.add(Job(name, (0.5, 0.5), "model", 0, 0, Recipe(1, 2)), Finished(name, (1.0, 1.0), ((1, (1.0, 1.0)),), 1, 12, 9, 0.0))
+            return found
+
+        return both
+
+    for name in ("told", "jobs", "finished"):
+        monkeypatch.setattr(Journal, name, adding(getattr(Journal, name)))
+    assert {"0", "1"} <= {*collect(tmp_path / "j").ids} <= {"0", "1", "late0", "late1", "late2"}
 
 
 def test_points_of_curves_are_rows_that_laws_in_steps_and_tokens_are_fitted_to(tmp_path):

@@ -415,6 +415,9 @@ def test_a_run_that_is_told_of_after_its_end_is_not_counted_twice():
         ({"tokens": "many"}, "tokens= is 'many'"),
         ({"targets": Streams(HELD, 5)}, "windows of 5 tokens, and context= is 6"),
         ({"batch": 4}, "the recipe's batch is 2, and batch= is 4"),
+        ({"curve": "half"}, "after the shares"),
+        ({"rates": "1e-3"}, "4 rates for 4 runs; give the peak rate of each run"),
+        ({"seed": "0"}, "seed is '0'; it is a whole number >= 0, or None"),
     ],
 )
 def test_settings_that_make_no_sense_are_told(change, told):
