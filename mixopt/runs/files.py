@@ -18,6 +18,8 @@ LABEL = "name"
 WEIGHT_PREFIXES, METRIC_PREFIXES, METRIC_SUFFIXES = ("w/", "train_"), ("loss/", "metric/"), ("_val_loss",)
 LOWER, HIGHER = "loss/", "score/"
 """Prefixes of the metrics to be minimised and to be maximised in a file of ours."""
+_ROUNDED = 0.005
+"""How far weights that were rounded may sum off 1."""
 
 
 @final
@@ -73,22 +75,45 @@ def join_key(left: Table, right: Table, on: str | None) -> str | None:
 
 
 def weight_columns(table: Table, paired: bool) -> dict[str, str]:
-    """Column -> domain: all but the metadata in a file of a pair, ``w/<domain>`` in a file of ours."""
-    if paired:
-        return stripped(_numbers(table), WEIGHT_PREFIXES, ())
-    return _prefixed(table, ("w/",))
+    """Column -> domain: all but the metadata in a file of a pair; in one file ``w/<domain>``, or the first columns that sum to 1."""
+    if not paired and not (first := summing(table)):
+        return _prefixed(table, ("w/",))
+    return stripped(_numbers(table) if paired else first, WEIGHT_PREFIXES, ())
 
 
 def metric_columns(table: Table, paired: bool) -> dict[str, str]:
-    """Column -> target: all but the metadata in a file of a pair, ``loss/<target>`` and ``score/<target>`` in a file of ours."""
-    if paired:
-        return stripped(_numbers(table), METRIC_PREFIXES, METRIC_SUFFIXES)
-    return _prefixed(table, (LOWER, HIGHER))
+    """Column -> target: all but the metadata in a file of a pair; in one file ``loss/<target>`` and ``score/<target>``, or what
+    comes after the weights."""
+    first = [] if paired else summing(table)
+    if not paired and not first:
+        return _prefixed(table, (LOWER, HIGHER))
+    return stripped([c for c in _numbers(table) if c not in first], METRIC_PREFIXES, METRIC_SUFFIXES)
+
+
+def summing(table: Table) -> list[str]:
+    """The first columns, shares that sum to 1 in every row: the weights of a file that names nothing by a prefix.
+
+    None where a column has a prefix of ours, where no number of first columns sums to 1 or several do, or where nothing follows.
+    """
+    columns = _numbers(table)
+    if any(c.startswith(("w/", LOWER, HIGHER)) for c in columns):
+        return []
+    sums, ends = np.zeros(len(table.rows)), []
+    for place, column in enumerate(columns[:-1], start=1):
+        try:
+            shares = table.numbers([column], list(range(len(table.rows))))[:, 0]
+        except InputError:
+            break
+        if not ((shares >= 0) & (shares <= 1)).all():
+            break
+        sums += shares
+        ends += [place] * bool((np.abs(sums - 1) <= _ROUNDED).all())
+    return columns[: ends[0]] if len(ends) == 1 else []
 
 
 def directions(columns: Mapping[str, str]) -> dict[str, str]:
-    """Target -> direction by the prefix of its column in a file of ours."""
-    return {name: "min" if column.startswith(LOWER) else "max" for column, name in columns.items()}
+    """Target -> direction by the prefix of its column in a file of ours, where it has one."""
+    return {name: "min" if c.startswith(LOWER) else "max" for c, name in columns.items() if c.startswith((LOWER, HIGHER))}
 
 
 def chosen(columns: Mapping[str, str], only: Iterable[str] | None, drop: Iterable[str]) -> dict[str, str]:
@@ -125,7 +150,8 @@ def _prefixed(table: Table, prefixes: tuple[str, ...]) -> dict[str, str]:
     if not found:
         raise InputError(
             f"{table.path} has no column {prefixes[0]}<name>; in a single file weights are named w/<domain> and metrics loss/<target> "
-            "or score/<target>, as to_csv writes them; else give a second file with the metrics"
+            "or score/<target>, as to_csv writes them, or the weights come first and sum to 1 in every row; else give a second file with "
+            "the metrics"
         )
     return found
 

@@ -119,7 +119,8 @@ class Runs:
         drop: Iterable[str] = (),
         rescale: bool = True,
     ) -> Runs:
-        """Runs from a pair of CSV files as RegMix and Olmix publish them, or from one file that ``to_csv`` wrote.
+        """Runs from a pair of CSV files as RegMix and Olmix publish them, or from one file: as ``to_csv`` writes it, or with the weights
+        first, in columns that sum to 1 in every row, and the metrics after them.
 
         Parquet files (by their ending) and pandas frames are taken too, and long tables: a row for each run and domain (columns run,
         domain, weight) or each run and target (run, target, value).
@@ -167,7 +168,11 @@ class Runs:
             weights=extras.get("weight"),
             rescale=rescale,
         )
-        notes = files.left_out(left, left_rows, right_rows, "metrics") + files.left_out(right, right_rows, left_rows, "mixture")
+        alone = metrics is None and not any(c.startswith("w/") for c in weight_map)
+        notes: tuple[str, ...] = (
+            (f"the columns {listed(weight_map)} sum to 1 and are the weights, those after them the metrics",) if alone else ()
+        )
+        notes += files.left_out(left, left_rows, right_rows, "metrics") + files.left_out(right, right_rows, left_rows, "mixture")
         return replace(runs, name_map=MappingProxyType(weight_map | metric_map), notes=notes + runs.notes)
 
     def to_csv(self, path: files.Path) -> None:
