@@ -13,7 +13,7 @@ def _option(panel: str, text: str, name: str = "", least: int | None = None) -> 
 
 _TABLES, _GOAL, _LIMITS, _FIT = "Tables", "What a mixture is judged by", "What keeps it near home", "How the law is fitted"
 
-Mixtures = Annotated[str | None, _option(_TABLES, "CSV of the runs' mixtures; or, without --losses, of both: weights first, or as mixopt writes it.")]
+Mixtures = Annotated[str | None, _option(_TABLES, "CSV of the runs' mixtures; without --losses, of both, the weights first.")]
 Losses = Annotated[str | None, _option(_TABLES, "CSV of the runs' metrics.")]
 On = Annotated[str | None, _option(_TABLES, "Column that names the runs in both; else run, run_id, id, index or the unnamed first.")]
 Direction = Annotated[list[str] | None, _option(_TABLES, "min or max for all metrics, or name=max. Repeatable.")]
