@@ -238,6 +238,11 @@ def conic_table() -> dict[str, Callable[..., Any]]:
             return (1 if n.data % 2 == 0 else -1) * cp.power(-x, n.data, approx=False)
         return cp.power(x, n.data, approx=False)
 
+    def divide(n: Expr, x: Any, y: Any) -> Any:
+        """A number over what is never negative is that number times a power, whose rules cvxpy knows."""
+        varies = isinstance(y, cp.Expression) and not y.is_constant()
+        return cp.multiply(x, cp.power(y, -1, approx=False)) if varies else x / y
+
     def tail(n: Expr, x: Any, *parts: Any) -> Any:
         if parts:  # the least over t is the tail; the mean lies below it, and tells cvxpy its sign
             t = cp.Variable()
@@ -252,7 +257,7 @@ def conic_table() -> dict[str, Callable[..., Any]]:
         "subtract": lambda n, x, y: x - y,
         "negate": lambda n, x: -x,
         "multiply": lambda n, x, y: cp.multiply(x, y),
-        "divide": lambda n, x, y: x / y,
+        "divide": divide,
         "matmul": lambda n, x, y: x @ y,
         "take": take,
         "stack": lambda n, *parts: cp.hstack(parts),

@@ -1,4 +1,4 @@
-"""Constraints as solvers like them: a ratio multiplied out, and what is counted in tokens counted in a unit of its own."""
+"""Constraints as solvers like them: a ratio multiplied out, an exponential taken off, and tokens counted in a unit of their own."""
 
 from __future__ import annotations
 
@@ -65,7 +65,8 @@ def plain_limits(problem: Problem) -> Rewritten:
         relations.append(changed.named(relation.label))
         recover.append(Priced(relation.label, unit, under))
         if under is not None:
-            steps.append(f"'{relation.label}' times '{under}' -> '{cleared}' (exact where that is > 0)")
+            times, where = (f" times '{under}'", " where that is > 0") if depends_on_mixture(under) else ("", "")
+            steps.append(f"'{relation.label}'{times} -> '{cleared}' (exact{where})")
         if unit != 1:
             steps.append(f"'{relation.label}' in units of {unit:.0e}, its dual back in yours (exact)")
     if not recover:
@@ -74,9 +75,14 @@ def plain_limits(problem: Problem) -> Rewritten:
 
 
 def _cleared(relation: Relation) -> tuple[Relation, Expr | None]:
-    """x / y <= c as x <= c y, where y depends on the weights and is never negative, and c does not; with y."""
+    """x / y <= c as x <= c y, with y, which is never negative; exp(x) >= c as x >= log c, with 1 / c; c is fixed, x and y move."""
     left, right = relation.left, relation.right
     for ratio, bound, first in ((left, right, True), (right, left, False)):
+        above = ratio.op == "exp" and bound.op == "constant" and relation.sense == (">=" if first else "<=")
+        if above and bool((bound.data.value > 0).all()):
+            x, least = ratio.args[0], constant(np.log(bound.data.value), bound.index)
+            flat = Relation(x, ">=", least) if first else Relation(least, "<=", x)
+            return flat, constant(1 / bound.data.value)
         if ratio.op != "divide" or depends_on_mixture(bound):
             continue
         over, under = ratio.args

@@ -117,6 +117,8 @@ class Curvatures:
             factor, body = right, left
         elif self._curvature[left] == "constant" and OPS[node.op].shape == "product":
             factor, body = left, right
+        elif self._curvature[left] == "constant" and self._sign[right] == "+" and self._curvature[right] in ("affine", "concave"):
+            return {"+": "convex", "-": "concave"}.get(self._sign[left], "unknown")  # type: ignore[return-value]
         else:
             return "unknown"
         inner, by = self._curvature[body], self._sign[factor]

@@ -55,8 +55,6 @@ class Expr:
     index: Names | None = None
     data: Any = None
 
-    __array_ufunc__ = None  # numpy operands defer to the operators below
-
     def __post_init__(self) -> None:
         if self.op not in OPS:
             raise ProblemError(f"no operation {self.op!r}")
@@ -114,6 +112,12 @@ class Expr:
                 stack.extend((a, False) for a in reversed(node.args))
         return tuple(order)
 
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **settings: Any) -> Any:
+        """Numpy's operators and functions are those of the language where it has them: ``np.exp(w)`` is ``mx.exp(w)``."""
+        from .ufuncs import by_language
+
+        return by_language(ufunc.__name__, method, inputs, settings)
+
     def __add__(self, other: Operand) -> Expr:
         return elementwise("add", self, other)
 
@@ -137,6 +141,10 @@ class Expr:
 
     def __rtruediv__(self, other: Operand) -> Expr:
         return elementwise("divide", other, self)
+
+    def __abs__(self) -> Expr:
+        expr = number(self, "abs")
+        return Expr("abs", (expr,), expr.shape, expr.index)
 
     def __neg__(self) -> Expr:
         number(self, "-")

@@ -87,6 +87,9 @@ def test_a_conflict_gives_way_in_the_users_numbers():
         (mx.equal(W["books"] / W["code"], 2), mx.equal(W["books"], 2 * W["code"])),
         (mx.mass(W, ["books"]) / mx.mass(W, ["web", "code"]) <= 1, W["books"] <= W["web"] + W["code"]),
         (mx.max(W) / mx.min(W) <= 3, mx.max(W) <= 3 * mx.min(W)),
+        (mx.exp(mx.entropy(W)) >= 2.5, mx.entropy(W) >= np.log(2.5)),
+        (2.5 <= mx.exp(mx.entropy(W)), mx.entropy(W) >= np.log(2.5)),  # noqa: SIM300
+        (1 / mx.sum_squares(W) >= 2.5, mx.sum_squares(W) <= 0.4),
     ],
 )
 def test_a_ratio_of_weights_is_a_line(ratio, line):
@@ -105,6 +108,17 @@ def test_the_dual_of_a_ratio_is_the_slope_of_the_value(bound):
     step = 1e-4
     slope = (value(bound + step) - value(bound - step)) / (2 * step)
     assert solved((W["books"] / W["code"] <= bound).named("ratio")).duals["ratio"] == pytest.approx(-slope, abs=1e-4)
+
+
+def test_the_dual_of_a_number_of_domains_is_the_slope_of_the_value():
+    def result(least):
+        return solved((mx.exp(mx.entropy(W)) >= least).named("domains"))
+
+    slope = (result(2.601).value - result(2.599).value) / 0.002
+    assert result(2.6).duals["domains"] == pytest.approx(slope, rel=1e-3)
+    assert "'domains' -> 'entropy(w) >= 0.955511' (exact)" in str(
+        mx.plan(mx.minimize(PULL, over=W, subject_to=[(mx.exp(mx.entropy(W)) >= 2.6).named("domains")]))
+    )
 
 
 def test_a_vector_of_ratios_has_a_dual_for_each_entry():

@@ -42,7 +42,11 @@ FAULTS = [
         "if 'c' is never negative, write parameter('c', 2, nonneg=True)",
     ),
     (A @ E, "<2x2 numbers> @ exp(w)", "'<2x2 numbers>' has entries of both signs, and 'exp(w)', which it multiplies, is convex"),
-    (1 / W, "1/w", "it divides by 'w', which depends on the weights; where it is > 0, power(w, -1) is convex"),
+    (
+        1 / (W - 0.5),
+        "1/(w - 0.5)",
+        "it divides by 'w - 0.5', which depends on the weights; where it is > 0, power(w - 0.5, -1) is convex",
+    ),
     (W / E, "w/exp(w)", "it divides by 'exp(w)', which depends on the weights"),
     (
         E / P,

@@ -180,3 +180,15 @@ def test_law_optima_on_real_runs():
     assert {n: r.value for n, r in found.items()} == pytest.approx({n: v for n, (_, v) in cases.items()}, abs=2e-5)
     assert {n: r.check.gap for n, r in found.items()} == pytest.approx(dict.fromkeys(cases, 0.0), abs=1e-5)
     assert found["Pile-CC with KL"].vector.max() == pytest.approx(0.558, abs=1e-3)
+
+
+def test_a_number_over_what_is_never_negative_is_convex_and_solved_to_optimality():
+    """min sum_i c_i / w_i on the simplex: w_i proportional to sqrt(c_i), value (sum_i sqrt(c_i))^2."""
+    w, c = mx.Mixture(["a", "b", "c"]), np.array([1.0, 4.0, 9.0])
+    result = mx.solve(mx.minimize(mx.sum(c / w), over=w), solver=Conic())
+    assert result.status is mx.Status.OPTIMAL
+    np.testing.assert_allclose(result.vector, np.sqrt(c) / 6, atol=1e-5)
+    assert result.value == pytest.approx(36, abs=1e-5)
+    p = mx.parameter("p", nonneg=True)
+    ready = mx.plan(mx.minimize(p / (w["a"] + 0.1) + mx.sum_squares(w), over=w))
+    assert [ready.run(given={"p": x}).status.name for x in (0.0, 0.5)] == ["OPTIMAL", "OPTIMAL"]
