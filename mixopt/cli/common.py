@@ -43,6 +43,11 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on sta
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only the answer and errors, no progress.")]
 
 
+def seeded(text: str, panel: str | None = None) -> Any:
+    """The option of a seed: a whole number that every generator takes."""
+    return typer.Option(help=text, rich_help_panel=panel, min=0, max=2**32 - 1)
+
+
 @final
 @dataclass(frozen=True)
 class Voice:

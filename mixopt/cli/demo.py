@@ -6,12 +6,14 @@ from typing import Annotated
 
 import typer
 
+from .common import seeded
+
 
 def demo(
     out: Annotated[str, typer.Option(help="Folder for weights, runs, the verdict and pictures.")] = "out/demo",
     quick: Annotated[bool, typer.Option("--quick", help="Smaller models: under two minutes instead of under eight.")] = False,
     seconds: Annotated[float | None, typer.Option(help="The time to fit into, if not the preset's.", min=10)] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the proxies, their mixtures and the methods.", min=0)] = 0,
+    seed: Annotated[int, seeded("Seed of the proxies, their mixtures and the methods.")] = 0,
     fresh: Annotated[bool, typer.Option("--fresh", help="Begin anew in a folder that holds an earlier study.")] = False,
     device: Annotated[str, typer.Option(help="Where models are trained: cpu, cuda, cuda:1.")] = "cpu",
 ) -> None:

@@ -12,7 +12,7 @@ import typer
 from mixopt.errors import InputError, MissingExtraError
 
 from . import fit_options as o
-from .common import Json, Quiet, Voice
+from .common import Json, Quiet, Voice, seeded
 
 if TYPE_CHECKING:
     from mixopt.designs import Design, Price
@@ -24,8 +24,8 @@ _OWN = ("autoscale", "lattice")
 """Kinds that settle how many runs they have, where nobody says."""
 
 
-def _option(panel: str, text: str, *names: str, least: int | None = None) -> Any:
-    return typer.Option(*names, help=text, rich_help_panel=panel, min=least)
+def _option(panel: str, text: str, *names: str) -> Any:
+    return typer.Option(*names, help=text, rich_help_panel=panel)
 
 
 def design(
@@ -53,7 +53,7 @@ def design(
     fix: o.Fix = None,
     cap: Annotated[str | None, _option(_RUNS, "Epochs that the target may take of a domain; needs --tokens and --target-tokens.")] = None,
     replicates: Annotated[int | None, _option(_RUNS, "How many of the runs repeat one mixture, to tell the noise; 0 is none.")] = None,
-    seed: Annotated[int, _option(_RUNS, "Seed of the design; training seeds count up from it.", least=0)] = 0,
+    seed: Annotated[int, seeded("Seed of the design; training seeds count up from it.", _RUNS)] = 0,
     gpu_hours: Annotated[str | None, _option(_PRICE, "Budget of all runs in GPU-hours: proposes size, tokens and number of runs.")] = None,
     target_params: Annotated[str | None, _option(_PRICE, "Parameters of the model that the mixture is for, such as 7e9.")] = None,
     target_tokens: Annotated[

@@ -11,10 +11,8 @@ import typer
 from mixopt.errors import InputError
 from mixopt.export import Blend, Exported, Target, read_paths, targets
 from mixopt.export import export as write
-from mixopt.fitting.options import by_name
-from mixopt.fitting.options import paths as located
 
-from .common import Json, Quiet, Voice
+from .common import Json, Quiet, Voice, seeded
 
 Pairs = list[str] | None
 
@@ -36,7 +34,7 @@ def export(
     equal_lengths: Annotated[bool, typer.Option("--equal-lengths", help="Every example has the same number of tokens.")] = False,
     floor: Annotated[float, typer.Option(help="The least weight of any domain.")] = 0.0,
     digits: Annotated[int | None, typer.Option(help="Round weights to so many decimals, keeping their sum.")] = None,
-    seed: Annotated[int, typer.Option(help="Seed for trainers that take one from this file.", min=0)] = 0,
+    seed: Annotated[int, seeded("Seed for trainers that take one from this file.")] = 0,
     step_tokens: Annotated[float | None, typer.Option(help="Tokens of a training step, where stages start at steps.")] = None,
     validation: Annotated[Pairs, typer.Option(help="A validation path for Megatron and NeMo; again for more.")] = None,
     test: Annotated[Pairs, typer.Option(help="A test path for Megatron and NeMo; again for more.")] = None,
@@ -46,6 +44,8 @@ def export(
     quiet: Quiet = False,
 ) -> None:
     """Write a mixture for Megatron, NeMo, Hugging Face, litdata, MosaicML, OLMo-core, torchtitan, nanotron, Levanter and others."""
+    from mixopt.fitting.options import paths as located
+
     voice = Voice(json, quiet)
     if show:
         voice.answer(_table(targets()), {"targets": [_target(t) for t in targets()]})
@@ -80,6 +80,8 @@ def export(
 
 
 def _numbers(option: str, given: Pairs) -> dict[str, float]:
+    from mixopt.fitting.options import by_name
+
     return {name: value for one in given or () for name, value in by_name(one, option).items()}
 
 

@@ -6,9 +6,11 @@ from typing import Annotated, Any
 
 import typer
 
+from .common import seeded
 
-def _option(panel: str, text: str, name: str = "", least: int | None = None) -> Any:
-    return typer.Option(*([name] if name else []), help=text, rich_help_panel=panel, min=least)
+
+def _option(panel: str, text: str, name: str = "") -> Any:
+    return typer.Option(*([name] if name else []), help=text, rich_help_panel=panel)
 
 
 _TABLES, _GOAL, _LIMITS, _FIT = "Tables", "What a mixture is judged by", "What keeps it near home", "How the law is fitted"
@@ -44,7 +46,7 @@ Law = Annotated[
 Ridge = Annotated[float | None, _option(_FIT, "Ridge on the parameters; by default the law chooses it, and 0 is none.")]
 Huber = Annotated[float | None, _option(_FIT, "Width of a Huber loss in place of squares, for runs that went wrong, such as 0.02.")]
 Folds = Annotated[int | None, _option(_FIT, "Folds of the cross-validation; 5 by default.")]
-Seed = Annotated[int | None, _option(_FIT, "Seed of the folds.", least=0)]
+Seed = Annotated[int | None, seeded("Seed of the folds.", _FIT)]
 TargetSize = Annotated[
     str | None, _option(_FIT, "Parameters N of the run that the mixture is for, such as 7e9: for a law that depends on them.")
 ]

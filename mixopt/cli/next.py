@@ -15,7 +15,6 @@ import typer
 from mixopt.errors import InputError, MixoptError, cause, listed, nearest
 from mixopt.export import Blend, read_paths
 from mixopt.export import export as write
-from mixopt.fitting.options import paths as located
 
 from .common import Json, Quiet, Voice
 
@@ -47,6 +46,7 @@ def next_stage(
     quiet: Quiet = False,
 ) -> None:
     """Advance a schedule by what a trainer has logged, and write the weights for its next start."""
+    from mixopt.fitting.options import paths as located
     from mixopt.trainers.stages import advance, read_state
 
     voice = Voice(json, quiet)

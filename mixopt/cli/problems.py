@@ -26,7 +26,7 @@ from mixopt.solver import Budget, Progress, Watch
 from mixopt.solvers.text import NAMES, from_text
 from mixopt.usercode import load, told
 
-from .common import Exit, Json, Quiet, Voice, plain
+from .common import Exit, Json, Quiet, Voice, plain, seeded
 
 FILE = "Your Python: file.py:name or module:name, a problem, a method, or a function that returns one. Without a name: 'problem'."
 DEFAULT = "problem"
@@ -100,7 +100,7 @@ def solve(
     save: Annotated[Path | None, typer.Option(help="Where the result is saved, as JSON; --start goes on from it.", dir_okay=False)] = None,
     steps: Steps = None,
     seconds: Seconds = None,
-    seed: Annotated[int, typer.Option(help="Seed of the batches, and of the learner where the file makes one from a seed.", min=0)] = 0,
+    seed: Annotated[int, seeded("Seed of the batches, and of the learner where the file makes one from a seed.")] = 0,
     only_plan: Annotated[bool, typer.Option("--plan", help="Print the plan, and solve nothing.")] = False,
     json: Json = False,
     quiet: Quiet = False,

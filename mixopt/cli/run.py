@@ -10,11 +10,12 @@ import typer
 
 from mixopt.errors import unknown
 
-from .common import Json, Quiet, Voice, command
+from .common import Json, Quiet, Voice, command, seeded
 from .reading import DomainField, Dtype, Eos, Per, Split, TextField, Tokenizer, Undecodable, reading
 
 if TYPE_CHECKING:
     from mixopt.study.outcome import Outcome
+    from mixopt.study.study import Study
 
 UNITS = {"auto": "", "bpb": "bits per byte", "nats": "nats per token"}
 
@@ -61,7 +62,7 @@ def run(
     target_steps: Annotated[int, _size("Steps of a run of the verdict.")] = 350,
     seeds: Annotated[int, _size("Seeds of the verdict; 0 for no verdict.")] = 5,
     minutes: Annotated[float, _size("The time to fit into; steps are cut to it.")] = 10.0,
-    seed: Annotated[int, typer.Option(help="Seed of proxies, mixtures and methods.", min=0)] = 0,
+    seed: Annotated[int, seeded("Seed of proxies, mixtures and methods.")] = 0,
     plan: Annotated[bool, typer.Option("--plan", help="Tokenise, say what would be trained and how long it takes, and stop.")] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Begin anew in a folder that holds an earlier study.")] = False,
     json: Json = False,
@@ -104,10 +105,26 @@ def run(
     )
     voice = Voice(json, quiet)
     if plan:
-        introduce(*begun(asked, Screen(Voice(json).console), fresh=fresh))
+        study, again = begun(asked, Screen(Voice(json, quiet and json).console), fresh=fresh)
+        introduce(study, again)
+        if json:
+            voice.answer("", _planned(study, again))
         return
     outcome = carry_out(asked, Screen(voice.console), fresh=fresh, command=command())
     voice.answer(*_answer(outcome, out))
+
+
+def _planned(study: Study, again: bool) -> dict[str, Any]:
+    """What would be trained on what, and how long it takes, as the object of --json."""
+    return {
+        "domains": dict(zip(study.data.domains, study.data.domains.sizes.tolist(), strict=True)),
+        "targets": [target.name for target in study.data.targets],
+        "unit": study.data.unit,
+        "methods": study.methods,
+        "sizes": study.sizes.asdict(),
+        "seconds": study.work / study.speed,
+        "goes_on": again,
+    }
 
 
 def _answer(outcome: Outcome, out: Path) -> tuple[str, dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,9 +15,9 @@ from typing import TYPE_CHECKING, Annotated, Any, final
 import typer
 
 from mixopt.errors import InputError, listed, unknown
-from mixopt.files import safe, write
+from mixopt.files import safe, writable, write
 
-from .common import Json, Quiet, Voice
+from .common import Json, Quiet, Voice, seeded
 from .reading import DomainField, Dtype, Eos, Per, Split, TextField, Tokenizer, Undecodable, reading
 
 if TYPE_CHECKING:
@@ -29,12 +30,12 @@ if TYPE_CHECKING:
 DEMO = "demo"
 
 
-def _model(text: str) -> Any:
-    return typer.Option(help=text, rich_help_panel="Model")
+def _model(text: str, least: int | None = None) -> Any:
+    return typer.Option(help=text, rich_help_panel="Model", min=least)
 
 
-def _how(text: str) -> Any:
-    return typer.Option(help=text, rich_help_panel="How runs are carried out")
+def _how(text: str, least: int | None = None) -> Any:
+    return typer.Option(help=text, rich_help_panel="How runs are carried out", min=least)
 
 
 def sweep(
@@ -46,7 +47,7 @@ def sweep(
     target_tokens: Annotated[
         float | None, typer.Option(help="Tokens of the run that the mixture is for: proxies then repeat each domain as often as that.")
     ] = None,
-    runs: Annotated[int | None, typer.Option(help="How many mixtures; else three for each of the law's parameters.")] = None,
+    runs: Annotated[int | None, typer.Option(help="How many mixtures; else three for each of the law's parameters.", min=1)] = None,
     design: Annotated[str, typer.Option(help="A kind of design, such as dirichlet or sobol, or a CSV of mixtures.")] = "dirichlet",
     val: Annotated[list[str] | None, typer.Option(help="A validation set to measure too: name=FOLDER. Repeatable.")] = None,
     out: Annotated[Path, typer.Option(help="Folder for tokens, the journal and the table; give it again to go on.")] = Path("out/sweep"),
@@ -61,13 +62,13 @@ def sweep(
     undecodable: Undecodable = "refuse",
     model: Annotated[str, _model("hf:FOLDER or FILE.py:FUNCTION; without one a small GPT.")] = "",
     width: Annotated[
-        list[int] | None, _model("Width of the small GPT, 32 if not given. Repeatable: then each mixture has a run of each.")
+        list[int] | None, _model("Width of the small GPT, 32 if not given. Repeatable: then each mixture has a run of each.", 1)
     ] = None,
-    context: Annotated[int, _model("Tokens of a window.")] = 64,
-    batch: Annotated[int, _model("Windows of a batch.")] = 16,
+    context: Annotated[int, _model("Tokens of a window.", 1)] = 64,
+    batch: Annotated[int, _model("Windows of a batch.", 1)] = 16,
     rate: Annotated[float, _model("Peak learning rate of AdamW.")] = 1e-2,
     precision: Annotated[str, _model("float32 or bfloat16.")] = "float32",
-    windows: Annotated[int, _model("Held-out windows of each domain or set that a run is measured on.")] = 64,
+    windows: Annotated[int, _model("Held-out windows of each domain or set that a run is measured on.", 1)] = 64,
     executor: Annotated[str, _how("ensemble, sequential, processes or ray.")] = "ensemble",
     together: Annotated[int | None, _how("Runs that an ensemble, or a task of Ray, trains together.")] = None,
     workers: Annotated[int | None, _how("Processes; else one for each core.")] = None,
@@ -76,9 +77,9 @@ def sweep(
     device: Annotated[str | None, _how("Where models are trained: cpu, cuda, cuda:1.")] = None,
     halving: Annotated[bool, _how("Stop the worse half of the runs after a quarter, and of the rest after half, of the steps.")] = False,
     curve: Annotated[
-        int, _how("Points on the way at which losses are measured: written as curves.csv, of all runs of the folder, for laws in steps.")
+        int, _how("Points on the way at which losses are measured: written as curves.csv, of all runs of the folder, for laws in steps.", 0)
     ] = 0,
-    seed: Annotated[int | None, typer.Option(help="Seed of the design, the models and the data; 0 if not given.", min=0)] = None,
+    seed: Annotated[int | None, seeded("Seed of the design, the models and the data; 0 if not given.")] = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -92,6 +93,8 @@ def sweep(
     recipe = Recipe(steps=1, batch=batch, rate=rate, precision=_precision(precision))
     sets = folders(val or (), "--val")
     _refuse_said_twice(design, runs, seed, model, width, layout)
+    _refuse_unknown(design, tokens)
+    writable(out)
     how = reading(text_field, domain_field, tokenizer, per, split, dtype, eos, undecodable)
     text = _text(voice, data, sets, out, how, context)
     plan = _design(design, text.domains, runs, tokens, seed or 0)
@@ -134,6 +137,25 @@ def _refuse_said_twice(design: str, runs: int | None, seed: int | None, model: s
         raise InputError(f"--width is of the small GPT, and --model {model} is another model; leave one of them out")
     if layout not in ("", "regmix", "olmix"):
         raise unknown("layout", layout, ("regmix", "olmix"))
+
+
+def _refuse_unknown(design: str, tokens: list[float] | None) -> None:
+    """Raise where a design cannot be made of what is given, before the data are read."""
+    from mixopt.designs import KINDS, Design
+
+    if design.endswith(".csv"):
+        told = Design.from_csv(design).tokens is not None
+        if told and tokens is not None:
+            raise InputError(f"--design {design} says the tokens of its runs; leave --tokens out, or its column tokens")
+    elif design in KINDS:
+        told = False
+    else:
+        raise unknown("kind of design", design, KINDS)
+    if not (told or tokens):
+        raise InputError("say how many tokens each run is trained on, such as --tokens 2e6")
+    for count in tokens or ():
+        if not 0 < count < math.inf:
+            raise InputError(f"--tokens is {count:g}; a run is trained on more than 0")
 
 
 def _written(table: Runs, out: Path, layout: str, curve: int) -> list[Path]:
@@ -216,14 +238,8 @@ def _design(given: str, domains: Domains, runs: int | None, tokens: list[float] 
     from mixopt.designs import Design, design
 
     if given.endswith(".csv"):
-        plan = Design.from_csv(given, domains)
-        if plan.tokens is not None and tokens is not None:
-            raise InputError(f"--design {given} says the tokens of its runs; leave --tokens out, or its column tokens")
-        if plan.tokens is not None or tokens is not None:
-            return plan
-    if not tokens:
-        raise InputError("say how many tokens each run is trained on, such as --tokens 2e6")
-    return design(domains, runs=runs, kind=given, tokens=tokens[0] if len(tokens) == 1 else None, seed=seed)
+        return Design.from_csv(given, domains)
+    return design(domains, runs=runs, kind=given, tokens=tokens[0] if tokens is not None and len(tokens) == 1 else None, seed=seed)
 
 
 def _single(tokens: list[float] | None) -> float | list[float] | None:

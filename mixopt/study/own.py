@@ -25,7 +25,7 @@ from .console import Screen
 from .data import NATS, Data, Target, mean_of
 from .models import Models, small_gpts
 from .outcome import Outcome
-from .sizes import EPOCHS, METHODS, Sizes
+from .sizes import EPOCHS, METHODS, Sizes, known_methods
 from .store import Store
 from .study import Study, carried_out, introduce, measured
 
@@ -100,6 +100,12 @@ def run(asked: Asked, screen: Screen | None = None, *, fresh: bool = False, comm
 
 
 def _check(asked: Asked) -> None:
+    known_methods(asked.methods)
+    if asked.proxy and not asked.model:
+        raise InputError(f"the proxy {asked.proxy} is a smaller model in place of --model, and there is none; give --model too")
+    for name in ("rate", "budget", "proxies"):
+        if not 0 <= getattr(asked, name) < math.inf:
+            raise InputError(f"{name} is {getattr(asked, name)}; it is > 0, or 0 for the usual one")
     for name in ("context", "batch", "proxy_steps", "target_steps"):
         if getattr(asked, name) < 1:
             raise InputError(f"{name.replace('_', '-')} is {getattr(asked, name)}; it is at least 1")

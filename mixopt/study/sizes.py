@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass, replace
 from typing import final
+
+from mixopt.errors import InputError, nearest
 
 METHODS = ("law", "doremi", "doge", "implicit")
 FEWEST_STEPS = 60
@@ -63,6 +65,13 @@ class Sizes:
         return asdict(self)
 
 
+def known_methods(methods: Iterable[str]) -> None:
+    """Raises InputError where a study does not take one of these methods."""
+    for method in methods:
+        if method not in METHODS:
+            raise InputError(f"no method {method!r}; a study takes {', '.join(METHODS)}{nearest(method, METHODS)}")
+
+
 def work(tokens: float, parameters: float) -> float:
     """Floating-point operations of training on so many tokens: 6 a parameter and token."""
     return 6.0 * parameters * tokens
@@ -94,6 +103,11 @@ def verdict_work(sizes: Sizes, mixtures: int) -> float:
     return mixtures * sizes.seeds * work(sizes.target_tokens, sizes.target_parameters)
 
 
+def _cut(asked: int, share: float, fewest: int) -> int:
+    """A share of what was asked: not below the fewest that tell something, and never above what was asked."""
+    return min(asked, max(fewest, int(share * asked)))
+
+
 def fitted(
     sizes: Sizes, speed: float, seconds: float, domains: int, mixtures: int, methods: Collection[str] = METHODS, targets: int = 2
 ) -> tuple[Sizes, tuple[str, ...]]:
@@ -110,18 +124,19 @@ def fitted(
     spare = seconds - search_work(sizes, domains, methods, targets) / speed
     share = spare / max(verdict_work(sizes, mixtures) / speed, 1e-9)
     if share < 1:
-        steps = max(least, int(share * sizes.target_steps))
-        dropped.append(f"target models are trained for {steps} steps instead of {sizes.target_steps}")
+        steps = _cut(sizes.target_steps, share, least)
+        if steps < sizes.target_steps:
+            dropped.append(f"target models are trained for {steps} steps instead of {sizes.target_steps}")
         sizes = replace(sizes, target_steps=steps)
     if time(sizes) > seconds:
         share = max(0.3, seconds / time(sizes))
         small = replace(
             sizes,
-            proxies=max(12, int(share * sizes.proxies)),
-            proxy_steps=max(FEWEST_STEPS, int(share * sizes.proxy_steps)),
-            method_steps=max(40, int(share * sizes.method_steps)),
-            outer_steps=max(4, int(share * sizes.outer_steps)),
-            target_steps=max(FEWEST_STEPS + 15, int(share * sizes.target_steps)),
+            proxies=_cut(sizes.proxies, share, 12),
+            proxy_steps=_cut(sizes.proxy_steps, share, FEWEST_STEPS),
+            method_steps=_cut(sizes.method_steps, share, 40),
+            outer_steps=_cut(sizes.outer_steps, share, 4),
+            target_steps=_cut(sizes.target_steps, share, FEWEST_STEPS + 15),
         )
         dropped = [
             f"{small.proxies} proxies of {small.proxy_steps} steps instead of {sizes.proxies} of {sizes.proxy_steps}",

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mixopt.errors import InputError
-from mixopt.files import write
+from mixopt.files import writable, write
 from mixopt.runs import Runs
 
 from .search import Found
@@ -33,6 +33,7 @@ class Store:
             InputError: it cannot be made or written.
         """
         store = Store(Path(folder))
+        writable(store.folder)
         write(store.folder / ".writable", "")
         (store.folder / ".writable").unlink()
         return store

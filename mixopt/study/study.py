@@ -12,7 +12,7 @@ from typing import Any, final
 
 import torch
 
-from mixopt.errors import InputError, MissingExtraError, nearest
+from mixopt.errors import MissingExtraError
 from mixopt.fitting import Recommendation
 from mixopt.report.page import provenance
 from mixopt.runs import Runs
@@ -24,7 +24,7 @@ from .models import Models
 from .outcome import Outcome, candidates, draw, outcome_of
 from .report import saved
 from .search import ALL, Found
-from .sizes import METHODS, Sizes, fitted, search_work, verdict_work, work
+from .sizes import METHODS, Sizes, fitted, known_methods, search_work, verdict_work, work
 from .store import Store
 from .verdict import Candidate
 
@@ -46,9 +46,7 @@ class Study:
     speed: float = 1e10  # operations a second
 
     def __post_init__(self) -> None:
-        for method in self.methods:
-            if method not in METHODS:
-                raise InputError(f"no method {method!r}; a study takes {', '.join(METHODS)}{nearest(method, METHODS)}")
+        known_methods(self.methods)
 
     @property
     def distinct(self) -> int:

@@ -34,6 +34,9 @@ def folder(tmp_path, monkeypatch):
     Path("sizes.json").write_text('{"web": 4e9, "code": 1e9}')
     Path("mine.py").write_text(PROBLEM)
     Path("file").write_text("")
+    Path("text").mkdir()
+    for name in ("web", "code"):
+        Path("text", f"{name}.jsonl").write_text("".join(json.dumps({"text": f"document {i} of {name}"}) + "\n" for i in range(300)))
     return tmp_path
 
 
@@ -64,6 +67,19 @@ def call(*words: str):
         ("fit --folds many", "mixopt: invalid value for '--folds': "),
         ("fit --fold 3", "; mixopt fit --help shows what there is\n"),
         ("fti", "mixopt: no such command 'fti'"),
+        ("run --data text --methods law,dogge", "no method 'dogge'; a study takes law, doremi, doge, implicit; did you mean 'doge'?"),
+        ("run --data text --proxy mine.py:small", "the proxy mine.py:small is a smaller model in place of --model"),
+        ("run --data text --rate nan", "rate is nan; it is > 0, or 0 for the usual one"),
+        ("run --data text --budget -1", "budget is -1.0; it is > 0"),
+        ("run --data text --proxies -1", "proxies is -1; it is > 0"),
+        ("run --data text --out file", "file cannot be a folder: "),
+        ("demo --seed 99999999999", "--seed"),
+        ("sweep --data text", "say how many tokens each run is trained on"),
+        ("sweep --data text --tokens nan", "--tokens is nan; a run is trained on more than 0"),
+        ("sweep --data text --tokens 1e3 --design sobbol", "no kind of design 'sobbol'"),
+        ("sweep --data text --tokens 1e3 --design absent.csv", "cannot read absent.csv: No such file or directory"),
+        ("sweep --data text --tokens 1e3 --windows 0", "--windows"),
+        ("sweep --data text --tokens 1e3 --out file", "file cannot be a folder: "),
         ("collect", "mixopt: missing argument 'DIR'; mixopt collect --help shows what there is\n"),
     ],
 )
@@ -72,7 +88,8 @@ def test_it_is_refused_in_words_and_before_anything_is_begun(folder, words, said
     assert found.exit_code == Exit.INPUT, found.output
     assert said in found.stderr
     assert "cross-validating" not in found.output or "noise" in words or "huber" in words  # which are told at its start
-    assert sorted(p.name for p in folder.iterdir()) == ["file", "mine.py", "mix.json", "runs.csv", "sizes.json"]
+    assert "reading" not in found.output
+    assert sorted(p.name for p in folder.iterdir()) == ["file", "mine.py", "mix.json", "runs.csv", "sizes.json", "text"]
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is full")
@@ -119,3 +136,13 @@ def test_folders_that_may_be_written(folder):
     if not os.access("closed", os.W_OK):  # root may write everywhere
         with pytest.raises(InputError, match="is not yours to write"):
             writable("closed/deeper")
+
+
+def test_a_plan_of_a_study_is_one_object(folder):
+    sizes = ("--context", "8", "--batch", "2", "--proxies", "2", "--proxy-steps", "3", "--target-steps", "4", "--seeds", "2")
+    found = call("run", "--data", "text", "--out", "out", "--minutes", "0.001", "--plan", "--json", *sizes)
+    assert found.exit_code == Exit.DONE, found.output
+    told = json.loads(found.stdout)
+    assert (told["sizes"]["proxies"], told["sizes"]["target_steps"]) == (2, 4)  # cut to the time, never above what was asked
+    assert (sorted(told["domains"]), told["methods"], told["goes_on"]) == (["code", "web"], ["law", "doremi", "doge"], False)
+    assert "target runs" in found.stderr

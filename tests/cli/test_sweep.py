@@ -160,7 +160,7 @@ def test_a_sweep_that_is_interrupted_exits_as_such_and_goes_on(folder, monkeypat
         (("--design", "none.csv", "--seed", "3"), "leave --seed out"),
         (("--model", "a.py:b", "--width", "8"), "--width is of the small GPT"),
         (("--layout", "regmx"), "did you mean 'regmix'"),
-        (("--val", "nothing"), "write name=value"),
+        (("--val", "nothing"), "write name=path"),
         (("--val", "a=/none"), "/none"),
     ],
 )
