@@ -15,6 +15,7 @@ from mixopt.errors import ProblemError, listed, unknown
 from .latex import latex
 from .ops import OPS
 from .printing import text
+from .ufuncs import counterpart
 
 TOKENS = -1
 """The length of a vector of token losses, which is known only when a batch is drawn."""
@@ -114,9 +115,20 @@ class Expr:
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **settings: Any) -> Any:
         """Numpy's operators and functions are those of the language where it has them: ``np.exp(w)`` is ``mx.exp(w)``."""
-        from .ufuncs import by_language
-
-        return by_language(ufunc.__name__, method, inputs, settings)
+        if ufunc in (np.equal, np.not_equal):
+            return ufunc is np.not_equal  # an array is no expression
+        kind, names = counterpart(ufunc.__name__, method, settings)
+        if kind == "operator":
+            left, right = inputs
+            return getattr(left, names[0])(right) if isinstance(left, Expr) else getattr(right, names[1])(left)
+        if kind == "pair":
+            return elementwise(names[0], *inputs)
+        x = number(self, names[0])
+        if kind == "each":
+            return Expr(names[0], (x,), x.shape, x.index)
+        if len(x.shape or ()) != 1:
+            raise ProblemError(f"{names[0]} is of a vector, but {shown(x)} is none")
+        return Expr(names[0], (x,))
 
     def __add__(self, other: Operand) -> Expr:
         return elementwise("add", self, other)
@@ -143,8 +155,7 @@ class Expr:
         return elementwise("divide", other, self)
 
     def __abs__(self) -> Expr:
-        expr = number(self, "abs")
-        return Expr("abs", (expr,), expr.shape, expr.index)
+        return self.__array_ufunc__(np.absolute, "__call__", self)
 
     def __neg__(self) -> Expr:
         number(self, "-")

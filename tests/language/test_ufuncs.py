@@ -55,6 +55,8 @@ def test_relations_and_equality_with_arrays_keep_their_sense():
         (lambda: np.sum(W, axis=0), "numpy's add.reduce of an expression with settings is not in the language"),
         (lambda: np.add.outer(C, W), "numpy's add.outer of an expression"),
         (lambda: np.add(C, W, out=C), "numpy's add of an expression with settings"),
+        (lambda: np.sum(W[0]), "sum is of a vector, but 'w.web.' .* is none"),
+        (lambda: np.exp(mx.model()), "'theta' is a model, not a number, in 'exp'"),
         (lambda: C < W, "strict relations have no closed set of points"),
     ],
 )
