@@ -106,6 +106,8 @@ def test_every_command_has_its_options_and_an_example_on_its_page():
     assert sorted(told) == sorted(COMMANDS)
     typed = {line.split()[1] for line in lines_of_commands(TEXTS["commands"])}
     assert set(COMMANDS) <= typed
+    shown = [command.epilog.removeprefix("Example: ") for command in COMMANDS.values()]
+    assert set(shown) <= set(lines_of_commands(TEXTS["commands"]))
 
 
 @pytest.mark.parametrize("page", [*PAGES, ROOT / "README.md", ROOT / "CONTRIBUTING.md"], ids=lambda page: page.name)
