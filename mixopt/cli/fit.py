@@ -77,8 +77,8 @@ def fit(
     known: dict[str, Any] = {"paths": paths(path or (), "--path"), "root": root}
     writable(out)
     try_exports(runs, request, to or (), known, equal_lengths)
-    voice.say("fitting a law to each target, cross-validating it, and solving for the mixture and its ranges ...")
-    found = request.recommend(runs)
+    working = "fitting a law to each target, cross-validating it, and solving for the mixture and its ranges ..."
+    found = request.recommend(runs, begun=lambda: voice.say(working))
     written = list(save(found, out, command=command(), files=request.files, seed=request.seed))
     if suggest is not None:
         written.append(suggested(found, out, suggest))

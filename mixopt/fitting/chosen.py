@@ -10,6 +10,7 @@ from typing import Any, final
 from mixopt.errors import InputError, listed, nearest
 from mixopt.laws import LAWS, CrossValidation, Formula, Law, LawChoice, Planned, choose, cross_validate
 from mixopt.laws.comparison import USUAL
+from mixopt.laws.least_squares import Settings
 from mixopt.laws.named import Fitter, fitter, is_formula
 from mixopt.laws.planned import Planning
 from mixopt.laws.validation import Loss
@@ -57,21 +58,32 @@ class Chosen:
         return (*([] if self.choice is None else [self.choice.sentence]), *self.law.fitted.notes)
 
 
-def chosen(runs: Runs, law: LawOption, judge: Loss, folds: int, seed: int, **settings: Any) -> Chosen:
-    """Fit the law that is asked for, or under "auto" and "convex" the one that is chosen for the objective ``judge``.
+def fitters(law: LawOption, **settings: Any) -> dict[str, Fitter]:
+    """What fits the law that is asked for, or under "auto" and "convex" each law that is compared, by name.
 
-    Of several laws each is given those of the settings that it takes; None is left to the law.
+    Of several laws each is given those of the settings (``least_squares.Settings``) that it takes; None is left to the law.
 
     Raises:
-        InputError: an unknown law, settings that it does not take, or runs that cannot be fitted.
+        InputError: an unknown law, or settings that it does not take.
     """
+    given = {name: value for name, value in settings.items() if value is not None}
+    Settings(**given)
     if isinstance(law, str) and law in AMONG:
-        given = {name: value for name, value in settings.items() if value is not None}
-        fits = {name: fitter(name, **_taken(name, given)) for name in AMONG[law] if name in LAWS}
-        found = choose(runs, fits, loss=judge, folds=folds, seed=seed, blend=law == AUTO)
-        return Chosen(found.fit(runs), found.fit, found.validation, found)
-    fit = fitter(known(law), **settings)
-    return Chosen(fit(runs), fit, cross_validate(runs, folds, seed, law=fit))
+        return {name: fitter(name, **_taken(name, given)) for name in AMONG[law] if name in LAWS}
+    return {str(law): fitter(known(law), **given)}
+
+
+def chosen(runs: Runs, fits: Mapping[str, Fitter], judge: Loss, folds: int, seed: int, *, blend: bool = False) -> Chosen:
+    """Fit the only law, or of several the one that is chosen, or their blend, for the objective ``judge``.
+
+    Raises:
+        InputError: runs that cannot be fitted.
+    """
+    if len(fits) == 1:
+        (fit,) = fits.values()
+        return Chosen(fit(runs), fit, cross_validate(runs, folds, seed, law=fit))
+    found = choose(runs, fits, loss=judge, folds=folds, seed=seed, blend=blend)
+    return Chosen(found.fit(runs), found.fit, found.validation, found)
 
 
 def known(law: LawOption) -> LawOption:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, final
 
@@ -14,13 +14,14 @@ from mixopt.language.problem import Problem, minimize
 from mixopt.language.symbols import Mixture
 from mixopt.laws import CrossValidation, Law, Planned
 from mixopt.laws.extent import Extent, extent
+from mixopt.laws.validation import folds_of
 from mixopt.report.ranks import spearman
 from mixopt.report.report import Ranges
 from mixopt.report.result import Result
-from mixopt.runs import Runs
+from mixopt.runs import SCALES, Runs
 
 from .advice import advice
-from .chosen import CONVEX, Chosen, LawOption, chosen
+from .chosen import AUTO, CONVEX, Chosen, LawOption, chosen, fitters
 from .doubt import Doubt, doubt
 from .fitted import Fitted, Noise, Question
 from .inputs import averaged, limits_of
@@ -172,6 +173,7 @@ def recommend(
     target_size: float | None = None,
     target_tokens: float | None = None,
     target_steps: float | None = None,
+    begun: Callable[[], None] | None = None,
 ) -> Recommendation:
     """Fit a law to the runs, and find the mixture that it calls best under what is asked.
 
@@ -187,7 +189,8 @@ def recommend(
     fits runs.
     ``ridge`` is a number, or None to have the law choose it; ``huber`` is the width of a Huber loss in place of squares, in the
     targets' unit. ``noise`` replaces the doubt of the gain. A law that depends on N, D or steps is taken at those of the run that
-    the mixture is for: ``target_size`` (parameters), ``target_tokens`` (``budget`` by default) and ``target_steps``.
+    the mixture is for: ``target_size`` (parameters), ``target_tokens`` (``budget`` by default) and ``target_steps``. ``begun`` is called
+    when everything that is given has been looked at and the first fit begins.
 
     Raises:
         InputError: names that do not agree, KL or caps without what they need, constraints that no mixture keeps, runs that
@@ -209,7 +212,12 @@ def recommend(
     judged = goal.relative_to_best_of(runs.metrics) if goal.kind == "max-relative" else goal
     settings = {"ridge": ridge, "loss": None if huber is None else "huber", "huber_delta": huber}
     sizes = {"params": target_size, "tokens": budget if target_tokens is None else target_tokens, "steps": target_steps}
-    found = chosen(runs, law, judged.loss, folds, seed, **settings).planned({n: v for n, v in sizes.items() if v is not None})
+    planned = {n: v for n, v in sizes.items() if v is not None}
+    fits = fitters(law, **settings)
+    _look(runs, judged, folds, planned)
+    if begun is not None:
+        begun()
+    found = chosen(runs, fits, judged.loss, folds, seed, blend=law == AUTO).planned(planned)
     if not isinstance(found.law, Planned) and not (target_size is target_tokens is target_steps is None):
         notes = (*notes, f"the {found.law.name} law is of the mixture alone: the size of the run planned makes no difference to it")
     if goal.kind == "max-relative":
@@ -225,6 +233,17 @@ def recommend(
     return Recommendation(runs, fitted, found, quality, best.result.problem, best.result, far, ranges, extent(runs, fitted.vector), notes)
 
 
+def _look(runs: Runs, goal: Objective, folds: int, planned: Mapping[str, float]) -> None:
+    """Refuse what no fit can be judged by, before the first."""
+    there = int(np.isfinite(goal.loss(runs.metrics)).sum())
+    if there < 3:
+        raise InputError(f"only {there} runs have all {len(goal.targets)} targets; drop the targets that most runs lack")
+    folds_of(len(runs), folds, 0)
+    for name, value in planned.items():
+        if not 0 < value < math.inf:
+            raise InputError(f"{name} ({SCALES[name]}) of the run planned is {value}; it must be finite and > 0")
+
+
 def _best(law: Law, goal: Objective, limits: Limits) -> np.ndarray:
     """The best loss of each group [g] alone under the constraints."""
     w = Mixture(limits.domains)
@@ -236,8 +255,6 @@ def _best(law: Law, goal: Objective, limits: Limits) -> np.ndarray:
 def _quality(goal: Objective, validation: CrossValidation, runs: Runs, best: np.ndarray) -> Quality:
     measured, predicted = goal.loss(runs.metrics), goal.loss(validation.predicted)
     there = np.isfinite(measured)
-    if there.sum() < 3:
-        raise InputError(f"only {int(there.sum())} runs have all {len(goal.targets)} targets; drop the targets that most runs lack")
     y, p = measured[there], predicted[there]
     squares, spread = (p - y) ** 2, float(y.var())
     nearest = np.argsort(np.abs(runs.mixtures[there] - best).sum(axis=1), kind="stable")[: max(len(y) // 4, 3)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, final
 
@@ -71,10 +71,10 @@ class Request:
             runs = restricted(runs, self.support, self.all_used)
         return replace(runs, notes=(*self.notes, *runs.notes))
 
-    def recommend(self, runs: Runs | None = None) -> Recommendation:
-        """Read the tables, where they are not given, and recommend a mixture."""
+    def recommend(self, runs: Runs | None = None, begun: Callable[[], None] | None = None) -> Recommendation:
+        """Read the tables, where they are not given, and recommend a mixture; ``begun`` is as of ``recommend``."""
         asked: dict[str, Any] = {name: getattr(self, name) for name in _PASSED}
-        return recommend(self.runs() if runs is None else runs, **asked)
+        return recommend(self.runs() if runs is None else runs, **asked, begun=begun)
 
 
 _PASSED = (

@@ -195,11 +195,15 @@ def test_an_olmix_configuration_is_fitted_and_flags_override_it(tables):
         (["--law", "lightgbm", "--ridge", "0.1"], "the lightgbm law takes no (ridge)"),
         (["--folds", "1"], "1 folds of 30 runs"),
         (["--ridge", "-1"], "ridge is -1"),
+        (["--noise", "-1"], "the noise is -1"),
+        (["--target-size", "0"], "params (model parameters N) of the run planned is 0.0; it must be finite and > 0"),
     ],
     ids=lambda v: " ".join(v) if isinstance(v, list) else "",
 )
 def test_flags_that_do_not_fit_end_in_one_line_before_anything_is_written(tables, flags, message):
-    assert message in refused("fit", *tables, *flags, "--out", "out")
+    told = refused("fit", *tables, *flags, "--out", "out")
+    assert message in told
+    assert "fitting" not in told
     assert not Path("out").exists()
 
 
