@@ -11,6 +11,7 @@ from mixopt.errors import listed
 from mixopt.laws.curve import CurveLaw
 from mixopt.laws.extent import FAR_TIMES, OUTSIDE, strange_times
 from mixopt.laws.planned import Planned
+from mixopt.report.sections import REPEATED
 from mixopt.runs import SCALES
 
 if TYPE_CHECKING:
@@ -92,6 +93,7 @@ def doubts(found: Recommendation) -> tuple[str, ...]:
                 _larger(found),
                 _poor(found),
                 _unended(found),
+                _repeated(found),
                 _few(found),
                 _corner(found),
                 _units(found),
@@ -197,6 +199,18 @@ def _poor(found: Recommendation) -> str:
 def _unended(found: Recommendation) -> str:
     lost = [n for n, ended in zip(found.law.targets.names, found.law.converged, strict=True) if not ended]
     return f"The least squares did not come to their end for {listed(lost)}; a ridge, or another --law, steadies them." if lost else ""
+
+
+def _repeated(found: Recommendation) -> str:
+    limits = found.fitted.question.limits
+    epochs = limits.epochs(found.fitted.vector)
+    often = [] if epochs is None else [f"{n} {e:.1f}" for n, e in zip(limits.domains, epochs, strict=True) if e > REPEATED + 1e-6]
+    return (
+        f"The run would read some domains more than {REPEATED:g} times, {listed(often)}: by then repeated data are worth visibly less "
+        "(Muennighoff et al. 2023), and the law knows of it only where the runs repeated as much. --cap 4 bounds it."
+        if often
+        else ""
+    )
 
 
 def _few(found: Recommendation) -> str:

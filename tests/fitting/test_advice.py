@@ -70,3 +70,15 @@ def test_runs_too_few_for_their_law_are_told_with_a_ridge_too(table):
     (told,) = [d for d in found.doubts if "are few" in d]
     assert told.startswith("9 runs are few for 5 parameters a target")
     assert told.endswith("a ridge holds what they do not tell, and the intervals are rough.")
+
+
+def test_what_would_be_read_too_often_is_told_and_a_cap_mends_it(table):
+    tokens, asked = {"web": 6e11, "code": 3e10, "books": 1.5e11, "maths": 2e11}, {"kl": 0.05, "law": "exponential", "budget": 1e12}
+    found = recommend(table(40, noise=0.005), tokens=tokens, **asked)
+    times = found.weights["code"] * 1e12 / 3e10
+    assert times > 4
+    (told,) = [d for d in found.doubts if "more than 4 times" in d]
+    assert f"code {times:.1f}" in told
+    assert "web" not in told
+    capped = recommend(table(40, noise=0.005), tokens=tokens, cap=4, **asked)
+    assert not any("more than 4 times" in d for d in capped.doubts)
