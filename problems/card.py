@@ -129,7 +129,7 @@ def _lines(place: str) -> str:
     body: list[ast.stmt] = ast.parse(text).body
     node: ast.FunctionDef | ast.ClassDef | None = None
     for part in path.split("."):
-        node = next((n for n in body if isinstance(n, (ast.FunctionDef, ast.ClassDef)) and n.name == part), None)
+        node = next((n for n in reversed(body) if isinstance(n, (ast.FunctionDef, ast.ClassDef)) and n.name == part), None)  # behind its overloads
         if node is None:
             raise InputError(f"{module} has no {path!r}")
         body = node.body
