@@ -25,6 +25,8 @@ ACTIVE = 1e-6
 SMALL = 1e-9  # a gap by multipliers below it, relative to the value, is good enough as it is
 LARGE = 2_000_000
 """With more entries than this, multipliers and linear programs are not computed here."""
+STEEPEST = 1e100
+"""The slope of a root at 0, as it is taken in numbers, is larger still."""
 EXACT = "the exact gradient in float64"
 
 Duals = dict[str, "float | dict[str, float]"]
@@ -50,7 +52,7 @@ def certify(
     problem has no gap by a linear program, and its m are those that the solver told (``known``), where there are constraints.
     A ``gap`` that is known is taken over, and so is what ``multipliers`` has ``found`` for this gradient.
     """
-    if not np.isfinite(gradient).all():
+    if not np.isfinite(gradient).all() or (gap is None and np.abs(gradient).max(initial=0.0) > STEEPEST):
         lost = "no gap or KKT residual: the gradient there is not finite"
         return Check(region.layout.off(w), region.residuals(w), oracle, inner=inner, notes=(*notes, lost)), {}
     large = _large(region)

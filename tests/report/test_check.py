@@ -179,6 +179,14 @@ def test_a_slope_that_is_not_finite_gives_no_gap_and_no_warning():
     assert "not finite" in " ".join(check.notes)
 
 
+def test_a_root_at_zero_has_no_slope_to_certify_by():
+    """min sum sqrt(w), concave: at a corner the slopes of the other weights have no bound, and no residual is made of them."""
+    check, _ = checked(mx.minimize(mx.sum(mx.sqrt(W)), over=W), [1.0, 0.0, 0.0, 0.0])
+    assert check.kkt is None
+    assert check.gap is None
+    assert "the gradient there is not finite" in " ".join(check.notes)
+
+
 def test_a_kink_that_is_not_convex_has_no_gap_and_says_so():
     check, _ = checked(mx.minimize(-mx.max(W), over=W), np.full(4, 0.25))
     assert check.gap is None
