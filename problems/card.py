@@ -115,7 +115,7 @@ HEAD = ("method", "family", "phase", "needs", "cost")
 
 
 def _lines(place: str) -> str:
-    """The source of ``module:object`` without docstrings, found by reading the module and not by importing it.
+    """The source of ``module:object`` without docstrings, past its overloads, found by reading the module and not by importing it.
 
     Raises:
         InputError: the module or the object is not there, or its source is not installed.
@@ -129,7 +129,7 @@ def _lines(place: str) -> str:
     body: list[ast.stmt] = ast.parse(text).body
     node: ast.FunctionDef | ast.ClassDef | None = None
     for part in path.split("."):
-        node = next((n for n in reversed(body) if isinstance(n, (ast.FunctionDef, ast.ClassDef)) and n.name == part), None)  # behind its overloads
+        node = next((n for n in reversed(body) if isinstance(n, (ast.FunctionDef, ast.ClassDef)) and n.name == part), None)
         if node is None:
             raise InputError(f"{module} has no {path!r}")
         body = node.body
