@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+import inspect
 import re
 import shlex
 import sys
@@ -99,6 +100,17 @@ def test_the_reference_has_every_public_name():
 
 def test_the_gallery_has_every_method_of_the_catalogue():
     assert set(re.findall(r"\(#method-([\w-]+)\)", TEXTS["gallery"])) == {card.name for card in catalog.METHODS}
+
+
+def test_every_public_function_stands_in_an_example():
+    """In a page, or in a docstring of the code; results, errors and the like come out of these functions."""
+    texts = [
+        *TEXTS.values(),
+        *(path.read_text(encoding="utf-8") for top in ("mixopt", "problems", "solvers") for path in (ROOT / top).rglob("*.py")),
+    ]
+    typed = "\n".join(line for text in texts for line in re.findall(r"^ *(?:>>>|\.\.\.) (.*)$", text, re.MULTILINE))
+    functions = {name for name in mixopt.__all__ if inspect.isfunction(getattr(mixopt, name))}
+    assert functions - set(re.findall(r"\b(\w+)\(", typed)) == set()
 
 
 def test_every_command_has_its_options_and_an_example_on_its_page():
