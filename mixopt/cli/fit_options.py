@@ -52,4 +52,4 @@ TargetSize = Annotated[
 ]
 TargetTokens = Annotated[str | None, _option(_FIT, "Tokens D of that run, for a law that depends on them; --budget by default.")]
 TargetSteps = Annotated[str | None, _option(_FIT, "Optimiser steps of that run, for a law that depends on them.")]
-Noise = Annotated[float | None, _option(_FIT, "Noise of the objective, in its unit, in place of the cross-validated error.")]
+Noise = Annotated[float | None, _option(_FIT, "Noise of the objective, in its unit, in place of half the 90 % interval of the gain.")]

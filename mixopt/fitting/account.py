@@ -98,7 +98,7 @@ def compared(found: Recommendation) -> Compared | None:
 
 
 def outcome(found: Recommendation) -> Outcome:
-    """The objective of the runs, measured and predicted out of fold, in the sense that people read."""
+    """The objective of the runs, measured and predicted by fits without each, in the sense that people read."""
     goal, runs, law = found.fitted.question.objective, found.runs, found.law
     sign = -1 if goal.maximised else 1
     spans = found.doubt.intervals(runs, goal)
@@ -112,7 +112,7 @@ def outcome(found: Recommendation) -> Outcome:
         goal.unit,
         runs.mixtures,
         sign * goal.loss(runs.metrics),
-        sign * goal.loss(found.validation.predicted),
+        sign * goal.loss(found.doubt.posterior.validation.predicted),
         (spans[:, 1] - spans[:, 0]) / 2,
         goal.maximised,
         grid,

@@ -29,7 +29,7 @@ class Doubt:
 
     ``value`` is where the objective (its loss) of an unseen run of the recommended mixture will lie, ``gain`` how much less that
     mixture loses than natural (or else uniform) by the law, ``low`` and ``high`` [k] the intervals of the optimal weights, None where
-    the law has no proof of its optimum; ``how`` says in words how the ``posterior`` was taken.
+    the law, or all draws but one, have no proof of their optimum; ``how`` says in words how the ``posterior`` was taken.
     """
 
     value: tuple[float, float]
@@ -81,9 +81,11 @@ def _posterior(found: Chosen) -> Posterior:
         return laplace(found.law, found.validation.runs, found.validation)
 
 
-def _weights(question: Question, posterior: Posterior, best: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _weights(question: Question, posterior: Posterior, best: np.ndarray) -> tuple[np.ndarray, np.ndarray] | tuple[None, None]:
     """The interval of each optimal weight [k]: how far the optima of the draws lie from each other, within what is allowed."""
     optima = _optima(question, posterior)
+    if len(optima) < 2:
+        return None, None
     half = posterior.widen * optima.std(axis=0) * reach_of(LEVEL, len(optima) - 1)
     low, high = question.limits.box()
     return np.clip(best - half, np.minimum(low, best), best), np.clip(best + half, best, np.maximum(high, best))

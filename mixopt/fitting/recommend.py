@@ -227,7 +227,7 @@ def recommend(
     quality = _quality(goal, found.validation, runs, best.weights)
     far = doubt(question, found, best, limits.other)
     columns = {column: name for column, name in runs.name_map.items() if name in runs.domains and column != name}
-    fitted = Fitted(question, _noise(question, far, noise), best.result.weights, columns)
+    fitted = Fitted(question, _noise(question, best.weights, far, noise), best.result.weights, columns)
     notes = (*runs.notes, *notes, *found.notes)
     ranges = _ranges(fitted, far) if best.certified else None
     return Recommendation(runs, fitted, found, quality, best.result.problem, best.result, far, ranges, extent(runs, fitted.vector), notes)
@@ -262,14 +262,13 @@ def _quality(goal: Objective, validation: CrossValidation, runs: Runs, best: np.
     return Quality(len(y), math.sqrt(squares.mean()), spearman(p, y), r2, len(nearest), math.sqrt(squares[nearest].mean()))
 
 
-def _noise(question: Question, far: Doubt, given: float | None) -> Noise:
+def _noise(question: Question, best: np.ndarray, far: Doubt, given: float | None) -> Noise:
     if given is None:
         how = (
             f"half the 90 % interval of the gain over {question.limits.other_name} that the law predicts, by {far.how}; a smaller "
             "difference of the objective is one that these runs cannot show"
         )
-        least = _LEAST_NOISE * max(abs(v) for v in far.value)
-        return Noise(max(far.half, least), how)
+        return Noise(max(far.half, _LEAST_NOISE * abs(question.loss(best))), how)
     return Noise(given, GIVEN)
 
 

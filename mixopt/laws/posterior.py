@@ -45,7 +45,7 @@ class Posterior:
     """A law with S ``draws``, laws that the runs make about as likely, and the ``validation`` that says how large errors are.
 
     That of a law of curves leaves out one run at a time, to first order (``leverage.left_out``). ``widen`` is the factor by which the
-    draws lie too close to each other, as those of a jackknife do; ``apart`` says that at a run they differ as much as at one unseen.
+    draws lie too close to each other, as those of a jackknife do; ``unseen`` says that at a run they differ as much as at one unseen.
 
     Where a ``loss`` is taken, it is that of an objective, [...] of metrics [..., m]; without one each target counts alone by the
     sign that makes less better.
@@ -55,7 +55,7 @@ class Posterior:
     draws: tuple[Law, ...]
     validation: CrossValidation
     widen: float = 1.0
-    apart: bool = False
+    unseen: bool = False
 
     def predict(self, mixtures: ArrayLike, **scale: Any) -> np.ndarray:
         """The metrics by every draw [S, R, m] of mixtures [R, k]."""
@@ -82,7 +82,7 @@ class Posterior:
             InputError: a level that is not between 0 and 1, or one so high that the runs are too few to tell it.
         """
         rows = np.atleast_2d(np.asarray(mixtures, dtype=float))
-        own, folds = self._values(self.law.predicted(rows, **scale), loss), None if self.apart else self.validation.folds
+        own, folds = self._values(self.law.predicted(rows, **scale), loss), None if self.unseen else self.validation.folds
         errors = self._values(self.validation.predicted, loss) - self._values(self.validation.measured, loss)
         at_runs = self._values(np.array([predicted_at(one, self.validation.runs) for one in self.draws]), loss)
         with np.errstate(invalid="ignore", over="ignore"):  # a draw may well say infinity far from the runs

@@ -85,5 +85,5 @@ def _of_curve(law: Law, runs: Runs, table: np.ndarray) -> np.ndarray:
 def _of_draws(posterior: Posterior, table: np.ndarray) -> np.ndarray:
     """The draws' deviations [m, N, S] in shares of the error of a run."""
     drawn = posterior.predict(table)
-    scaled = (drawn - drawn.mean(axis=0)) / (np.sqrt(len(drawn)) * posterior.validation.rmse)
+    scaled = posterior.widen * (drawn - drawn.mean(axis=0)) / (np.sqrt(len(drawn)) * posterior.validation.rmse)
     return np.asarray(scaled.transpose(2, 1, 0))

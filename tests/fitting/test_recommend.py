@@ -297,7 +297,9 @@ def test_a_law_is_chosen_for_the_objective_and_says_why(table):
     report = found.report()
     assert list(report.compared.figures) == ["exponential", "additive-power"]
     assert report.compared.taken == choice.sentence
-    assert report.outcome.half.shape == (36,)
+    shown = report.outcome
+    inside = np.abs(shown.measured - shown.predicted) <= shown.half * (1 + 1e-9)
+    assert inside.sum() == 34  # of 36, as conformal prediction has it: the ceiling of 0.9 * 37
     assert report.ranges.optima is not None
 
 
@@ -328,6 +330,13 @@ def test_a_law_that_is_none_is_refused(table):
         fitting.recommend(table(), law="lightgbn")
     with pytest.raises(InputError, match="'formula' is no law"):
         fitting.recommend(table(), law="formula")
+
+
+def test_without_two_optima_of_draws_no_interval_of_the_weights_is_told(table, monkeypatch):
+    monkeypatch.setattr("mixopt.fitting.doubt._optima", lambda question, posterior: np.empty((1, len(question.limits.domains))))
+    found = recommend(table(20), kl=0.05, prior=PRIOR)
+    assert found.doubt.low is None
+    assert found.ranges.optima is None
 
 
 def test_the_best_measured_run_is_the_safer_choice_until_the_gain_exceeds_the_error_of_a_prediction(table):

@@ -15,7 +15,7 @@ from mixopt.laws.laplace import covariance, half_hessian
 from mixopt.laws.law import At
 from mixopt.laws.leverage import left_out, without_fold
 from mixopt.laws.posterior import Gain, Posterior, bootstrap, jackknife, laplace, regions
-from mixopt.laws.suggestion import suggest
+from mixopt.laws.suggestion import _of_draws, suggest
 from mixopt.runs import Runs, Targets
 
 REGMIX = Path(__file__).parents[2] / "../shared/data/regmix"
@@ -188,6 +188,15 @@ def test_the_next_runs_are_d_optimal():
     drawn = suggest(laplace(law, runs, draws=2000), runs, 1, candidates=candidates)
     order = np.argsort([-information(c[None]) for c in candidates])
     assert drawn[0].tolist() in candidates[order[:5]].tolist()
+
+
+def test_the_draws_of_a_jackknife_count_as_far_apart_as_they_stand_for():
+    runs = table(30, noise=0.02)
+    law, near = Linear.fit(runs), jackknife(Linear.fit, runs)
+    middle = np.mean([one.theta for one in near.draws], axis=0)
+    far = tuple(replace(law, theta=middle + near.widen * (one.theta - middle)) for one in near.draws)
+    points = np.random.default_rng(0).dirichlet(np.ones(3), 10)
+    np.testing.assert_allclose(_of_draws(near, points), _of_draws(replace(near, draws=far, widen=1.0), points))
 
 
 def test_suggestions_are_mixtures_near_the_runs():
