@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import math
 import os
@@ -71,7 +72,8 @@ class Voice:
     def answer(self, text: str, content: Mapping[str, Any]) -> None:
         """The answer: its text, or under --json the object."""
         if self.json:
-            typer.echo(json.dumps(plain(content), indent=2, ensure_ascii=False))
+            whole = (sys.stdout.encoding or "").lower().startswith("utf")
+            typer.echo(json.dumps(plain(content), indent=2, ensure_ascii=not whole))
         else:
             Console(highlight=False).print(text, markup=False, soft_wrap=True)
 
@@ -99,6 +101,9 @@ class Guarded(TyperGroup):
         """Run a command; what mixopt raises on purpose, and an option that does not fit, is told on standard error."""
         # Threads that spin long while they wait starve each other when the machine has other work: 8 times slower than so, measured.
         os.environ.setdefault("GOMP_SPINCOUNT", "20000")
+        for stream in (sys.stdout, sys.stderr):  # a name that the screen has no letters for is escaped, not an error after the work
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:

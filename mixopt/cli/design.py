@@ -87,6 +87,7 @@ def design(
     voice, flags = Voice(json, quiet), ctx.params
     if emit and layout != "mixopt":
         raise InputError(f"--emit keeps its design.csv in the layout mixopt, so that mixopt collect reads it, and --layout is {layout}")
+    _refuse_idle(flags)
     sizes = {n: number(flags[n], f"--{n.replace('_', '-')}") for n in _NUMBERS if flags[n] is not None}
     where, names, given, limits = _where(flags, sizes.get("target_tokens"))
     so_far, goal = _after(after or ()), numbers(weight, "--weight") if weight else None
@@ -117,6 +118,22 @@ def design(
     several = f" and {len(files) - 2} more files in {out}" if len(files) > 4 else "".join(f", {f}" for f in files[1:])
     lines = [found.describe(), *(f"  note: {note}" for note in notes), f"written: {files[0]}{several}"]
     voice.answer("\n".join(lines), _content(found, price, notes, files))
+
+
+def _refuse_idle(flags: Mapping[str, Any]) -> None:
+    """Raise where an option is given that nothing would read."""
+    from mixopt.fitting.flags import said
+
+    readers = {
+        "--emit": (flags["emit"] or flags["command"], ("root", "path", "equal_lengths")),
+        "--emit slurm": ("slurm" in (flags["emit"] or ()), ("sbatch", "at_once")),
+        "--gpu-hours": (said(flags["gpu_hours"]), ("target_params", "embedding")),
+        "--after": (flags["after"], ("weight",)),
+    }
+    for reader, (there, names) in readers.items():
+        for name in names:
+            if said(flags[name]) and not there:
+                raise InputError(f"--{name.replace('_', '-')} goes with {reader}, which is not given; give it too, or leave this one out")
 
 
 def _written(

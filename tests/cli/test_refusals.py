@@ -58,6 +58,10 @@ def call(*words: str):
         ("score mix.json --study out --ridge 0", "so --ridge cannot be given beside it"),
         ("score mix.json --study out", "out holds no fit that can be read (No such file or directory)"),
         ("design --domains web,code --seed -1", "--seed"),
+        ("design --domains web,code --root /data", "--root goes with --emit, which is not given; give it too, or leave this one out"),
+        ("design --domains web,code --emit json --at-once 0", "--at-once goes with --emit slurm"),
+        ("design --domains web,code --target-params 7e9", "--target-params goes with --gpu-hours"),
+        ("design --domains web,code --weight val=2", "--weight goes with --after"),
         ("solve mine.py --save file/result.json", "file cannot be a folder: "),
         ("solve mine.py --save .", "--save"),
         ("compare mine.py --save file/result.json", "file cannot be a folder: "),
@@ -146,3 +150,16 @@ def test_a_plan_of_a_study_is_one_object(folder):
     assert (told["sizes"]["proxies"], told["sizes"]["target_steps"]) == (2, 4)  # cut to the time, never above what was asked
     assert (sorted(told["domains"]), told["methods"], told["goes_on"]) == (["code", "web"], ["law", "doremi", "doge"], False)
     assert "target runs" in found.stderr
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
+def test_names_that_the_screen_has_no_letters_for_are_escaped(folder, encoding):
+    Path("mix.json").write_text('{"书籍": 0.5, "wéb": 0.5}', encoding="utf-8")
+    typed = [sys.executable, "-m", "mixopt", "export", "mix.json", "--to", "json"]
+    there = {**os.environ, "PYTHONIOENCODING": encoding, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    told = subprocess.run([*typed, "--json"], capture_output=True, env=there, check=True).stdout.decode(encoding)
+    assert json.loads(told)["exports"][0]["weights"] == {"书籍": 0.5, "wéb": 0.5}
+    if encoding == "ascii":
+        said = subprocess.run(typed, capture_output=True, env=there, check=True).stdout.decode(encoding)
+        assert "w\\xe9b" in said
+        assert "\\u4e66\\u7c4d" in said
