@@ -31,7 +31,7 @@ def olmix(
 ) -> Method:
     r"""min over w of sum_j v_j (c_j + exp(A_j . w)) + lambda KL(w || natural), w_i <= at_most N_i / budget: a convex program.
 
-    ``tokens`` N by domain are what there is of each; natural are their shares, or the ``prior`` (relative sizes). ``budget`` tokens
+    ``tokens`` N by domain are what there is of each; natural are their shares, or the ``prior``, shares too. ``budget`` tokens
     are the target run's, in which no domain is passed over more than ``at_most`` times; without it there are no caps. Weights of
     targets that are left out are 1/m each and those that are given stay as they are, as in the code, so that lambda means more
     beside weights that sum to less. Metrics are bits per byte in the source.
