@@ -56,7 +56,7 @@ class TokenWindows(Dataset[Tensor]):
         return self._ends[-1]
 
     def __getitem__(self, index: int) -> Tensor:
-        return torch.from_numpy(self._window(index).astype(np.int64))
+        return torch.from_numpy(self._window(range(len(self))[index]).astype(np.int64))
 
     def __getitems__(self, indices: Sequence[int]) -> list[Tensor]:
         """The windows of several indices, for a DataLoader."""

@@ -92,3 +92,11 @@ def test_what_holds_no_tokens_is_named(tmp_path, prepared):
         tokens({"web": np.arange(5)}, [1.0], 4, context=8)
     with pytest.raises(InputError, match="a context of 0 tokens"):
         TokenWindows(np.arange(5), 0)
+
+
+def test_a_window_from_the_end_is_the_one_that_is_meant():
+    windows = TokenWindows(np.arange(10), 3)
+    assert windows[-1].tolist() == windows[2].tolist() == [6, 7, 8, 9]
+    for beyond in (3, -4):
+        with pytest.raises(IndexError):
+            windows[beyond]
