@@ -116,7 +116,9 @@ class Dirichlet(Kind):
             return self._rounded(_dirichlet(alpha, ask.rng)), alpha
 
         times = int(np.clip(_ROOM // (ask.count * capped.k), 1, _TRIES))
-        return _kept(ask, capped, sample, self._rounded, self.name, times)
+        limits = [f"{self.most:g} times the prior"] if (self.most * ask.prior < 1).any() else []
+        within = " and ".join([*limits, *([] if limits and ask.space.free else ["the constraints"])])
+        return _kept(ask, capped, sample, self._rounded, self.name, times, within)
 
     def _rounded(self, rows: np.ndarray) -> np.ndarray:
         """Rows without weights below ``least``, on its grid, of sum 1: the largest remainders take what rounding down leaves."""
@@ -226,6 +228,7 @@ def _kept(
     rounded: Callable[[np.ndarray], np.ndarray] | None,
     name: str,
     times: int = 1,
+    within: str = "the constraints",
 ) -> Proposal:
     """Distinct draws that are in the space: the first so many, or at random out of ``times`` as many; what lacks is moved into it."""
     rows, tried, most = np.empty((0, space.k)), 0, max(min(_TRIES * ask.count, _ROOM // space.k), ask.count)
@@ -244,8 +247,8 @@ def _kept(
     lacking = ask.count - len(rows)
     if not space.linear or not sum(map(len, spare)):
         raise InputError(
-            f"only {len(rows)} distinct mixtures of {tried:,} draws are in the constraints, and {ask.count} are asked for; ask for fewer, "
-            "give a prior inside them, or relax them"
+            f"only {len(rows)} distinct mixtures of {tried:,} draws are within {within}, and {ask.count} are asked for; ask for fewer, "
+            "give a prior inside, or relax them"
         )
     outside = np.concatenate(spare)[: 2 * lacking]
     starts = np.array([space.region.layout.exact(space.region.project(row)) for row in outside])
@@ -255,7 +258,7 @@ def _kept(
         moved = np.where(space.feasible(short)[:, None], short, moved)
     moved = distinct(np.vstack([rows, moved]))[len(rows) :][:lacking]
     rest = space.inside(np.tile(space.centre, (lacking - len(moved), 1)), ask.rng)
-    note = f"{len(rows)} of {tried:,} draws keep the constraints; {lacking} mixtures are drawn inside them by hit-and-run"
+    note = f"{len(rows)} of {tried:,} draws are within {within}; {lacking} mixtures are drawn there by hit-and-run"
     return Proposal(np.vstack([rows, moved, rest]), (name,) * len(rows) + ("hit-and-run",) * lacking, notes=(note,))
 
 

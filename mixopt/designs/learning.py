@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, final
@@ -155,7 +156,7 @@ def pool(ask: Ask, count: int) -> np.ndarray:
     half = replace(ask, count=max(count // 2, 1))
     parts = [Uniform().propose(half).mixtures]
     if (ask.prior > 0).all():
-        parts.append(Dirichlet().propose(half).mixtures)
+        parts.append(Dirichlet(most=math.inf).propose(half).mixtures)  # RegMix's rejection leaves nothing of them where domains are many
     if ask.space.linear:
         parts += [ask.space.corners, ask.space.centre[None]]
     if ask.runs is not None:

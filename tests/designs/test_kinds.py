@@ -141,7 +141,8 @@ def test_uniform_draws_that_keep_the_constraints_are_taken_as_they_are():
     assert set(found.origins) == {"uniform"}
     few = mx.design(DOMAINS, runs=20, kind="uniform", subject_to=[(W["web"] <= 1e-4).named("slice")], replicates=0)
     assert "hit-and-run" in few.origins
-    assert "are drawn inside them by hit-and-run" in few.notes[0]
+    assert "draws are within the constraints; " in few.notes[0]
+    assert "are drawn there by hit-and-run" in few.notes[0]
 
 
 def test_hit_and_run_moves_where_a_weight_is_settled():
@@ -285,3 +286,13 @@ def test_a_row_that_breaks_a_constraint_is_refused_by_name(tmp_path):
     own.check(mx.minimize(mx.kl(W, DOMAINS.natural), over=W))
     with pytest.raises(mx.InputError, match=r"the mixture of run 'b' breaks 'cap' by 0\.1; change or leave out the row"):
         Space.of(DOMAINS, [CAP]).check(np.array([[0.4, 0.3, 0.3], [0.6, 0.2, 0.2]]), ["a", "b"])
+
+
+def test_mixtures_that_are_rejected_for_the_prior_are_not_laid_to_constraints():
+    names = ["a", "b", "c", "d"]
+    found = mx.design(names, runs=8, kind=mx.designs.Dirichlet(most=1.2))
+    assert "draws are within 1.2 times the prior; " in found.notes[0]
+    assert found.mixtures.max() <= 0.3 + 1e-9
+    w = mx.Mixture(mx.Domains(names))
+    both = mx.design(mx.Domains(names), runs=8, kind=mx.designs.Dirichlet(most=1.2), subject_to=[w["a"] <= 0.27])
+    assert "draws are within 1.2 times the prior and the constraints; " in both.notes[0]

@@ -208,3 +208,9 @@ def test_runs_that_do_not_fit_are_told(first):
     with pytest.raises(mx.InputError, match="no run has all the metrics"):
         mx.design(DOMAINS, kind="bayesian", after=nothing)
     assert set(KINDS) >= {"bayesian", "climb", "d-optimal", "autoscale"}
+
+
+def test_candidates_over_many_domains_are_draws(monkeypatch):
+    monkeypatch.setattr(Space, "inside", lambda *given: pytest.fail("hit-and-run"))
+    found = mx.design([f"d{i}" for i in range(60)], runs=6, kind="d-optimal")
+    assert len(found) == 6
