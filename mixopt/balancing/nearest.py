@@ -7,10 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import nnls
 
-from mixopt.runtime.descent import Oracle, begin, spectral_step
+from mixopt.runtime.descent import Oracle, begin
+from mixopt.runtime.newton import newton_step
 from mixopt.runtime.region import Region
 
-STEPS = 5000
+STEPS, STILL = 5000, 100
+"""How many steps at most, and how many in which the gap is not halved."""
 GAP = 1e-13  # of the longest squared gradient; below it steps are rounding
 
 
@@ -83,13 +85,14 @@ class _Squared:
 
 
 def within(oracle: Oracle, region: Region, start: np.ndarray | None = None) -> np.ndarray:
-    """The minimum of a convex objective of size about 1 over a region: projected steps to a gap of ``GAP``, or as near as they come."""
+    """The minimum of a convex objective of size about 1 over a region: Newton steps to a gap of ``GAP``, or as near as they come."""
     at = begin(oracle, region.start(start))
-    best, least = at.w, np.inf
-    for _ in range(STEPS):
+    best, least, mark, last = at.w, np.inf, np.inf, 0
+    for taken in range(STEPS):
         left = float(at.gradient @ (at.w - region.lowest(at.gradient)))
         best, least = (at.w, left) if left < least else (best, least)
-        if left <= GAP or at.stuck:
+        mark, last = (left, taken) if left < mark / 2 else (mark, last)
+        if left <= GAP or at.stuck or taken - last > STILL:
             break
-        at = spectral_step(oracle, region, at)
+        at = newton_step(oracle, region, at)
     return best

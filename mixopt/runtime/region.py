@@ -197,15 +197,18 @@ class Region:
         return "" if self._lp(np.zeros(self.size)).status in (0, 3) else f"no weights satisfy these constraints together: {names}"
 
     def _lp(self, cost: np.ndarray) -> Any:
-        return linprog(
+        """The linear program of a cost [k]; where HiGHS' simplex method cannot tell how it ended, by its interior points."""
+        ask = partial(
+            linprog,
             cost,
             A_ub=self.G if len(self.h) else None,
             b_ub=self.h if len(self.h) else None,
             A_eq=stacked([self.A, self.layout.sums]),
             b_eq=np.append(self.b, np.ones(len(self.layout.simplexes))),
             bounds=np.column_stack([self.lower, self.upper]),
-            method="highs",
         )
+        found = ask(method="highs")
+        return ask(method="highs-ipm") if found.status == 4 else found
 
     def lowest(self, g: np.ndarray) -> np.ndarray:
         """The weights [k] of the linear part at which <g, w> is least.
@@ -260,7 +263,9 @@ class Region:
         _, basis, _ = self._frame
         root = np.linalg.cholesky(basis.T @ H @ basis)
         basis = solve_triangular(root, basis.T, lower=True).T  # of length 1 and at right angles by H
-        return self._nearest(w - basis @ (basis.T @ g), basis, least)
+        u = self._nearest(w - basis @ (basis.T @ g), basis, least)
+        off = np.concatenate([[self.layout.off(u)], np.abs(self.A @ u - self.b), self.G @ u - self.h]).max()
+        return self.project(u) if off > MET / 1000 else u  # where H is uneven, rounding takes them off the region
 
     def _nearest(self, target: np.ndarray, basis: np.ndarray, lower: np.ndarray) -> np.ndarray:
         """The weights of the linear part nearest to a target on the equalities, directions in the basis counted by their coefficients."""

@@ -235,3 +235,18 @@ def test_under_constraints_mgda_is_the_nearest_of_the_mixtures_allowed(g, cap):
     assert all(v <= 1e-9 for v in region.residuals(found).values())
     slope = gram @ found
     assert slope @ found - slope @ region.lowest(slope) <= 1e-9
+
+
+@pytest.mark.parametrize("seed", [5, 9, 24, 43])
+def test_gradients_of_very_different_lengths_are_mixed_exactly_under_constraints(seed):
+    """Spectral steps left gaps of 1e-8 to 1e-7 here after 5,000 of them."""
+    rng = np.random.default_rng(seed)
+    k, d = int(rng.integers(2, 20)), int(rng.integers(1, 8))
+    g = rng.normal(size=(k, d)) * 10.0 ** rng.uniform(-3, 3, (k, 1) if rng.random() < 0.6 else (1, d))
+    w = mx.Mixture([f"d{i}" for i in range(k)])
+    region = Region.compile(w, [w <= max(0.5, 1.5 / k), mx.mass(w, ["d0", "d1"]) >= 0.4], {})
+    gram = g @ g.T / (g**2).sum(1).max()
+    found = min_norm(gram, region)
+    slope = gram @ found
+    assert slope @ found - slope @ region.lowest(slope) <= 1e-9
+    assert max(region.layout.off(found), *region.residuals(found).values()) <= 1e-9

@@ -171,3 +171,11 @@ def test_a_weight_fixed_out_of_reach_is_infeasible():
     assert "no weights satisfy" in compiled.empty
     with pytest.raises(InfeasibleError, match="no weights satisfy"):
         compiled.project(np.full(4, 0.25))
+
+
+def test_a_linear_program_that_simplex_steps_cannot_end_is_solved_by_interior_points():
+    w = mx.Mixture([f"d{i}" for i in range(6)])
+    cap, small = 0.5030710759550321, [-2.1753070518238137e-05, -7.124221624681992e-05, 1.521888691661613e-05, -3.7326974527994175e-08]
+    cost = np.array([*small, 0.0009655949156202821, 0.15050577054752887])
+    found = Region.compile(w, [w <= cap, mx.mass(w, ["d0", "d1"]) >= 0.4], {}).lowest(cost)
+    np.testing.assert_allclose(cost @ found, cost[1] * cap + cost[0] * (1 - cap), atol=1e-12)
