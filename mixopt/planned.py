@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from mixopt.language.problem import Problem
 from mixopt.language.symbols import domains_of
 from mixopt.report.check import Duals
 from mixopt.report.result import Check, Result, Status
+from mixopt.report.slopes import slopes
 from mixopt.runtime.program import Function
 from mixopt.runtime.region import Region
 from mixopt.solver import Budget, Outcome, Solver, Task, Watch, run
@@ -151,6 +152,7 @@ def _result(ready: Plan, task: Task, outcome: Outcome) -> Result:
     check: Check | None = None
     duals: Mapping[str, float | dict[str, float]] = outcome.duals
     value: float | None = None
+    told: Callable[[], Mapping[str, float | np.ndarray]] = dict
     conflict = conflict_of(task) if outcome.status is Status.INFEASIBLE else None
     for back in ready.recover:
         conflict = None if conflict is None else replace(conflict, slack=back.slack(conflict.slack))
@@ -158,6 +160,8 @@ def _result(ready: Plan, task: Task, outcome: Outcome) -> Result:
         try:
             check, found, value = judged(ready.solver, task, outcome, w)
             duals = duals or found
+            if isinstance(form, Program) and outcome.status.solved and task.given:
+                told = partial(slopes, form, w, task.given, dict(duals))
             duals = _recovered(ready, task, duals, w)
         except KeyboardInterrupt:
             said = f"{outcome.message}; " if outcome.message else ""
@@ -180,6 +184,7 @@ def _result(ready: Plan, task: Task, outcome: Outcome) -> Result:
         () if conflict is None else conflict.names,
         {} if w is None else task.region.layout.values(w),
         tuple(inner[0] for inner in (back.inner() for back in ready.recover) if inner and str(inner[0]) in duals),
+        told,
     )
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -165,6 +166,16 @@ class Result:
     conflict: tuple[str, ...] = ()
     values: Mapping[Expr, Any] = field(default_factory=dict, repr=False)
     inner: tuple[Expr, ...] = ()
+    sloping: Callable[[], Mapping[str, float | np.ndarray]] = field(default=dict, repr=False, compare=False)
+
+    @cached_property
+    def slopes(self) -> Mapping[str, float | np.ndarray]:
+        """By how much the value of a solved program changes with each parameter, per unit: a number, or one for each entry.
+
+        The slope of the Lagrangian at the answer (the envelope theorem); there is none where ``given`` was empty, for a parameter
+        under a kink, and where a multiplier is missing.
+        """
+        return self.sloping()
 
     @property
     def weights(self) -> dict[str, float]:
