@@ -34,7 +34,9 @@ def next_stage(
     start: Annotated[
         Path | None, typer.Option(help="The weights to begin with, as mixopt export reads them.", show_default="uniform")
     ] = None,
-    smoothing: Annotated[float, typer.Option(help="The share of the uniform mixture in the weights.", min=0, max=1)] = 0.0,
+    smoothing: Annotated[
+        float | None, typer.Option(help="The share of the uniform mixture in the weights; 0 by default.", min=0, max=1)
+    ] = None,
     to: Annotated[list[str] | None, typer.Option("--export", help="A trainer to write for; again for more. mixopt export --list.")] = None,
     out: Annotated[Path | None, typer.Option(help="A file, or a folder for the trainers' files.", show_default=".")] = None,
     root: Annotated[str | None, typer.Option(help="Where the domains lie: DIR, or a pattern such as DIR/{domain}/train.")] = None,
@@ -56,7 +58,9 @@ def next_stage(
         raise InputError(
             f"there is no {state}; begin one with --init METHOD, such as: mixopt next --init online_doremi --state {state} ..."
         )
-    recipe = _recipe(init, domains, given, start, smoothing) if init is not None else read_state(state)["recipe"]
+    if init is None:
+        _refuse_settled(state, {"domains": domains, "given": given, "start": start, "smoothing": smoothing})
+    recipe = _recipe(init, domains, given, start, smoothing or 0.0) if init is not None else read_state(state)["recipe"]
     if recipe is None:
         raise InputError(f"{state} was written by Python, which alone can make its schedule; go on with mx.trainers.advance")
     schedule = _schedule(recipe)
@@ -69,6 +73,12 @@ def next_stage(
     said = {"stage": done.number, "weights": done.after, "before": done.before, "records": done.records, "dropped": done.dropped}
     more = {"unreadable": done.unreadable, "waits": done.waits, "files": [str(file) for export in files for file in export.files]}
     voice.answer("\n".join([str(done), *(f"written: {file}" for export in files for file in export.files)]), said | more)
+
+
+def _refuse_settled(state: Path, flags: Mapping[str, Any]) -> None:
+    """Raise where an option is given that a schedule has from its beginning."""
+    if typed := [f"--{name}" for name, value in flags.items() if value is not None]:
+        raise InputError(f"{', '.join(typed)} can be given with --init alone, and {state} was begun; leave it out, or begin another state")
 
 
 def _blend(weights: Mapping[str, float], where: Mapping[str, Any], root: str | None) -> Blend:

@@ -103,6 +103,14 @@ def test_an_answer_that_the_disk_does_not_take_ends_in_a_line():
     assert (done.returncode, done.stderr) == (Exit.INPUT, "mixopt: the output cannot be read or written: No space left on device\n")
 
 
+def test_a_schedule_keeps_what_it_was_begun_with(folder):
+    assert call("next", "--state", "s.json", "--init", "group_dro", "--domains", "web,code", "--smoothing", "0.1").exit_code == Exit.DONE
+    for flag, value in (("--smoothing", "0"), ("--domains", "web"), ("--start", "mix.json")):
+        found = call("next", "--state", "s.json", flag, value)
+        assert (found.exit_code, found.stdout) == (Exit.INPUT, "")
+        assert f"mixopt: {flag} can be given with --init alone, and s.json was begun; leave it out" in found.stderr
+
+
 def test_a_zero_is_an_option_that_was_given(folder):
     Path("study.yaml").write_text(
         "swarm: {ratios: runs.csv, metrics: runs.csv}\npriors: {token_counts: {web: 4, code: 1}}\nregression: {seed: 5}\n"
