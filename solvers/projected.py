@@ -11,7 +11,7 @@ from mixopt.errors import InputError
 from mixopt.forms import Abilities, Form, Program, kind, one_mixture, sides
 from mixopt.language.curvature import curvature, smooth
 from mixopt.report.result import Status
-from mixopt.runtime.descent import begin, mirror_step
+from mixopt.runtime.descent import begin, mirror_step, spectral_step
 from mixopt.runtime.newton import newton_step
 from mixopt.runtime.program import Function
 from mixopt.runtime.simplex import smoothed
@@ -36,8 +36,9 @@ class Projected(Solver):
     """Descent of a smooth program over the weights, convex or not, until the Frank-Wolfe gap is below ``tolerance``.
 
     Euclidean (reaches exact zeros): projected Newton steps, their second derivatives differences of gradients; over more than
-    40 domains, and where a step's model has no minimum, spectral projected gradient. Entropic: mirror descent with backtracking
-    (weights stay > 0). A convex program ends OPTIMAL, any other STATIONARY: a local optimum as far as first order tells.
+    40 domains, where a step's model has no minimum, and with ``newton=False``, spectral projected gradient. Entropic: mirror
+    descent with backtracking (weights stay > 0). A convex program ends OPTIMAL, any other STATIONARY: a local optimum as far as
+    first order tells.
 
     Source: Bertsekas 1982 for the Newton step; Birgin, Martinez and Raydan 2000; Beck and Teboulle 2003 for the mirror step.
     """
@@ -45,6 +46,7 @@ class Projected(Solver):
     geometry: Geometry = "euclidean"
     steps: int = 5000
     tolerance: float = 1e-8
+    newton: bool = True
 
     def __post_init__(self) -> None:
         if self.geometry not in ("entropic", "euclidean"):
@@ -78,7 +80,7 @@ class Projected(Solver):
 
     def step(self, task: Task, state: State) -> State:
         function, at, convex = state.memory
-        take = newton_step if self.geometry == "euclidean" else mirror_step
+        take = mirror_step if self.geometry == "entropic" else newton_step if self.newton else spectral_step
         new = take(function, task.region, at)
         gap = float(new.gradient @ (new.w - task.region.lowest(new.gradient)))
         info: dict[str, Any] = {"value": new.value, "gap": gap}

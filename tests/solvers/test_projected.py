@@ -35,14 +35,21 @@ def test_a_projection_is_found_with_its_exact_zero(geometry):
         assert result.vector[2] == 0.0
 
 
+def test_gradient_steps_come_to_where_newton_steps_do_in_more_of_them():
+    problem = mx.minimize(mx.sum(mx.exp(np.array([[4.0, 0, 1], [0, 3, 0], [1, 0, 6]]) @ W)), over=W, subject_to=[W["web"] <= 0.2])
+    by_newton, by_gradient = (mx.solve(problem, solver=Projected(newton=newton, tolerance=1e-10)) for newton in (True, False))
+    np.testing.assert_allclose(by_gradient.vector, by_newton.vector, atol=1e-6)
+    assert len(by_newton.trace.weights) < len(by_gradient.trace.weights)
+
+
 @settings(deadline=None, max_examples=30)
-@given(st.integers(0, 10_000))
-def test_every_step_is_feasible_and_the_answer_is_as_good_as_the_best(seed):
+@given(st.integers(0, 10_000), st.booleans())
+def test_every_step_is_feasible_and_the_answer_is_as_good_as_the_best(seed, newton):
     rng = np.random.default_rng(seed)
     A, row = rng.normal(size=(5, 3)), rng.normal(size=3)
     constraints = [W <= [0.8, 0.7, 0.6], row @ W <= row.mean() + 0.05]
     problem = mx.minimize(mx.sum(mx.exp(A @ W)) - mx.sum_squares(W), over=W, subject_to=constraints)
-    result = mx.solve(problem, solver=Projected())
+    result = mx.solve(problem, solver=Projected(newton=newton))
     assert result.status.solved
     assert np.abs(result.trace.weights.sum(axis=1) - 1).max() <= 1e-10
     assert (result.trace.weights @ row).max() <= row.mean() + 0.05 + 1e-9
