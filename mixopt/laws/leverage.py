@@ -24,7 +24,7 @@ def left_out(law: CurveLaw, runs: Runs) -> np.ndarray | None:
     fifths of them. The errors are larger by sqrt(f / (f - 2)), the spread of Student's distribution at the f = R - sum h degrees of
     freedom that are left, for residuals of few runs tell their own size badly.
 
-    Source: Cook and Weisberg 1982, Residuals and Influence in Regression, Eq. 2.2.16.
+    Source: Cook and Weisberg 1982, Residuals and Influence in Regression, section 2.2.
     """
     found, measured = predicted_at(law, runs), runs.metrics
     for j, there in enumerate(np.isfinite(measured).T):

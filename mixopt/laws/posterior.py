@@ -73,7 +73,7 @@ class Posterior:
         q is the quantile of the out-of-fold errors so scaled, as in conformal prediction, and no normal distribution is assumed.
         An out-of-fold error is that of a fit which has not seen the run, so it is scaled by the doubt without its fold
         (``leverage.without_fold``); that of the fit to all runs is smaller there than at a run unseen, and intervals would be too wide.
-        Of linear laws with normal errors these are the intervals of multivariate regression, for any linear aggregate of targets.
+        Of linear laws with normal errors they come to those of multivariate regression, for any linear aggregate of targets.
 
         Source: Lei et al. 2018, arXiv 1604.04173, section 5.2 (conformal prediction, locally weighted), with cross-validated in place
         of split residuals.
