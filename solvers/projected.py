@@ -11,7 +11,7 @@ from mixopt.errors import InputError
 from mixopt.forms import Abilities, Form, Program, kind, one_mixture, sides
 from mixopt.language.curvature import curvature, smooth
 from mixopt.report.result import Status
-from mixopt.runtime.descent import begin, mirror_step, spectral_step
+from mixopt.runtime.descent import begin, mirror_step
 from mixopt.runtime.newton import newton_step
 from mixopt.runtime.program import Function
 from mixopt.runtime.simplex import smoothed
@@ -20,6 +20,8 @@ from mixopt.solver import Pace, Solver, State, Task
 
 from .constraints import Geometry, refuses_blind, refuses_region
 
+MOST = 128
+"""With more domains, second derivatives by differences cost more than they save."""
 _SOFT = {
     "max": "logsumexp(x, temperature)",
     "pos": "softplus(x)",
@@ -36,7 +38,7 @@ class Projected(Solver):
     """Descent of a smooth program over the weights, convex or not, until the Frank-Wolfe gap is below ``tolerance``.
 
     Euclidean (reaches exact zeros): projected Newton steps, their second derivatives differences of gradients; over more than
-    40 domains, where a step's model has no minimum, and with ``newton=False``, spectral projected gradient. Entropic: mirror
+    128 domains, where a step's model has no minimum, and with ``newton=False``, spectral projected gradient. Entropic: mirror
     descent with backtracking (weights stay > 0). A convex program ends OPTIMAL, any other STATIONARY: a local optimum as far as
     first order tells.
 
@@ -80,8 +82,10 @@ class Projected(Solver):
 
     def step(self, task: Task, state: State) -> State:
         function, at, convex = state.memory
-        take = mirror_step if self.geometry == "entropic" else newton_step if self.newton else spectral_step
-        new = take(function, task.region, at)
+        if self.geometry == "entropic":
+            new = mirror_step(function, task.region, at)
+        else:
+            new = newton_step(function, task.region, at, MOST if self.newton else 0)
         gap = float(new.gradient @ (new.w - task.region.lowest(new.gradient)))
         info: dict[str, Any] = {"value": new.value, "gap": gap}
         state = State(new.w, (function, new, convex), info)

@@ -8,7 +8,7 @@ from .descent import Descent, Oracle, searched, spectral_length, spectral_step
 from .region import InfeasibleError, Region
 
 MOST = 40
-"""With more weights, second derivatives by differences cost more than they save."""
+"""With more weights a step costs more than it saves where spectral ones are quick, as under bounds on a quadratic."""
 STEP, FLOOR = 1e-6, 1e-3
 """A difference is over this share of a weight, or of the floor where the weight is less."""
 FLAT = 1e-6
@@ -16,14 +16,14 @@ FLAT = 1e-6
 SHORT = 0.1
 
 
-def newton_step(oracle: Oracle, region: Region, at: Descent) -> Descent:
+def newton_step(oracle: Oracle, region: Region, at: Descent, most: int = MOST) -> Descent:
     """One step to the minimum of the second-order model over the feasible weights, with a non-monotone line search.
 
-    Where the model has no minimum, the weights are many or a constraint is not linear, the step is spectral.
+    Where the model has no minimum, there are more than ``most`` weights or a constraint is not linear, the step is spectral.
 
     Source: Bertsekas 1982 (projected Newton methods); Nocedal and Wright 2006, section 18.1 (sequential quadratic programming).
     """
-    path = _path(oracle, region, at) if len(at.w) <= MOST and region.kind != "nonlinear" else None
+    path = _path(oracle, region, at) if len(at.w) <= most and region.kind != "nonlinear" else None
     slope = 0.0 if path is None else float(at.gradient @ path)
     if path is None or slope >= 0:
         return spectral_step(oracle, region, at)

@@ -93,3 +93,13 @@ def test_where_no_newton_step_is_taken_it_is_spectral(case):
     at = begin(function, np.full(k, 1 / k))
     new, other = newton_step(function, region, at), spectral_step(function, region, at)
     np.testing.assert_array_equal(new.w, other.w)
+
+
+def test_projected_takes_few_steps_over_a_hundred_domains_too():
+    rng = np.random.default_rng(0)
+    A, q = rng.normal(-0.5, 0.7, (5, 100)), rng.dirichlet(np.full(100, 2.0))
+    w = mx.Mixture([f"d{i}" for i in range(100)])
+    problem = mx.minimize(mx.mean(mx.exp(mx.constant(A) @ w)) + 0.05 * mx.kl(w, q), over=w)
+    result = mx.solve(problem, solver=Projected())
+    assert result.status is mx.Status.OPTIMAL  # spectral steps end short of it after thousands
+    assert len(result.trace) <= 12
