@@ -116,8 +116,7 @@ class Ensemble(Executor):
     def _planned(self, work: Work, job: Job) -> tuple[Pattern, int, Lanes]:
         """What runs like this one train by, how many of them together at most, and how many such groups at once."""
         pattern = side_by_side(work, job)
-        most, lanes = planned(work, job, pattern, self.together)
-        return pattern, most, Lanes() if work.compiled else lanes
+        return pattern, *planned(work, job, pattern, self.together)
 
     def _task(
         self, work: Work, pattern: Pattern, done: Done, tell: Tell, failed: dict[str, DivergedError | None], part: Sequence[Run]

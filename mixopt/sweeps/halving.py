@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, final
 
@@ -27,7 +27,7 @@ class Halving(Executor):
 
     Best is by the final loss predicted from the curve so far, averaged over the targets with the ``weights`` (by name; all alike if left
     out). Runs that are stopped are kept in the journal with the losses that they had, and are not in the table: a law of the mixture
-    alone must not see them. All runs are held in memory until they end.
+    alone must not see them. All runs are held in memory until they end. ``together`` and ``compiled`` are as those of an ``Ensemble``.
 
     Source: Karnin, Koren and Somekh 2013; Jamieson and Talwalkar 2016, arXiv 1502.07943.
     """
@@ -37,6 +37,7 @@ class Halving(Executor):
     weights: dict[str, float] = field(default_factory=dict)
     together: int | None = None
     device: str | None = None
+    compiled: bool = False
 
     def __post_init__(self) -> None:
         if not self.at or list(self.at) != sorted(set(self.at)) or not all(0 < share < 1 for share in self.at):
@@ -51,7 +52,7 @@ class Halving(Executor):
         return {"at": list(self.at), "keep": self.keep, "weights": self.weights}
 
     def carry_out(self, work: Work, take: Take, done: Done, tell: Tell) -> None:
-        work = work.on(self.device) if self.device else work
+        work = replace(work.on(self.device) if self.device else work, compiled=self.compiled)
         some = take(10**9)
         if not some:
             return

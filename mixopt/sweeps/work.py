@@ -207,7 +207,7 @@ def planned(work: Work, job: Job, pattern: Pattern, together: int | None) -> tup
         return 1, Lanes()
     if device.type != "cuda":
         most, lanes = room.planned(pattern.model, work.made(job.model, job.seed), work.corpus.train, job.recipe)
-        return together or most, lanes
+        return together or most, Lanes() if work.compiled else lanes
     if together:
         return together, Lanes()
     try:

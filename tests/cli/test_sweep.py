@@ -147,6 +147,16 @@ def test_a_sweep_that_is_interrupted_exits_as_such_and_goes_on(folder, monkeypat
     assert ("6 of 8 runs were stopped early" in again.stdout) == bool(more)
 
 
+@pytest.mark.parametrize("more", [(), ("--halving",), ("--executor", "sequential")], ids=str)
+def test_models_by_torch_compile(folder, tmp_path, monkeypatch, more):
+    made: list[object] = []
+    monkeypatch.setattr(torch, "compile", lambda call: made.append(call) or call)
+    asked = ("sweep", "--data", folder / "text", "--tokens", 256, "--context", 8, "--batch", 4, "--width", 8, "--runs", 4, "--windows", 2)
+    found = call(*asked, "--out", tmp_path / "out", *more, "--compiled")
+    assert found.exit_code == 0, found.output
+    assert made
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
@@ -157,6 +167,7 @@ def test_a_sweep_that_is_interrupted_exits_as_such_and_goes_on(folder, monkeypat
         (("--context", "40000"), "context"),
         (("--workers", "2"), "--workers is of the executor (processes), and this one is ensemble"),
         (("--executor", "sequential", "--gpus", "1"), "--gpus is of the executor (ray)"),
+        (("--executor", "ray", "--compiled"), "--compiled is of the executor (ensemble, sequential, processes), and this one is ray"),
         (("--design", "none.csv", "--seed", "3"), "leave --seed out"),
         (("--model", "a.py:b", "--width", "8"), "--width is of the small GPT"),
         (("--layout", "regmx"), "did you mean 'regmix'"),
