@@ -29,7 +29,7 @@ def users_code(train, val, optimum):
     w, theta = mx.Mixture([f"d{i}" for i in range(8)]), mx.model()
     ridge = mx.argmin(w @ mx.losses(theta, w.index) + 0.005 * mx.sum_squares(theta), over=theta)
     learner = mx.FunctionLearner(torch.zeros(50).double(), {"train": train, "val": val}, lambda p: torch.optim.SGD(p, lr=1.0))
-    implicit = [Implicit(), Implicit(system=Dense(), geometry="entropic"), Implicit(system=MinRes(), geometry="softmax")]
+    implicit = [Implicit(), Implicit(system=Dense(), geometry="entropic"), Implicit(system=MinRes(), geometry="softmax", outer_steps=500)]
     unrolled = [Unrolled(steps=None), *(Unrolled(steps=20, step_size=1, mode=m, outer_steps=2) for m in ("checkpointed", "forward"))]
     loops = [OneStep(step_size=1, rate=2), VPBGD(penalty=10), GPBGD(), BOME(rate=0.02, step_size=1, steps=400), ScaleBiO(penalty=0.5)]
     solvers = [*implicit, *unrolled, ValueFunction(tolerance=1e-6), *loops, Surrogate(law="linear", design=40)]
