@@ -15,13 +15,14 @@ from sphinx.writers.html5 import HTML5Translator
 
 from mixopt.cli import app as application
 from mixopt.problems import catalog
+from mixopt.report.mathml import fenced
 
 COMMANDS = typer.main.get_command(application).commands  # type: ignore[attr-defined]
 
 
 def mathml(latex: str, display: str) -> str:
     """A formula as MathML; what the converter does not know is a warning, and so an error of the build."""
-    made = convert(latex.replace(r"\arg", r"\mathrm{arg}"), display=display)
+    made = convert(fenced(latex).replace(r"\arg", r"\mathrm{arg}"), display=display)
     if "\\" in made or "<mi>&</mi>" in made:
         getLogger(__name__).warning("a formula has a command that latex2mathml does not know: %s", latex)
     return made

@@ -34,14 +34,23 @@ _ATTRIBUTES = frozenset(
         *("separator", "stretchy", "width"),
     )
 )
+_NORMS = {r"\lVert": r"\left\|", r"\rVert": r"\right\|"}  # bare, the closing bars would hang as small as an index
 _STAND_INS = {r"\&": "\ue000", "<": "\ue001", ">": "\ue002"}  # latex2mathml writes these into texts without escaping them
 _BACK = str.maketrans({"\ue000": "&", "\ue001": "<", "\ue002": ">"})
+
+
+def fenced(latex: str) -> str:
+    """The formula with norms as pairs of fences, which latex2mathml needs to set them as high as what they hold."""
+    for bar, fence in _NORMS.items():
+        latex = latex.replace(bar, fence)
+    return latex
 
 
 def mathml(latex: str) -> str | None:
     """The formula as a MathML element, or None where it cannot be read or would hold anything but mathematics."""
     from latex2mathml.converter import convert
 
+    latex = fenced(latex)
     for sign, stand_in in _STAND_INS.items():
         latex = latex.replace(sign, stand_in)
     try:

@@ -258,6 +258,13 @@ def test_a_formula_brings_nothing_but_mathematics(small, formula):
     assert not {k for k, _ in read.attributes} & {"href", "onclick", "onerror"}
 
 
+def test_the_bars_of_a_norm_are_a_pair_of_fences():
+    """As operators of their own the closing bar is set like an index: both stretch, and the square stands on the whole."""
+    found = re.sub(r"<(/?\w+)[^>]*>", r"<\1>", mathml(r"\lVert a_i \rVert^2") or "")
+    assert "<msup><mrow><mo>‖</mo><msub><mi>a</mi><mi>i</mi></msub><mo>‖</mo></mrow><mn>2</mn></msup>" in found
+    assert (mathml(r"\lVert a \rVert") or "").count('stretchy="true"') == 2
+
+
 def test_a_formula_that_cannot_be_read_is_shown_as_it_was_typed(small):
     assert mathml(r"\frac{1}{") is None
     assert r'<pre class="formula">\frac{1}{</pre>' in page.html(replace(small, formula=r"\frac{1}{"))
