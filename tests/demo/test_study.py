@@ -204,7 +204,7 @@ def test_another_study_is_refused_and_fresh_begins_anew(finished, tmp_path):
 def test_a_folder_that_cannot_be_written_is_told_before_any_work(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setattr(search, "speed", lambda *a: pytest.fail("work was begun"))
-    with pytest.raises(InputError, match="cannot be a folder: .* is a file"):
+    with pytest.raises(InputError, match=r"cannot be a folder: .* is a file"):
         go(tmp_path / "file" / "out")
 
 
