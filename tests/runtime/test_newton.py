@@ -49,7 +49,7 @@ def test_it_reaches_scipy_s_optimum_in_few_steps(kind):
     best = minimize(
         oracle.value, region.start(None), jac=oracle.gradient, bounds=box, constraints=limits, options={"ftol": 1e-14, "maxiter": 500}
     )
-    assert at.value <= best.fun + 1e-9
+    assert at.value <= best.fun + 1e-7  # with multipliers of 80, SLSQP is off its constraints by more than 1e-10
 
 
 def test_second_derivatives_hold_at_small_weights_and_at_a_weight_of_one():
