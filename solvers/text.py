@@ -1,7 +1,7 @@
 """Solvers from their text, as they print: ``Implicit(system=ConjugateGradients(steps=10))`` is parsed, never evaluated.
 
 >>> from_text("Projected(geometry='entropic')")
-Projected(geometry='entropic', steps=5000, tolerance=1e-08)
+Projected(geometry='entropic', steps=5000, tolerance=1e-08, newton=True)
 >>> str(from_text("Conic"))
 'Conic()'
 """
