@@ -255,7 +255,8 @@ def test_the_doubt_without_a_fold_is_that_of_a_fit_without_it():
     np.testing.assert_allclose(without_fold(root, folds), wanted)
     one = np.zeros((1, 20))
     one[0, 3] = np.sqrt(0.99)
-    assert without_fold(one, folds)[3] == pytest.approx(9)  # known by the fold alone, and worse without it by no more than tenfold
+    assert without_fold(one, folds)[3] == pytest.approx(3)  # known by the fold alone, and worse without it by no more than fourfold
+    assert without_fold(one, np.arange(20))[3] == pytest.approx(9)  # and without one run by no more than tenfold
     assert without_fold(10 * one, folds)[3] == without_fold(10 * one, None)[3] == pytest.approx(99)
 
 
